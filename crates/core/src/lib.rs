@@ -1,0 +1,45 @@
+//! Every decision of the relay, as values: WAL in, records out, LSN confirmed.
+//!
+//! ```text
+//! CopyMessage -> stream -> mapping -> window -> Record -> (Kafka) -> Delivery -> window -> confirmed
+//!                   |                   ^                                                    |
+//!                   +---- boundaries ---+                              feedback <------------+
+//! ```
+//!
+//! The crate is pure: no async, no clock, no randomness, no sockets, no environment. [`Relay`] is one
+//! session's state machine and holds its contract; [`start`] says where a session may begin, [`class`]
+//! what an error means, [`backoff`] how long to wait before the next one.
+//!
+//! What always holds, and is asserted in every build:
+//!
+//! * the confirmed LSN never decreases, and only a commit's end or a keepalive's position outside a
+//!   transaction can become it, when every record before it is acknowledged;
+//! * a status update never reports more than it;
+//! * records leave in commit order, each with a ticket that is settled at most once;
+//! * what is in flight stays within [`limits::WindowLimits`].
+
+#![warn(missing_docs)]
+
+pub mod backoff;
+pub mod class;
+mod error;
+mod event;
+mod feedback;
+pub mod limits;
+mod mapping;
+mod placement;
+mod relay;
+pub mod start;
+mod stream;
+mod topics;
+mod window;
+
+pub use crate::error::{Reason, Rejection, RelayError, Undeliverable};
+pub use crate::event::{EventId, Header, Position, Record, Ticket, Topic};
+pub use crate::feedback::Status;
+pub use crate::mapping::{
+    BindError, Format, Layout, Mapping, MappingSpec, NullPayload, Role, SpecError, TableName,
+};
+pub use crate::relay::{Delivery, Relay, Session, Snapshot};
+pub use crate::stream::ProtocolError;
+pub use crate::topics::{TopicFault, TopicNews, Topics};

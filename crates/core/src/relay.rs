@@ -1,0 +1,414 @@
+//! The relay: the parts of the core put together, and its contract.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use walpost_pgoutput::{CopyMessage, Insert, Keepalive, Lsn, Message, Relation, RelationId};
+
+use crate::class::{self, KafkaClass};
+use crate::error::{Reason, Rejection, RelayError, Undeliverable};
+use crate::event::{Position, Record, Ticket, Topic};
+use crate::feedback::{Feedback, Status};
+use crate::limits::WindowLimits;
+use crate::mapping::{Binding, Event, Format, Mapping, TableName, Types, Unmapped, table_name};
+use crate::placement;
+use crate::stream::{ProtocolError, Step, Stream};
+use crate::topics::{Place, TopicFault, TopicNews, Topics};
+use crate::window::Window;
+
+/// One session's state machine: WAL in, records out, LSN confirmed.
+///
+/// It has no socket, no clock and no thread. Its owner feeds it and carries out what it says:
+///
+/// * **inputs** `handle_wal`, `handle_delivery`, `handle_topic`, and `drain`;
+/// * **outputs** `poll_record`, `poll_topic`, `poll_status`, `poll_timeout`: after every input, poll
+///   all of them in this order, each until it gives nothing;
+/// * **questions** `wants_wal`, `is_drained`, `halted`, `confirmed`, `snapshot`.
+///
+/// Time is a parameter and must not go back. Records must be handed to Kafka in the order in which they
+/// are polled, by one sender, and every ticket gets exactly one delivery report. `handle_wal` may only
+/// be called while `wants_wal` is true: an owner that does not read lets TCP hold Postgres back.
+/// After an error the value is thrown away and the next session starts from what the server holds.
+#[derive(Debug)]
+pub struct Relay {
+    mapping: Mapping,
+    format: Format,
+    stream: Stream,
+    tables: BTreeMap<RelationId, Table>,
+    types: Types,
+    window: Window,
+    feedback: Feedback,
+    topics: Topics,
+    /// An event that did not fit through the window yet, or whose topic is not known yet.
+    pending: Option<Event>,
+    /// A topic's count changed: what is in flight was placed by the old one and has to arrive before
+    /// anything is placed by the new one. Failing, it would come again behind what had overtaken it.
+    recounted: bool,
+    halted: Option<Undeliverable>,
+    draining: bool,
+    counts: Counts,
+}
+
+/// Where a session starts and how it reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// The position that the stream was asked for: nothing below it is ever confirmed.
+    pub floor: Lsn,
+    /// Format of the stream.
+    pub format: Format,
+    /// The server's `wal_sender_timeout` on this connection; zero is off.
+    pub wal_sender_timeout: Duration,
+    /// How much may be in flight.
+    pub window: WindowLimits,
+}
+
+/// What Kafka said of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The record's ticket.
+    pub ticket: Ticket,
+    /// Acknowledged, or why not.
+    pub result: Result<(), Rejection>,
+}
+
+/// Numbers of a session, for logs and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Highest position received.
+    pub received: Lsn,
+    /// The confirmed LSN.
+    pub confirmed: Lsn,
+    /// Records acknowledged in this session.
+    pub delivered: u64,
+    /// Updates, deletes and truncates that were passed over: an outbox is insert-only.
+    pub ignored: u64,
+    /// Records between the oldest unacknowledged one and the newest.
+    pub in_flight: usize,
+    /// Their unacknowledged bytes.
+    pub in_flight_bytes: usize,
+    /// How many records may be in flight now.
+    pub window: u32,
+    /// The oldest record that is not acknowledged.
+    pub oldest: Option<Position>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    delivered: u64,
+    ignored: u64,
+}
+
+#[derive(Debug)]
+enum Table {
+    Outbox(Box<Binding>),
+    Foreign(TableName),
+}
+
+impl Relay {
+    /// A session's relay. `topics` comes from the session before, if there was one.
+    pub fn new(mapping: Mapping, session: Session, mut topics: Topics) -> Self {
+        topics.restart();
+        Self {
+            mapping,
+            format: session.format,
+            stream: Stream::new(),
+            tables: BTreeMap::new(),
+            types: Types::new(),
+            window: Window::new(session.floor, session.window),
+            feedback: Feedback::new(session.wal_sender_timeout),
+            topics,
+            pending: None,
+            recounted: false,
+            halted: None,
+            draining: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The session is over: what was learnt of the topics goes on.
+    pub fn into_topics(self) -> Topics {
+        self.topics
+    }
+
+    /// The next message of the stream.
+    pub fn handle_wal(&mut self, message: CopyMessage) -> Result<(), RelayError> {
+        assert!(
+            self.wants_wal(),
+            "the stream was read although the relay did not want it"
+        );
+        match message {
+            CopyMessage::Keepalive(keepalive) => {
+                self.handle_keepalive(&keepalive);
+                Ok(())
+            }
+            CopyMessage::XLogData(data) => {
+                self.feedback.received(data.wal_end);
+                self.handle_message(Message::decode(data.data)?)
+            }
+        }
+    }
+
+    /// A keepalive outside a transaction is the boundary of an empty one: everything that lies before
+    /// its `walEnd` has been sent. Inside a transaction it promises nothing.
+    fn handle_keepalive(&mut self, keepalive: &Keepalive) {
+        self.feedback.received(keepalive.wal_end);
+        if self.stream.transaction().is_none() {
+            self.window.seal(keepalive.wal_end);
+        }
+        if keepalive.reply_requested {
+            self.feedback.asked(keepalive.wal_end);
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) -> Result<(), RelayError> {
+        match self.stream.advance(message)? {
+            Step::Nothing => {}
+            Step::Ignored => self.counts.ignored += 1,
+            Step::Type(oid, name) => {
+                self.types.insert(oid, bytes::Bytes::copy_from_slice(&name));
+            }
+            Step::Relation(relation) => self.handle_relation(&relation)?,
+            Step::Insert(insert) => self.handle_insert(&insert)?,
+            Step::Boundary(end) => {
+                self.feedback.received(end);
+                self.window.seal(end);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_relation(&mut self, relation: &Relation) -> Result<(), RelayError> {
+        let table = if self.mapping.is_outbox(relation) {
+            let binding = self.mapping.bind(relation, &self.types, self.format)?;
+            Table::Outbox(Box::new(binding))
+        } else {
+            Table::Foreign(table_name(relation))
+        };
+        self.tables.insert(relation.id, table);
+        Ok(())
+    }
+
+    fn handle_insert(&mut self, insert: &Insert) -> Result<(), RelayError> {
+        let unknown = ProtocolError::UnknownRelation {
+            oid: insert.relation.0,
+        };
+        let binding = match self.tables.get(&insert.relation).ok_or(unknown)? {
+            Table::Outbox(binding) => binding,
+            Table::Foreign(table) => return Err(RelayError::ForeignTable(table.clone())),
+        };
+        let transaction = self
+            .stream
+            .transaction()
+            .expect("rows outside one are refused");
+        match binding.event(&self.mapping, &insert.new, transaction) {
+            Ok(event) => self.pending = Some(event),
+            Err(Unmapped::Event { id, reason }) => {
+                let position = transaction.position();
+                self.halted = Some(Undeliverable {
+                    id,
+                    position,
+                    reason,
+                });
+            }
+            Err(Unmapped::Stream(problem)) => {
+                return Err(RelayError::Row {
+                    table: binding.table().clone(),
+                    problem,
+                });
+            }
+        }
+        self.stream.count_insert();
+        Ok(())
+    }
+
+    /// Kafka's report for one record.
+    ///
+    /// An error means that the session is over, except for a fault of the event itself: then the relay
+    /// is halted, and goes on taking reports of what left before it.
+    pub fn handle_delivery(&mut self, delivery: Delivery) -> Result<(), RelayError> {
+        let ticket = delivery.ticket;
+        let Err(rejection) = delivery.result else {
+            self.window.settle(ticket);
+            self.counts.delivered += 1;
+            return Ok(());
+        };
+        let (id, position) = self.window.event(ticket);
+        match class::kafka(rejection.code) {
+            KafkaClass::Event => {
+                let earlier = self
+                    .halted
+                    .as_ref()
+                    .is_none_or(|halt| position < halt.position);
+                if earlier {
+                    let reason = Reason::Rejected(rejection);
+                    self.halted = Some(Undeliverable {
+                        id: id.clone(),
+                        position,
+                        reason,
+                    });
+                }
+                Ok(())
+            }
+            KafkaClass::Cluster | KafkaClass::Rebuild | KafkaClass::Stop => {
+                if class::contradicts_partition_count(rejection.code) {
+                    self.topics.distrust();
+                }
+                Err(RelayError::Cluster {
+                    position,
+                    rejection,
+                })
+            }
+        }
+    }
+
+    /// The answer to a question of `poll_topic`.
+    pub fn handle_topic(
+        &mut self,
+        now: Instant,
+        topic: &Topic,
+        answer: Result<u32, TopicFault>,
+    ) -> TopicNews {
+        let news = self.topics.answer(now, topic, answer);
+        self.recounted |= matches!(news, TopicNews::Recounted { .. });
+        news
+    }
+
+    /// Takes no more of the stream and lets what is in flight arrive. What did not leave yet is dropped:
+    /// it lies behind the confirmed LSN and comes again.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.pending = None;
+    }
+
+    /// Asks the server for a keepalive with the next status.
+    pub fn ping(&mut self) {
+        self.feedback.ping();
+    }
+
+    /// The next record for Kafka.
+    pub fn poll_record(&mut self, now: Instant) -> Option<Record> {
+        if self.halted.is_some() {
+            return None;
+        }
+        let event = self.pending.as_ref()?;
+        self.recounted &= !self.window.is_empty();
+        if self.recounted || !self.window.fits(event.bytes) {
+            return None;
+        }
+        let partitions = match self.topics.place(&event.topic, now) {
+            Place::Partitions(partitions) => partitions,
+            Place::Wait => return None,
+            Place::Missing(waited) => {
+                let event = self.pending.take()?;
+                let reason = Reason::TopicMissing {
+                    topic: event.topic,
+                    waited,
+                };
+                let Event { id, position, .. } = event;
+                self.halted = Some(Undeliverable {
+                    id,
+                    position,
+                    reason,
+                });
+                return None;
+            }
+        };
+        let event = self.pending.take()?;
+        let partition = placement::partition(&event.placement, partitions);
+        let ticket = self.window.take(event.bytes, event.position, event.id);
+        let Event {
+            position,
+            topic,
+            key,
+            value,
+            headers,
+            ..
+        } = event;
+        Some(Record {
+            ticket,
+            topic,
+            partition,
+            key,
+            value,
+            headers,
+            position,
+        })
+    }
+
+    /// The topic whose partition count is to be asked for. The answer goes to `handle_topic`.
+    pub fn poll_topic(&mut self, now: Instant) -> Option<Topic> {
+        self.topics.poll(now)
+    }
+
+    /// The status update that is due.
+    pub fn poll_status(&mut self, now: Instant) -> Option<Status> {
+        let status = self.feedback.poll(now, self.window.confirmed())?;
+        assert!(
+            status.flush <= self.window.confirmed(),
+            "a status promised too much"
+        );
+        Some(status)
+    }
+
+    /// The status that ends the session, due or not.
+    pub fn last_status(&self) -> Status {
+        let flush = self.window.confirmed();
+        Status {
+            write: self.feedback.highest().max(flush),
+            flush,
+            reply_requested: false,
+        }
+    }
+
+    /// When to poll again if nothing comes in. None: now.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let status = self.feedback.deadline(self.window.confirmed())?;
+        Some(
+            self.topics
+                .deadline()
+                .map_or(status, |topic| topic.min(status)),
+        )
+    }
+
+    /// Whether the next message of the stream may be read.
+    pub fn wants_wal(&self) -> bool {
+        !self.draining && self.halted.is_none() && self.pending.is_none() && self.window.fits(0)
+    }
+
+    /// Whether everything that left has been acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    /// The event that stands in the way.
+    pub fn halted(&self) -> Option<&Undeliverable> {
+        self.halted.as_ref()
+    }
+
+    /// Whether the line stands for a topic that is not known yet.
+    pub fn waits_for_topic(&self) -> bool {
+        self.pending.is_some() && self.topics.is_waiting()
+    }
+
+    /// The LSN up to which everything is delivered.
+    pub fn confirmed(&self) -> Lsn {
+        self.window.confirmed()
+    }
+
+    /// Numbers for logs and metrics.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            received: self.feedback.highest(),
+            confirmed: self.window.confirmed(),
+            delivered: self.counts.delivered,
+            ignored: self.counts.ignored,
+            in_flight: self.window.events(),
+            in_flight_bytes: self.window.bytes(),
+            window: self.window.open(),
+            oldest: self.window.oldest(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! The topics' partition counts, and the judgement of topics that are not there.
+//!
+//! Every record goes to an explicit partition, so the count must be known before the record leaves. A
+//! topic that is seen for the first time stops the line until its count was fetched: nothing later is
+//! sent before an unknown topic is judged. A topic that *never* was there is the event's fault once
+//! Kafka has denied it for some time. One that was there before and is missing now is a fault of the
+//! cluster: the line stands until it is back.
+//!
+//! The counts outlive a session: they are what tells the two apart.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::event::Topic;
+use crate::limits::{TOPIC_REFRESH_INTERVAL, TOPIC_RETRY_INTERVAL};
+
+/// What is known of the topics.
+#[derive(Debug)]
+pub struct Topics {
+    unknown_after: Duration,
+    known: HashMap<Topic, Known>,
+    /// The topic that the line stands for.
+    wanted: Option<Wanted>,
+    /// Known topics whose count is to be asked for again.
+    refreshes: VecDeque<Topic>,
+}
+
+#[derive(Debug)]
+struct Known {
+    partitions: u32,
+    refreshed_at: Instant,
+    refreshing: bool,
+    /// Kafka contradicted the count: not to be used before it was fetched again.
+    stale: bool,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    topic: Topic,
+    /// When Kafka first said that it does not exist.
+    missing_since: Option<Instant>,
+    /// When to ask. None while a question is under way.
+    ask_at: Option<Instant>,
+    judged: bool,
+}
+
+/// Why a topic's partition count could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicFault {
+    /// Kafka says that there is no such topic.
+    Missing,
+    /// Kafka could not be asked, or would not answer us.
+    Unavailable(String),
+}
+
+/// What an answer changed, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicNews {
+    /// Nothing new.
+    None,
+    /// A known topic's partition count is another one: aggregates may be elsewhere from here on.
+    Recounted {
+        /// Before.
+        from: u32,
+        /// Now.
+        to: u32,
+    },
+    /// The line stands because of this.
+    Standing {
+        /// What Kafka said.
+        fault: TopicFault,
+        /// The topic was there before: a fault of the cluster.
+        was_known: bool,
+    },
+}
+
+/// Whether a record may leave to a topic.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Partitions(u32),
+    Wait,
+    Missing(Duration),
+}
+
+impl Topics {
+    /// Knows nothing yet. A topic that never was there is waited for during `unknown_after`.
+    pub fn new(unknown_after: Duration) -> Self {
+        Self {
+            unknown_after,
+            known: HashMap::new(),
+            wanted: None,
+            refreshes: VecDeque::new(),
+        }
+    }
+
+    /// A new session begins: questions that were under way are forgotten.
+    pub(crate) fn restart(&mut self) {
+        self.wanted = None;
+        self.refreshes.clear();
+        for known in self.known.values_mut() {
+            known.refreshing = false;
+        }
+    }
+
+    /// Kafka contradicted a count: all are fetched again before they are used.
+    pub(crate) fn distrust(&mut self) {
+        for known in self.known.values_mut() {
+            known.stale = true;
+        }
+    }
+
+    pub(crate) fn place(&mut self, topic: &Topic, now: Instant) -> Place {
+        if let Some(known) = self.known.get_mut(topic)
+            && !known.stale
+        {
+            let age = now.saturating_duration_since(known.refreshed_at);
+            if age >= TOPIC_REFRESH_INTERVAL && !known.refreshing {
+                known.refreshing = true;
+                self.refreshes.push_back(topic.detached());
+            }
+            return Place::Partitions(known.partitions);
+        }
+        let wanted = match &mut self.wanted {
+            Some(wanted) if wanted.topic == *topic => wanted,
+            other => other.insert(Wanted {
+                topic: topic.detached(),
+                missing_since: None,
+                ask_at: Some(now),
+                judged: false,
+            }),
+        };
+        match wanted.missing_since {
+            Some(since) if wanted.judged => Place::Missing(now.saturating_duration_since(since)),
+            _ => Place::Wait,
+        }
+    }
+
+    /// The topic whose count is to be asked for now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Topic> {
+        if let Some(wanted) = &mut self.wanted
+            && wanted.ask_at.is_some_and(|at| at <= now)
+        {
+            wanted.ask_at = None;
+            return Some(wanted.topic.clone());
+        }
+        self.refreshes.pop_front()
+    }
+
+    /// When to poll again.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.wanted.as_ref()?.ask_at
+    }
+
+    /// Whether a record waits for a count.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// The answer to a question.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        topic: &Topic,
+        answer: Result<u32, TopicFault>,
+    ) -> TopicNews {
+        match answer {
+            Ok(0) => self.unanswered(now, topic, TopicFault::Missing),
+            Ok(partitions) => self.counted(now, topic, partitions),
+            Err(fault) => self.unanswered(now, topic, fault),
+        }
+    }
+
+    fn counted(&mut self, now: Instant, topic: &Topic, partitions: u32) -> TopicNews {
+        self.wanted = self.wanted.take().filter(|wanted| wanted.topic != *topic);
+        let known = Known {
+            partitions,
+            refreshed_at: now,
+            refreshing: false,
+            stale: false,
+        };
+        match self.known.insert(topic.detached(), known) {
+            Some(before) if before.partitions != partitions => TopicNews::Recounted {
+                from: before.partitions,
+                to: partitions,
+            },
+            _ => TopicNews::None,
+        }
+    }
+
+    fn unanswered(&mut self, now: Instant, topic: &Topic, fault: TopicFault) -> TopicNews {
+        let known = self.known.get_mut(topic);
+        let was_known = known.is_some();
+        if let Some(known) = known {
+            // The old count serves until a delivery says otherwise; it is asked for again later.
+            known.refreshing = false;
+            known.refreshed_at = now;
+        }
+        let Some(wanted) = self.wanted.as_mut().filter(|wanted| wanted.topic == *topic) else {
+            return TopicNews::None;
+        };
+        wanted.ask_at = Some(now + TOPIC_RETRY_INTERVAL);
+        if fault == TopicFault::Missing && !was_known {
+            let since = *wanted.missing_since.get_or_insert(now);
+            wanted.judged = now.saturating_duration_since(since) >= self.unknown_after;
+        }
+        TopicNews::Standing { fault, was_known }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const AFTER: Duration = Duration::from_secs(60);
+
+    fn topic(name: &'static str) -> Topic {
+        Topic::new(Bytes::from_static(name.as_bytes())).unwrap()
+    }
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        Instant::now()
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_first_seen_topic_waits_for_its_count_and_is_asked_for_once() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        assert_eq!(topics.place(&topic("a"), now), Place::Wait);
+        assert_eq!(topics.poll(now), Some(topic("a")));
+        assert_eq!(topics.place(&topic("a"), now), Place::Wait);
+        assert_eq!(topics.poll(now), None);
+        topics.answer(now, &topic("a"), Ok(6));
+        assert_eq!(topics.place(&topic("a"), now), Place::Partitions(6));
+        assert_eq!(topics.poll(now), None);
+    }
+
+    #[test]
+    fn a_topic_that_never_was_there_is_judged_after_kafka_denied_it_long_enough() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        topics.place(&topic("a"), now);
+        topics.poll(now);
+        topics.answer(now, &topic("a"), Err(TopicFault::Missing));
+        assert_eq!(topics.deadline(), Some(now + TOPIC_RETRY_INTERVAL));
+        assert_eq!(topics.place(&topic("a"), now + seconds(59)), Place::Wait);
+        assert_eq!(topics.poll(now + seconds(60)), Some(topic("a")));
+        topics.answer(now + seconds(60), &topic("a"), Err(TopicFault::Missing));
+        assert_eq!(
+            topics.place(&topic("a"), now + seconds(60)),
+            Place::Missing(AFTER)
+        );
+    }
+
+    #[test]
+    fn time_without_kafka_does_not_judge_a_topic() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        topics.place(&topic("a"), now);
+        for at in [0, 100, 200] {
+            let away = TopicFault::Unavailable("all brokers down".to_owned());
+            topics.answer(now + seconds(at), &topic("a"), Err(away));
+            assert_eq!(topics.place(&topic("a"), now + seconds(at)), Place::Wait);
+        }
+    }
+
+    #[test]
+    fn a_topic_that_was_there_is_waited_for_without_end() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        topics.answer(now, &topic("a"), Ok(6));
+        topics.distrust();
+        topics.restart();
+        for at in [0, 100, 1_000] {
+            let then = now + seconds(at);
+            assert_eq!(topics.place(&topic("a"), then), Place::Wait);
+            assert_eq!(topics.poll(then), Some(topic("a")));
+            let news = topics.answer(then, &topic("a"), Err(TopicFault::Missing));
+            let fault = TopicFault::Missing;
+            assert_eq!(
+                news,
+                TopicNews::Standing {
+                    fault,
+                    was_known: true
+                }
+            );
+        }
+        let news = topics.answer(now, &topic("a"), Ok(3));
+        assert_eq!(news, TopicNews::Recounted { from: 6, to: 3 });
+        assert_eq!(topics.place(&topic("a"), now), Place::Partitions(3));
+    }
+
+    #[test]
+    fn an_old_count_is_refreshed_beside_the_line() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        topics.answer(now, &topic("a"), Ok(6));
+        let later = now + TOPIC_REFRESH_INTERVAL;
+        assert_eq!(topics.place(&topic("a"), later), Place::Partitions(6));
+        assert_eq!(topics.place(&topic("a"), later), Place::Partitions(6));
+        assert_eq!(topics.poll(later), Some(topic("a")));
+        assert_eq!(topics.poll(later), None);
+        topics.answer(later, &topic("a"), Ok(12));
+        assert_eq!(topics.place(&topic("a"), later), Place::Partitions(12));
+    }
+}

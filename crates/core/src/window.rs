@@ -1,0 +1,212 @@
+//! The window: which records are in flight, and the LSN that may be confirmed because of it.
+//!
+//! Every record takes a [`Ticket`] when it leaves. Tickets are consecutive, so a delivery report is an
+//! index into a ring. Between records stand *boundaries*: the end of a commit, or the `walEnd` of a
+//! keepalive, each with the number of tickets before it. Reports arrive in any order; only the prefix
+//! without a hole counts, and a boundary whose tickets all lie in that prefix becomes the confirmed
+//! LSN. A record that fails leaves a hole, so the LSN stops before it by construction.
+//!
+//! ```text
+//! tickets      0   1   2 | 3   4 | 5            boundaries   after 3 -> 0/A0, after 5 -> 0/B8
+//! settled      x   x   x | x   . | x            prefix 4     confirmed 0/A0
+//! ```
+
+use std::collections::VecDeque;
+
+use walpost_pgoutput::Lsn;
+
+use crate::event::{EventId, Position, Ticket};
+use crate::limits::WindowLimits;
+
+/// Tickets, reports and boundaries of one session.
+#[derive(Debug)]
+pub(crate) struct Window {
+    limits: WindowLimits,
+    /// How many records may be in flight now: 1 at first, twice as many each time that as many were
+    /// settled in order, up to the limit. A session that starts before a record which the broker will
+    /// not take repeats only a few neighbours.
+    open: u32,
+    /// Value of `base` when `open` last grew.
+    opened_at: u64,
+    /// Ticket of the first entry.
+    base: u64,
+    entries: VecDeque<Entry>,
+    /// Bytes of the records that are not settled.
+    bytes: usize,
+    boundaries: VecDeque<Boundary>,
+    confirmed: Lsn,
+}
+
+#[derive(Debug)]
+struct Entry {
+    settled: bool,
+    bytes: usize,
+    position: Position,
+    id: EventId,
+}
+
+#[derive(Debug)]
+struct Boundary {
+    /// The ticket that was next when the boundary was sealed.
+    after: u64,
+    lsn: Lsn,
+}
+
+impl Window {
+    /// A window of a session that starts at `floor`.
+    pub(crate) fn new(floor: Lsn, limits: WindowLimits) -> Self {
+        assert!(limits.events > 0, "a window of no events never moves");
+        Self {
+            limits,
+            open: 1,
+            opened_at: 0,
+            base: 0,
+            entries: VecDeque::new(),
+            bytes: 0,
+            boundaries: VecDeque::new(),
+            confirmed: floor,
+        }
+    }
+
+    /// Whether a record of this size may leave now. One that is larger than the limit on bytes may
+    /// when nothing else is in flight.
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        let room = self.entries.len() < self.open as usize;
+        room && (self.bytes == 0 || self.bytes.saturating_add(bytes) <= self.limits.bytes)
+    }
+
+    /// Takes the next ticket.
+    pub(crate) fn take(&mut self, bytes: usize, position: Position, id: EventId) -> Ticket {
+        assert!(self.fits(bytes), "a record left through a full window");
+        if let Some(last) = self.entries.back() {
+            assert!(position > last.position, "records left out of commit order");
+        }
+        let ticket = Ticket(self.next());
+        self.bytes += bytes;
+        self.entries.push_back(Entry {
+            settled: false,
+            bytes,
+            position,
+            id,
+        });
+        ticket
+    }
+
+    /// Seals a boundary: once everything that has left so far is settled, `lsn` is confirmed.
+    ///
+    /// A position that is not above the last one is dropped: after a crash Postgres first reports
+    /// positions behind the one it was asked to start at.
+    pub(crate) fn seal(&mut self, lsn: Lsn) {
+        let after = self.next();
+        let last = self
+            .boundaries
+            .back()
+            .map_or(self.confirmed, |boundary| boundary.lsn);
+        if lsn <= last {
+            return;
+        }
+        if after == self.base {
+            assert!(self.boundaries.is_empty(), "a boundary was left behind");
+            self.confirm(lsn);
+            return;
+        }
+        match self.boundaries.back_mut() {
+            Some(boundary) if boundary.after == after => boundary.lsn = lsn,
+            _ => self.boundaries.push_back(Boundary { after, lsn }),
+        }
+    }
+
+    /// A record was acknowledged.
+    pub(crate) fn settle(&mut self, ticket: Ticket) {
+        let entry = self.entry_mut(ticket);
+        assert!(!entry.settled, "a record was settled twice");
+        entry.settled = true;
+        let bytes = entry.bytes;
+        self.bytes -= bytes;
+        while self.entries.front().is_some_and(|entry| entry.settled) {
+            self.entries.pop_front();
+            self.base += 1;
+        }
+        while let Some(boundary) = self.boundaries.front()
+            && boundary.after <= self.base
+        {
+            let lsn = boundary.lsn;
+            self.boundaries.pop_front();
+            self.confirm(lsn);
+        }
+        self.widen();
+    }
+
+    /// Id and position of a record in flight.
+    pub(crate) fn event(&self, ticket: Ticket) -> (&EventId, Position) {
+        let index = self.index(ticket);
+        let entry = &self.entries[index];
+        (&entry.id, entry.position)
+    }
+
+    /// The LSN up to which everything is delivered. Never decreases.
+    pub(crate) fn confirmed(&self) -> Lsn {
+        self.confirmed
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Records from the oldest unsettled one to the newest.
+    pub(crate) fn events(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of the records that are not settled.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many records may be in flight now.
+    pub(crate) fn open(&self) -> u32 {
+        self.open
+    }
+
+    /// Position of the oldest record that is not settled.
+    pub(crate) fn oldest(&self) -> Option<Position> {
+        self.entries.front().map(|entry| entry.position)
+    }
+
+    fn next(&self) -> u64 {
+        self.base + self.entries.len() as u64
+    }
+
+    fn index(&self, ticket: Ticket) -> usize {
+        assert!(
+            ticket.0 >= self.base,
+            "a report for a ticket that was settled before"
+        );
+        assert!(
+            ticket.0 < self.next(),
+            "a report for a ticket that was never taken"
+        );
+        usize::try_from(ticket.0 - self.base).expect("the window is smaller than memory")
+    }
+
+    fn entry_mut(&mut self, ticket: Ticket) -> &mut Entry {
+        let index = self.index(ticket);
+        &mut self.entries[index]
+    }
+
+    fn confirm(&mut self, lsn: Lsn) {
+        assert!(lsn > self.confirmed, "the confirmed LSN went back");
+        self.confirmed = lsn;
+    }
+
+    fn widen(&mut self) {
+        while self.open < self.limits.events && self.base - self.opened_at >= u64::from(self.open) {
+            self.opened_at += u64::from(self.open);
+            self.open = self.open.saturating_mul(2).min(self.limits.events);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+use proptest::prelude::*;
+use walpost_pgoutput::Lsn;
+
+use super::*;
+
+fn limits(events: u32, bytes: usize) -> WindowLimits {
+    WindowLimits { events, bytes }
+}
+
+/// A window that is open to its limit from the start.
+fn wide(floor: u64) -> Window {
+    let mut window = Window::new(Lsn::new(floor), limits(100_000, 1 << 20));
+    window.open = 100_000;
+    window
+}
+
+fn take(window: &mut Window, commit_lsn: u64, ordinal: u32) -> Ticket {
+    let position = Position {
+        commit_lsn: Lsn::new(commit_lsn),
+        ordinal,
+    };
+    window.take(10, position, EventId::Other(Box::from(&b"e"[..])))
+}
+
+fn confirmed(window: &Window) -> u64 {
+    window.confirmed().as_u64()
+}
+
+#[test]
+fn a_commit_is_confirmed_when_the_last_of_its_records_is_settled() {
+    let mut window = wide(5);
+    let first = take(&mut window, 10, 0);
+    let second = take(&mut window, 10, 1);
+    window.seal(Lsn::new(20));
+    assert_eq!(confirmed(&window), 5);
+    window.settle(second);
+    assert_eq!(confirmed(&window), 5);
+    window.settle(first);
+    assert_eq!(confirmed(&window), 20);
+    assert!(window.is_empty());
+}
+
+#[test]
+fn a_later_commit_waits_for_a_hole_in_an_earlier_one() {
+    let mut window = wide(0);
+    let hole = take(&mut window, 10, 0);
+    window.seal(Lsn::new(20));
+    let later = take(&mut window, 20, 0);
+    window.seal(Lsn::new(30));
+    window.settle(later);
+    assert_eq!(confirmed(&window), 0);
+    window.settle(hole);
+    assert_eq!(confirmed(&window), 30);
+}
+
+#[test]
+fn a_settled_record_without_its_commit_confirms_nothing() {
+    let mut window = wide(5);
+    let ticket = take(&mut window, 10, 0);
+    window.settle(ticket);
+    assert_eq!(confirmed(&window), 5);
+    window.seal(Lsn::new(20));
+    assert_eq!(confirmed(&window), 20);
+}
+
+#[test]
+fn a_keepalive_behind_records_in_flight_waits_for_them() {
+    let mut window = wide(0);
+    let ticket = take(&mut window, 10, 0);
+    window.seal(Lsn::new(20));
+    window.seal(Lsn::new(500));
+    assert_eq!(confirmed(&window), 0);
+    window.settle(ticket);
+    assert_eq!(confirmed(&window), 500);
+}
+
+#[test]
+fn a_keepalive_with_nothing_in_flight_is_confirmed_at_once() {
+    let mut window = wide(5);
+    window.seal(Lsn::new(70));
+    assert_eq!(confirmed(&window), 70);
+}
+
+#[test]
+fn boundaries_behind_the_floor_are_dropped_and_records_are_not() {
+    let mut window = wide(100);
+    window.seal(Lsn::new(40));
+    assert_eq!(confirmed(&window), 100);
+    let ticket = take(&mut window, 50, 0);
+    window.seal(Lsn::new(60));
+    assert_eq!(window.events(), 1);
+    window.settle(ticket);
+    assert_eq!(confirmed(&window), 100);
+}
+
+#[test]
+fn the_window_opens_twice_as_far_each_time_that_all_of_it_is_settled() {
+    let mut window = Window::new(Lsn::ZERO, limits(6, 1 << 20));
+    let mut position = 0;
+    for open in [1, 2, 4, 6, 6] {
+        assert_eq!(window.open(), open);
+        let tickets: Vec<_> = (0..open)
+            .map(|_| {
+                position += 1;
+                take(&mut window, position, 0)
+            })
+            .collect();
+        assert!(!window.fits(1));
+        for ticket in tickets {
+            window.settle(ticket);
+        }
+    }
+}
+
+#[test]
+fn bytes_close_the_window_and_one_larger_record_passes_alone() {
+    let mut window = Window::new(Lsn::ZERO, limits(10, 25));
+    window.open = 10;
+    assert!(window.fits(1_000));
+    let first = take(&mut window, 1, 0);
+    let _second = take(&mut window, 2, 0);
+    assert!(window.fits(5));
+    assert!(!window.fits(6));
+    window.settle(first);
+    assert_eq!(window.bytes(), 10);
+    assert!(!window.fits(1_000));
+}
+
+#[test]
+fn records_settled_ahead_of_a_hole_still_count_as_events() {
+    let mut window = Window::new(Lsn::ZERO, limits(3, 1 << 20));
+    window.open = 3;
+    let _hole = take(&mut window, 1, 0);
+    let ahead = [take(&mut window, 2, 0), take(&mut window, 3, 0)];
+    ahead.into_iter().for_each(|ticket| window.settle(ticket));
+    assert!(!window.fits(1));
+    assert_eq!(window.oldest().unwrap().commit_lsn, Lsn::new(1));
+}
+
+#[test]
+#[should_panic(expected = "settled twice")]
+fn a_second_report_for_one_record_is_a_bug() {
+    let mut window = wide(0);
+    let _hole = take(&mut window, 1, 0);
+    let ticket = take(&mut window, 2, 0);
+    window.settle(ticket);
+    window.settle(ticket);
+}
+
+#[test]
+#[should_panic(expected = "out of commit order")]
+fn a_record_behind_an_earlier_position_is_a_bug() {
+    let mut window = wide(0);
+    take(&mut window, 2, 0);
+    take(&mut window, 1, 0);
+}
+
+/// One step of a random session.
+#[derive(Clone, Debug)]
+enum Step {
+    Record,
+    Commit,
+    Keepalive(u64),
+    Settle(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => Just(Step::Record),
+        2 => Just(Step::Commit),
+        1 => (0_u64..400).prop_map(Step::Keepalive),
+        4 => any::<usize>().prop_map(Step::Settle),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+/// What the window means, without any cleverness: a list of everything that happened.
+#[derive(Default)]
+struct Naive {
+    settled: Vec<bool>,
+    boundaries: Vec<(usize, u64)>,
+}
+
+impl Naive {
+    fn confirmed(&self, floor: u64) -> u64 {
+        let prefix = self.settled.iter().take_while(|settled| **settled).count();
+        let reached = self.boundaries.iter().filter(|(after, _)| *after <= prefix);
+        reached.map(|(_, lsn)| *lsn).fold(floor, u64::max)
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_reports_confirms_what_the_naive_model_says(
+        floor in 0_u64..200,
+        steps in steps(),
+    ) {
+        let mut window = wide(floor);
+        let mut naive = Naive::default();
+        let mut open = Vec::new();
+        let mut lsn = 1;
+        let mut ordinal = 0;
+        for step in steps {
+            match step {
+                Step::Record => {
+                    open.push(take(&mut window, lsn, ordinal));
+                    naive.settled.push(false);
+                    ordinal += 1;
+                }
+                Step::Commit => {
+                    lsn += 3;
+                    ordinal = 0;
+                    window.seal(Lsn::new(lsn));
+                    naive.boundaries.push((naive.settled.len(), lsn));
+                }
+                Step::Keepalive(ahead) if ordinal == 0 => {
+                    lsn += ahead;
+                    window.seal(Lsn::new(lsn));
+                    naive.boundaries.push((naive.settled.len(), lsn));
+                }
+                Step::Settle(pick) if !open.is_empty() => {
+                    let ticket = open.swap_remove(pick % open.len());
+                    window.settle(ticket);
+                    naive.settled[usize::try_from(ticket.0).unwrap()] = true;
+                }
+                Step::Keepalive(_) | Step::Settle(_) => {}
+            }
+            prop_assert_eq!(confirmed(&window), naive.confirmed(floor));
+        }
+    }
+}

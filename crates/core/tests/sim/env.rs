@@ -1,0 +1,70 @@
+//! What everything in a run shares: the clock, the random numbers, the two servers, the ledger.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+
+use crate::clock::Clock;
+use crate::history::History;
+use crate::kafka::Cluster;
+use crate::plan::{Fault, Plan};
+use crate::postgres::Postgres;
+
+/// The world around the relay.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) clock: Clock,
+    pub(crate) rng: Rng,
+    pub(crate) plan: Plan,
+    pub(crate) pg: Postgres,
+    pub(crate) kafka: Cluster,
+    pub(crate) history: History,
+    /// No more faults: from here on everything has to settle.
+    pub(crate) healing: bool,
+    /// Sessions so far.
+    pub(crate) sessions: u64,
+    /// How often what happened.
+    pub(crate) coverage: BTreeMap<&'static str, u64>,
+    traced: bool,
+}
+
+impl Env {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::draw(&mut rng);
+        let pg = Postgres::new(&mut rng);
+        let kafka = Cluster::new(&mut rng, &plan, plan.has(Fault::TopicLate));
+        let env = Self {
+            clock: Clock::new(),
+            rng,
+            plan,
+            pg,
+            kafka,
+            history: History::default(),
+            healing: false,
+            sessions: 0,
+            coverage: BTreeMap::new(),
+            traced,
+        };
+        env.say(|| format!("seed {seed}: {:#?}", env.plan));
+        env
+    }
+
+    /// A line of the trace.
+    pub(crate) fn say(&self, line: impl FnOnce() -> String) {
+        if self.traced {
+            let ms = self.clock.ms();
+            eprintln!("{:>6}.{:03} {}", ms / 1_000, ms % 1_000, line());
+        }
+    }
+
+    /// Something worth counting happened.
+    pub(crate) fn cover(&mut self, what: &'static str) {
+        *self.coverage.entry(what).or_default() += 1;
+        self.say(|| what.to_owned());
+    }
+
+    pub(crate) fn ms(&self) -> u64 {
+        self.clock.ms()
+    }
+}

@@ -1,0 +1,291 @@
+//! Kafka as a model: topics with partitions, one queue a partition, acks in order inside a partition
+//! and in any order across; and the producer of one session.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use fastrand::Rng;
+use walpost_core::{Delivery, Record, Rejection, Ticket, Topic, TopicFault};
+
+use crate::history::{History, LogKey};
+use crate::plan::{Plan, pick};
+use crate::walsender::topic_name;
+
+/// Faults of the cluster or of the producer: leader not available, request timed out, not enough
+/// replicas, authorization failed, all brokers down, fatal, something nobody knows.
+const NOT_THE_EVENT: [i32; 7] = [5, 7, 19, 29, -187, -150, 9_999];
+const PURGED: i32 = -152;
+const UNKNOWN_PARTITION: i32 = -190;
+const UNKNOWN_TOPIC: i32 = 3;
+/// What Kafka says of a record that is at fault itself.
+pub(crate) const TOO_LARGE: i32 = 10;
+
+/// The brokers.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) up: bool,
+    /// When an outage ends.
+    pub(crate) back_at: u64,
+    pub(crate) topics: Vec<TopicState>,
+    /// The next batch is rejected.
+    pub(crate) rejects: bool,
+    /// Until then the poisonous events are too large.
+    pub(crate) strict_until: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopicState {
+    /// When it is there.
+    pub(crate) exists_at: u64,
+    pub(crate) incarnation: u32,
+    pub(crate) partitions: u32,
+}
+
+impl Cluster {
+    pub(crate) fn new(rng: &mut Rng, plan: &Plan, late: bool) -> Self {
+        let topics = (0..plan.topics).map(|_| TopicState {
+            exists_at: if late && rng.bool() {
+                rng.u64(0..90_000)
+            } else {
+                0
+            },
+            incarnation: 0,
+            partitions: rng.u32(1..=5),
+        });
+        Self {
+            up: true,
+            back_at: 0,
+            topics: topics.collect(),
+            rejects: false,
+            strict_until: u64::MAX,
+        }
+    }
+
+    /// The answer to a metadata request.
+    pub(crate) fn count(&self, topic: &Topic, now: u64) -> Result<u32, TopicFault> {
+        if !self.up {
+            return Err(TopicFault::Unavailable("all brokers down".to_owned()));
+        }
+        let state = &self.topics[number(topic)];
+        if state.exists_at > now {
+            return Err(TopicFault::Missing);
+        }
+        Ok(state.partitions)
+    }
+
+    /// Why a record can't be appended, if so.
+    fn refusal(&self, flight: &Flight, now: u64) -> Option<i32> {
+        let state = &self.topics[number(&flight.record.topic)];
+        let partition = u32::try_from(flight.record.partition).expect("never negative");
+        if state.exists_at > now {
+            return Some(UNKNOWN_TOPIC);
+        }
+        (partition >= state.partitions).then_some(UNKNOWN_PARTITION)
+    }
+}
+
+/// Number of a topic.
+pub(crate) fn number(topic: &Topic) -> usize {
+    let digits = topic.as_str().trim_start_matches("topic-");
+    let number = digits.parse().expect("the topic is one of ours");
+    assert_eq!(topic.as_str(), topic_name(number));
+    number
+}
+
+type Place = (usize, i32);
+
+/// One idempotent producer without gaps: a record that fails takes everything behind it along.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    sender: u64,
+    queues: BTreeMap<Place, VecDeque<Flight>>,
+    reports: BTreeMap<Place, VecDeque<Delivery>>,
+    /// Partitions with a gap: nothing more is appended to them.
+    broken: BTreeSet<Place>,
+    /// Records that have no report yet.
+    pub(crate) unreported: usize,
+    pub(crate) unreported_bytes: usize,
+    sizes: BTreeMap<Ticket, usize>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    record: Record,
+    /// The count that it was placed by.
+    count: u32,
+}
+
+impl Producer {
+    pub(crate) fn new(sender: u64) -> Self {
+        Self {
+            sender,
+            queues: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            unreported: 0,
+            unreported_bytes: 0,
+            sizes: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, record: Record, count: u32) {
+        let size = size(&record);
+        self.unreported += 1;
+        self.unreported_bytes += size;
+        self.sizes.insert(record.ticket, size);
+        let place = (number(&record.topic), record.partition);
+        let flight = Flight { record, count };
+        if self.broken.contains(&place) {
+            self.reject(place, VecDeque::from([flight]), 0, PURGED);
+        } else {
+            self.queues.entry(place).or_default().push_back(flight);
+        }
+    }
+
+    pub(crate) fn can_append(&self, cluster: &Cluster) -> bool {
+        cluster.up && !self.queues.is_empty()
+    }
+
+    pub(crate) fn can_report(&self, cluster: &Cluster) -> bool {
+        cluster.up && !self.reports.is_empty()
+    }
+
+    /// A broker takes a batch of one partition. Says what happened to it.
+    pub(crate) fn append(
+        &mut self,
+        cluster: &mut Cluster,
+        history: &mut History,
+        rng: &mut Rng,
+        plan: &Plan,
+        now: u64,
+    ) -> Option<&'static str> {
+        let places: Vec<Place> = self.queues.keys().copied().collect();
+        let place = pick(rng, &places);
+        let mut queue = self.queues.remove(&place)?;
+        let size = rng.usize(1..=plan.batch).min(queue.len());
+        let poisoned = now < cluster.strict_until
+            && queue
+                .iter()
+                .take(size)
+                .any(|flight| history.find(&flight.record).poison);
+        let refusal = cluster.refusal(&queue[0], now);
+        let code = if poisoned {
+            Some(TOO_LARGE)
+        } else if std::mem::take(&mut cluster.rejects) {
+            Some(pick(rng, &NOT_THE_EVENT))
+        } else {
+            refusal
+        };
+        if let Some(code) = code {
+            self.reject(place, queue, size, code);
+            return Some(match code {
+                TOO_LARGE => "a batch is rejected for its size",
+                UNKNOWN_TOPIC => "a batch is rejected: no such topic",
+                UNKNOWN_PARTITION => "a batch is rejected: no such partition",
+                _ => "a batch is rejected",
+            });
+        }
+        let batch: Vec<Flight> = queue.drain(..size).collect();
+        if !queue.is_empty() {
+            self.queues.insert(place, queue);
+        }
+        for flight in batch {
+            self.append_one(&flight, cluster, history);
+            let ticket = flight.record.ticket;
+            let delivery = Delivery {
+                ticket,
+                result: Ok(()),
+            };
+            self.reports.entry(place).or_default().push_back(delivery);
+        }
+        None
+    }
+
+    fn append_one(&self, flight: &Flight, cluster: &Cluster, history: &mut History) {
+        let topic = number(&flight.record.topic);
+        let key = LogKey {
+            topic,
+            incarnation: cluster.topics[topic].incarnation,
+            count: flight.count,
+            partition: flight.record.partition,
+        };
+        history.append(&flight.record, key, self.sender);
+    }
+
+    fn reject(&mut self, place: Place, queue: VecDeque<Flight>, size: usize, code: i32) {
+        self.broken.insert(place);
+        let reports = self.reports.entry(place).or_default();
+        for (index, flight) in queue.into_iter().enumerate() {
+            let code = if index < size { code } else { PURGED };
+            let rejection = Rejection {
+                code,
+                name: "REJECTED".to_owned(),
+                detail: String::new(),
+            };
+            reports.push_back(Delivery {
+                ticket: flight.record.ticket,
+                result: Err(rejection),
+            });
+        }
+    }
+
+    /// The oldest reports of some partition reach the relay.
+    pub(crate) fn report(&mut self, rng: &mut Rng) -> Vec<Delivery> {
+        let places: Vec<Place> = self.reports.keys().copied().collect();
+        let place = pick(rng, &places);
+        let queue = self.reports.get_mut(&place).expect("it was listed");
+        let count = rng.usize(1..=queue.len());
+        let reports: Vec<Delivery> = queue.drain(..count).collect();
+        if queue.is_empty() {
+            self.reports.remove(&place);
+        }
+        for report in &reports {
+            let size = self.sizes.remove(&report.ticket).expect("one report each");
+            self.unreported -= 1;
+            self.unreported_bytes -= size;
+        }
+        reports
+    }
+
+    /// The producer ends. Requests that had left may have been carried out: of each partition some
+    /// first part of what was in flight. Returns the last reports: what is in Kafka without one counts
+    /// as not taken, like all the rest.
+    pub(crate) fn purge(
+        &mut self,
+        cluster: &Cluster,
+        history: &mut History,
+        rng: &mut Rng,
+        now: u64,
+    ) -> Vec<Delivery> {
+        for (place, queue) in std::mem::take(&mut self.queues) {
+            let count = if cluster.up {
+                rng.usize(0..=queue.len())
+            } else {
+                0
+            };
+            for flight in queue.iter().take(count) {
+                let strict = now < cluster.strict_until;
+                let poison = strict && history.find(&flight.record).poison;
+                if poison || cluster.refusal(flight, now).is_some() {
+                    break;
+                }
+                self.append_one(flight, cluster, history);
+            }
+            self.reject(place, queue, 0, PURGED);
+        }
+        self.unreported = 0;
+        self.unreported_bytes = 0;
+        std::mem::take(&mut self.reports)
+            .into_values()
+            .flatten()
+            .collect()
+    }
+}
+
+fn size(record: &Record) -> usize {
+    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    let headers = record.headers.iter();
+    let headers: usize = headers
+        .map(|header| header.name.len() + length(&header.value))
+        .sum();
+    length(&record.key) + length(&record.value) + headers
+}

@@ -1,0 +1,184 @@
+//! What a seed draws before it starts: sizes, speeds, and which kinds of faults it may meet. A run with
+//! few kinds of faults gets further into each of them than one with all.
+
+use fastrand::Rng;
+use walpost_core::Format;
+use walpost_core::limits::WindowLimits;
+
+/// A kind of fault, or of unusual behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// Postgres crashes: the slot goes back to what it had on disk.
+    Crash,
+    /// `pg_ctl stop -m fast`.
+    FastShutdown,
+    /// The replication connection breaks.
+    LinkCut,
+    /// Commits reach the disk later; a crash takes those back that did not.
+    AsyncCommit,
+    /// Keepalives inside transactions.
+    KeepaliveInside,
+    /// Those report the end of the WAL, as the manual describes the field.
+    KeepaliveHint,
+    /// Keepalives that want a reply although nothing is wrong.
+    Question,
+    /// Decoding starts far behind the position that was asked for.
+    BehindFloor,
+    /// The columns of the table change their order.
+    Ddl,
+    /// Kafka is away.
+    Outage,
+    /// Kafka does not take a batch; not the events' fault.
+    Reject,
+    /// Kafka does not take an event, and its neighbours in the batch with it.
+    Poison,
+    /// Topics are created after their first event.
+    TopicLate,
+    /// Topics get more partitions.
+    TopicGrow,
+    /// Topics are deleted and created again, with fewer partitions.
+    TopicAgain,
+    /// Metadata requests fail.
+    Metadata,
+    /// The process is killed.
+    Kill,
+    /// The process gets SIGTERM.
+    Terminate,
+    /// Nothing is written for a long time.
+    Quiet,
+    /// The relay's owner asks the server for a sign of life.
+    Ping,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 20] = [
+        Self::Crash,
+        Self::FastShutdown,
+        Self::LinkCut,
+        Self::AsyncCommit,
+        Self::KeepaliveInside,
+        Self::KeepaliveHint,
+        Self::Question,
+        Self::BehindFloor,
+        Self::Ddl,
+        Self::Outage,
+        Self::Reject,
+        Self::Poison,
+        Self::TopicLate,
+        Self::TopicGrow,
+        Self::TopicAgain,
+        Self::Metadata,
+        Self::Kill,
+        Self::Terminate,
+        Self::Quiet,
+        Self::Ping,
+    ];
+}
+
+/// How often each of the actions is taken that are possible at a moment, in relation to each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speeds {
+    pub(crate) walsender: u32,
+    pub(crate) status: u32,
+    pub(crate) read: u32,
+    pub(crate) deliveries: u32,
+    pub(crate) append: u32,
+    pub(crate) report: u32,
+    pub(crate) answer: u32,
+}
+
+/// Everything that is drawn before a run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) steps: u32,
+    pub(crate) limits: WindowLimits,
+    pub(crate) format: Format,
+    pub(crate) wal_sender_timeout_ms: u64,
+    pub(crate) unknown_topic_after_ms: u64,
+    pub(crate) topics: usize,
+    pub(crate) aggregates: u32,
+    pub(crate) payload_max: usize,
+    /// Messages that the socket holds.
+    pub(crate) socket: usize,
+    /// Records in the largest batch.
+    pub(crate) batch: usize,
+    /// Empty transactions are sent, as before Postgres 15.
+    pub(crate) sends_empty: bool,
+    /// A clean shutdown saves the slot, as since Postgres 17.
+    pub(crate) shutdown_saves_slot: bool,
+    /// A session that ended with an error still tells what was confirmed.
+    pub(crate) last_words: bool,
+    /// Percent of the steps that write something.
+    pub(crate) writes: u32,
+    /// Faults in 1,000 steps.
+    pub(crate) fault_rate: u32,
+    pub(crate) speeds: Speeds,
+    faults: Vec<Fault>,
+}
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let mut speed = || *rng.choice(&[1, 2, 5, 20]).expect("not empty");
+        let speeds = Speeds {
+            walsender: speed(),
+            status: speed(),
+            read: speed(),
+            deliveries: speed(),
+            append: speed(),
+            report: speed(),
+            answer: speed(),
+        };
+        let density = rng.u32(1..=3);
+        let faults = Fault::ALL
+            .into_iter()
+            .filter(|_| rng.u32(0..4) < density)
+            .collect();
+        Self {
+            steps: rng.u32(300..2_200),
+            limits: WindowLimits {
+                events: rng.u32(1..=40),
+                bytes: rng.usize(300..20_000),
+            },
+            format: if rng.bool() {
+                Format::Text
+            } else {
+                Format::Binary
+            },
+            wal_sender_timeout_ms: pick(rng, &[0, 2_000, 8_000, 15_000, 60_000]),
+            unknown_topic_after_ms: pick(rng, &[0, 1_000, 10_000, 60_000]),
+            topics: rng.usize(1..=3),
+            aggregates: rng.u32(1..=12),
+            payload_max: pick(rng, &[20, 200, 3_000]),
+            socket: pick(rng, &[2, 8, 64]),
+            batch: pick(rng, &[1, 3, 10]),
+            sends_empty: rng.bool(),
+            shutdown_saves_slot: rng.bool(),
+            last_words: rng.bool(),
+            writes: pick(rng, &[3, 10, 30]),
+            fault_rate: pick(rng, &[2, 8, 25]),
+            speeds,
+            faults,
+        }
+    }
+
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// The longest time between two status updates, in milliseconds.
+    pub(crate) fn status_interval_ms(&self) -> u64 {
+        match self.wal_sender_timeout_ms {
+            0 => 5_000,
+            timeout => 5_000.min(timeout / 4),
+        }
+    }
+}
+
+/// True in `percent` of the cases.
+pub(crate) fn chance(rng: &mut Rng, percent: u32) -> bool {
+    rng.u32(0..100) < percent
+}
+
+pub(crate) fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.usize(0..from.len())]
+}

@@ -1,0 +1,165 @@
+//! What a session's status updates have to be, given what the session was fed.
+
+use bytes::Bytes;
+use walpost_core::Status;
+use walpost_pgoutput::{CopyMessage, Lsn, Message};
+
+use crate::history::History;
+
+/// How late anything may be, in milliseconds: the owner of the relay has other work too.
+const SLACK_MS: u64 = 60;
+const MOVED_MS: u64 = 100;
+
+/// Follows one session.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    floor: Lsn,
+    interval_ms: u64,
+    /// Highest position that the server reported.
+    received: Lsn,
+    /// Last end of a commit, or keepalive outside a transaction.
+    boundary: Lsn,
+    in_transaction: bool,
+    told: Lsn,
+    told_at: Option<u64>,
+    moved_at: Option<u64>,
+    /// Where the server's last question stood.
+    question: Option<Lsn>,
+    /// Status updates that may go out without waiting.
+    answers: u32,
+    pub(crate) statuses: u64,
+    pub(crate) courtesies: u64,
+    /// Messages read that were not keepalives.
+    pub(crate) data: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(floor: Lsn, interval_ms: u64) -> Self {
+        Self {
+            floor,
+            interval_ms,
+            received: Lsn::ZERO,
+            boundary: floor,
+            in_transaction: false,
+            told: floor,
+            told_at: None,
+            moved_at: None,
+            question: None,
+            answers: 1,
+            statuses: 0,
+            courtesies: 0,
+            data: 0,
+        }
+    }
+
+    /// The relay was fed this message.
+    pub(crate) fn fed(&mut self, message: &CopyMessage) {
+        match message {
+            CopyMessage::Keepalive(keepalive) => {
+                self.received = self.received.max(keepalive.wal_end);
+                if !self.in_transaction {
+                    self.boundary = self.boundary.max(keepalive.wal_end);
+                }
+                if keepalive.reply_requested {
+                    self.question = Some(keepalive.wal_end);
+                    self.answers += 2;
+                }
+            }
+            CopyMessage::XLogData(data) => {
+                self.data += 1;
+                self.received = self.received.max(data.wal_end);
+                self.advance(data.data.clone());
+            }
+        }
+    }
+
+    fn advance(&mut self, data: Bytes) {
+        match data[0] {
+            b'B' => self.in_transaction = true,
+            b'C' => {
+                let Ok(Message::Commit(commit)) = Message::decode(data) else {
+                    panic!("the model sends what decodes");
+                };
+                self.in_transaction = false;
+                self.boundary = self.boundary.max(commit.end_lsn);
+            }
+            _ => {}
+        }
+    }
+
+    /// The owner asked for a status.
+    pub(crate) fn may_answer(&mut self) {
+        self.answers += 1;
+    }
+
+    /// Every record that left is acknowledged: then everything fed is confirmed, and nothing else.
+    pub(crate) fn check_idle(&self, confirmed: Lsn) {
+        assert_eq!(
+            confirmed, self.boundary,
+            "progress: nothing is in flight and the confirmed LSN is not the last boundary"
+        );
+    }
+
+    /// The relay sends a status.
+    pub(crate) fn status(&mut self, status: &Status, confirmed: Lsn, history: &History, now: u64) {
+        history.check_flush(status.flush);
+        let highest = self.received.max(self.floor);
+        assert!(status.write >= status.flush, "status: write below flush");
+        assert!(
+            status.write <= highest,
+            "status: write above what was received"
+        );
+        self.check_rate(now);
+        self.statuses += 1;
+        self.told_at = Some(now);
+        if status.flush == Lsn::ZERO {
+            let question = self.question.take();
+            assert!(
+                question.is_some_and(|wal_end| wal_end > confirmed),
+                "status: flush 0 without a question that could not be answered"
+            );
+            self.courtesies += 1;
+            return;
+        }
+        assert!(
+            status.flush >= self.told,
+            "status: the confirmed LSN went back"
+        );
+        assert!(
+            status.flush <= highest,
+            "status: flush above what was received"
+        );
+        self.told = status.flush;
+        if status.flush == confirmed {
+            self.moved_at = None;
+        }
+    }
+
+    /// Without a question, statuses are at least 100 ms apart: plain keepalives are not answered.
+    fn check_rate(&mut self, now: u64) {
+        let spaced = self.told_at.is_none_or(|at| now >= at + MOVED_MS);
+        if !spaced {
+            assert!(self.answers > 0, "status: one too many, nobody asked");
+            self.answers -= 1;
+        }
+    }
+
+    /// Nothing may be overdue.
+    pub(crate) fn tick(&mut self, confirmed: Lsn, now: u64) {
+        if confirmed > self.told {
+            self.moved_at.get_or_insert(now);
+        }
+        let last = self.told_at.unwrap_or(now);
+        assert!(
+            now <= last + self.interval_ms + SLACK_MS,
+            "status: none for {} ms",
+            now - last
+        );
+        if let Some(moved) = self.moved_at {
+            assert!(
+                now <= moved.max(last + MOVED_MS) + SLACK_MS,
+                "status: progress was not told"
+            );
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The scheduler: one step is one thing that happens somewhere.
+
+use crate::env::Env;
+use crate::plan::{Fault, chance, pick};
+use crate::postgres::State;
+use crate::process::Process;
+
+/// After everything is healed the relay has so long to catch up, in virtual milliseconds.
+const HEALED_MS_MAX: u64 = 300_000;
+const HEALED_STEPS_MAX: u32 = 200_000;
+/// A shutdown may stand still so long, and take so many status updates meanwhile.
+const SHUTDOWN_MS_MAX: u64 = 2_500;
+const SHUTDOWN_STATUSES_MAX: u64 = 20;
+
+/// Things that can happen when there is something to do them with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Walsender,
+    Status,
+    Read,
+    Deliver,
+    Append,
+    Report,
+    Answer,
+}
+
+/// One run.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) env: Env,
+    process: Process,
+    quiet_until: u64,
+    shutdown: Option<Shutdown>,
+    finished: bool,
+}
+
+/// A fast shutdown as it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shutdown {
+    sent: u64,
+    data: u64,
+    since: u64,
+    statuses: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+        let env = Env::new(seed, traced);
+        let process = Process::start(&env);
+        Self {
+            env,
+            process,
+            quiet_until: 0,
+            shutdown: None,
+            finished: false,
+        }
+    }
+
+    /// The whole run: trouble first, then everything heals and has to come to rest.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..self.env.plan.steps {
+            self.disturb();
+            self.step();
+        }
+        self.heal();
+        let healed_at = self.env.ms();
+        let mut steps = 0;
+        while !self.is_at_rest() {
+            self.step();
+            steps += 1;
+            let late = self.env.ms() > healed_at + HEALED_MS_MAX || steps > HEALED_STEPS_MAX;
+            assert!(!late, "liveness: {}", self.what_is_missing());
+        }
+        self.stay_idle();
+    }
+
+    fn what_is_missing(&mut self) -> String {
+        let env = &self.env;
+        let (confirmed, end) = (env.pg.slot.confirmed, env.pg.flush_end());
+        match env.history.first_missing() {
+            Some((position, event)) => format!("event {} at {position} is not in Kafka", event.id),
+            None => format!("the slot stands at {confirmed:X} and the WAL ends at {end:X}"),
+        }
+    }
+
+    /// Everything is delivered and confirmed, to the end of the WAL.
+    fn is_at_rest(&mut self) -> bool {
+        let env = &self.env;
+        self.finished
+            && env.pg.state == State::Up
+            && env.history.is_complete()
+            && env.pg.slot.confirmed == env.pg.flush_end()
+            && self
+                .process
+                .session()
+                .is_some_and(|session| session.is_streaming())
+    }
+
+    /// Nothing happens for a while: the relay only keeps the connection alive.
+    fn stay_idle(&mut self) {
+        let statuses = |world: &mut Self| {
+            let session = world.process.session().expect("it rests");
+            session.watch.statuses
+        };
+        let (before, appended) = (statuses(self), self.env.history.appended);
+        let until = self.env.ms() + 20_000;
+        while self.env.ms() < until {
+            self.step();
+        }
+        let told = statuses(self) - before;
+        let expected = 20_000 / self.env.plan.status_interval_ms();
+        assert!(told <= expected + 4, "idle: {told} statuses in 20 s");
+        assert_eq!(
+            appended, self.env.history.appended,
+            "idle: events came again"
+        );
+        assert!(self.is_at_rest(), "idle: no longer at rest");
+    }
+
+    /// What the world does to the relay.
+    fn disturb(&mut self) {
+        if self.env.ms() < self.quiet_until {
+            return;
+        }
+        if self.env.rng.u32(0..1_000) < self.env.plan.fault_rate {
+            let fault = pick(&mut self.env.rng, &Fault::ALL);
+            if self.env.plan.has(fault) {
+                self.strike(fault);
+            }
+        }
+        let writes = self.env.plan.writes;
+        if self.env.pg.state == State::Up && chance(&mut self.env.rng, writes) {
+            let env = &mut self.env;
+            let did = env.pg.write(&mut env.rng, &env.plan, &mut env.history);
+            self.env.say(|| format!("application: {did}"));
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        let env = &mut self.env;
+        let now = env.ms();
+        match fault {
+            Fault::Crash if !matches!(env.pg.state, State::Down { .. }) => {
+                env.cover("Postgres crashed");
+                let until = now + env.rng.u64(0..3_000);
+                env.pg.crash(until);
+            }
+            Fault::FastShutdown if env.pg.state == State::Up => {
+                Self::perhaps_an_outage(env);
+                env.cover("Postgres shuts down");
+                env.pg.begin_shutdown(&mut env.history);
+            }
+            Fault::LinkCut => {
+                let arrives = env.rng.usize(0..3);
+                let noticed_at = now + pick(&mut env.rng, &[0, 300, 2_000]);
+                if let Some(mut peer) = env.pg.peer() {
+                    peer.close(arrives, noticed_at);
+                    env.cover("the connection broke");
+                }
+            }
+            Fault::Ddl => env.pg.shape = env.rng.u8(0..6),
+            Fault::Outage => Self::outage(env),
+            Fault::Reject => env.kafka.rejects = true,
+            Fault::TopicGrow | Fault::TopicAgain => self.change_topic(fault),
+            Fault::Kill => {
+                env.cover("the process was killed");
+                self.process.kill(env);
+            }
+            Fault::Terminate => {
+                Self::perhaps_an_outage(env);
+                env.cover("the process got SIGTERM");
+                self.process.terminate(env);
+            }
+            Fault::Ping => {
+                if let Some(running) = self.process.running()
+                    && let Some(session) = &mut running.session
+                {
+                    session.ping(env, &running.believed);
+                }
+            }
+            Fault::Quiet => {
+                let quiet = pick(&mut env.rng, &[1_000, 30_000, 400_000]);
+                self.quiet_until = now + quiet;
+            }
+            _ => {}
+        }
+    }
+
+    fn outage(env: &mut Env) {
+        env.cover("Kafka went away");
+        env.kafka.up = false;
+        env.kafka.back_at = env.ms() + pick(&mut env.rng, &[200, 3_000, 60_000]);
+    }
+
+    /// Shutdowns are the harder the longer Kafka is away.
+    fn perhaps_an_outage(env: &mut Env) {
+        if env.plan.has(Fault::Outage) && env.rng.bool() {
+            Self::outage(env);
+        }
+    }
+
+    fn change_topic(&mut self, fault: Fault) {
+        let env = &mut self.env;
+        let now = env.ms();
+        let index = env.rng.usize(0..env.kafka.topics.len());
+        let topic = &mut env.kafka.topics[index];
+        if topic.exists_at > now {
+            return;
+        }
+        if fault == Fault::TopicGrow {
+            topic.partitions += env.rng.u32(1..=2);
+            env.cover("a topic got more partitions");
+        } else {
+            topic.incarnation += 1;
+            topic.partitions = env.rng.u32(1..=topic.partitions);
+            topic.exists_at = now + pick(&mut env.rng, &[0, 2_000]);
+            env.cover("a topic was made anew");
+        }
+    }
+
+    fn heal(&mut self) {
+        let env = &mut self.env;
+        env.say(|| "everything heals".to_owned());
+        let now = env.ms();
+        env.healing = true;
+        env.kafka.up = true;
+        env.kafka.rejects = false;
+        env.kafka.strict_until = 0;
+        for topic in &mut env.kafka.topics {
+            topic.exists_at = topic.exists_at.min(now);
+        }
+        if let State::Down { until } = &mut env.pg.state {
+            *until = now;
+        }
+        self.quiet_until = 0;
+    }
+
+    /// One thing happens, and time goes on.
+    fn step(&mut self) {
+        let actions = self.actions();
+        if actions.is_empty() {
+            let patient = self.env.healing || self.env.ms() < self.quiet_until;
+            if patient || chance(&mut self.env.rng, 25) {
+                self.jump();
+            } else {
+                self.wait(30);
+            }
+        } else {
+            let action = self.choose(&actions);
+            self.act(action);
+            self.wait(4);
+        }
+        self.tick();
+    }
+
+    fn wait(&mut self, max: u64) {
+        let ms = self.env.ms() + self.env.rng.u64(0..=max);
+        self.env
+            .clock
+            .advance_to(ms.min(self.next_deadline().max(self.env.ms())));
+    }
+
+    /// Nothing can happen before the next timer.
+    fn jump(&mut self) {
+        let next = self.next_deadline();
+        self.env.clock.advance_to(next.max(self.env.ms() + 1));
+    }
+
+    fn next_deadline(&self) -> u64 {
+        let env = &self.env;
+        let mut next = self.process.deadline();
+        if !env.kafka.up {
+            next = next.min(env.kafka.back_at);
+        }
+        if let State::Down { until } = env.pg.state {
+            next = next.min(until);
+        }
+        if let Some(at) = env
+            .pg
+            .sender
+            .as_ref()
+            .and_then(|sender| sender.deadline(&env.plan))
+        {
+            next = next.min(at);
+        }
+        if self.env.ms() < self.quiet_until {
+            next = next.min(self.quiet_until);
+        }
+        next
+    }
+
+    fn actions(&mut self) -> Vec<(Action, u32)> {
+        let env = &mut self.env;
+        let speeds = env.plan.speeds;
+        let mut actions = Vec::with_capacity(8);
+        if env.pg.sender_is_ready(&env.plan) {
+            actions.push((Action::Walsender, speeds.walsender));
+        }
+        if env
+            .pg
+            .sender
+            .as_ref()
+            .is_some_and(|sender| sender.has_status())
+        {
+            actions.push((Action::Status, speeds.status));
+        }
+        let Some(session) = self.process.session() else {
+            return actions;
+        };
+        let has_data = env.pg.peer().is_some_and(|peer| peer.has_data());
+        if has_data && session.wants_wal() {
+            actions.push((Action::Read, speeds.read));
+        }
+        if !session.deliveries.is_empty() {
+            actions.push((Action::Deliver, speeds.deliveries));
+        }
+        if session.producer.can_append(&env.kafka) {
+            actions.push((Action::Append, speeds.append));
+        }
+        if session.producer.can_report(&env.kafka) {
+            actions.push((Action::Report, speeds.report));
+        }
+        if !session.questions.is_empty() {
+            actions.push((Action::Answer, speeds.answer));
+        }
+        actions
+    }
+
+    fn choose(&mut self, actions: &[(Action, u32)]) -> Action {
+        let total = actions.iter().map(|(_, weight)| weight).sum();
+        let mut draw = self.env.rng.u32(0..total);
+        for (action, weight) in actions {
+            match draw.checked_sub(*weight) {
+                Some(rest) => draw = rest,
+                None => return *action,
+            }
+        }
+        unreachable!("the draw is below the sum")
+    }
+
+    fn act(&mut self, action: Action) {
+        let env = &mut self.env;
+        let now = env.ms();
+        match action {
+            Action::Walsender => {
+                env.pg
+                    .step_sender(&mut env.rng, &env.plan, &env.history, now);
+                return;
+            }
+            Action::Status => {
+                if let Some(status) = env.pg.take_status(now) {
+                    env.say(|| format!("server: took flush {}", status.flush));
+                    if let Some(shutdown) = &mut self.shutdown {
+                        shutdown.statuses += 1;
+                    }
+                }
+                return;
+            }
+            Action::Read | Action::Deliver | Action::Append | Action::Report | Action::Answer => {}
+        }
+        let Some(running) = self.process.running() else {
+            return;
+        };
+        let Some(session) = &mut running.session else {
+            return;
+        };
+        match action {
+            Action::Read => session.read(env, &running.believed),
+            Action::Deliver => {
+                let count = env.rng.usize(1..=session.deliveries.len());
+                session.deliver(env, &running.believed, count);
+            }
+            Action::Append => {
+                let producer = &mut session.producer;
+                let (kafka, history) = (&mut env.kafka, &mut env.history);
+                let news = producer.append(kafka, history, &mut env.rng, &env.plan, now);
+                if let Some(news) = news {
+                    env.cover(news);
+                }
+            }
+            Action::Report => {
+                let reports = session.producer.report(&mut env.rng);
+                session.deliveries.extend(reports);
+            }
+            Action::Answer => {
+                let index = env.rng.usize(0..session.questions.len());
+                let topic = session.questions.swap_remove(index);
+                session.answer(env, &mut running.believed, &topic);
+            }
+            Action::Walsender | Action::Status => unreachable!("done above"),
+        }
+    }
+
+    /// Everything that happens by itself at its time.
+    fn tick(&mut self) {
+        let env = &mut self.env;
+        let now = env.ms();
+        if !env.kafka.up && env.kafka.back_at <= now {
+            env.kafka.up = true;
+        }
+        if let State::Down { until } = env.pg.state
+            && until <= now
+        {
+            env.say(|| "Postgres is up".to_owned());
+            env.pg.start(&mut env.rng, &mut env.history);
+        }
+        if env.healing && !self.finished && env.pg.state == State::Up {
+            env.pg.finish(&mut env.rng, &mut env.history);
+            self.finished = true;
+        }
+        if let Some(sender) = &mut env.pg.sender {
+            sender.tick(&env.plan, now);
+        }
+        env.pg.notice_client(now);
+        self.process.tick(&mut self.env);
+        self.watch_shutdown();
+    }
+
+    /// A shutdown goes on, or ends; it never stands still.
+    fn watch_shutdown(&mut self) {
+        let env = &mut self.env;
+        if env.pg.state != State::Stopping {
+            self.shutdown = None;
+            return;
+        }
+        let now = env.ms();
+        env.pg.ask_to_stop(now);
+        if env.pg.sender.is_none() {
+            env.cover("Postgres shut down");
+            let until = now + env.rng.u64(0..2_000);
+            env.pg.end_shutdown(env.plan.shutdown_saves_slot, until);
+            self.shutdown = None;
+            return;
+        }
+        let sent = env.pg.sender.as_ref().map_or(0, |sender| sender.sent());
+        let data = self
+            .process
+            .session()
+            .map_or(0, |session| session.watch.data);
+        let shutdown = self.shutdown.get_or_insert(Shutdown {
+            sent,
+            data,
+            since: now,
+            statuses: 0,
+        });
+        if (shutdown.sent, shutdown.data) != (sent, data) {
+            *shutdown = Shutdown {
+                sent,
+                data,
+                since: now,
+                statuses: 0,
+            };
+        }
+        assert!(
+            now <= shutdown.since + SHUTDOWN_MS_MAX && shutdown.statuses <= SHUTDOWN_STATUSES_MAX,
+            "shutdown: Postgres waits for the relay, after {} status updates",
+            shutdown.statuses
+        );
+    }
+}
