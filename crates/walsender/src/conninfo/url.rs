@@ -1,0 +1,113 @@
+//! The form `postgresql://user:password@host:port/database?key=value`.
+
+use super::{ConninfoError, settings::Settings};
+
+/// Reads what follows the scheme.
+pub(super) fn read(text: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
+    let netloc = match text.find(['@', '/']) {
+        Some(at) if text[at..].starts_with('@') => {
+            read_user(&text[..at], settings)?;
+            &text[at + 1..]
+        }
+        _ => text,
+    };
+    let (netloc, query) = match netloc.split_once('?') {
+        Some((netloc, query)) => (netloc, Some(query)),
+        None => (netloc, None),
+    };
+    if netloc.contains('@') {
+        return Err(ConninfoError::new(
+            "more than one '@'; write '@' as %40 and '/' as %2F inside user, password and database",
+        ));
+    }
+    let (netloc, database) = match netloc.split_once('/') {
+        Some((netloc, database)) => (netloc, database),
+        None => (netloc, ""),
+    };
+    read_netloc(netloc, settings)?;
+    set("dbname", database, settings)?;
+    match query {
+        Some(query) if !query.is_empty() => query
+            .split('&')
+            .try_for_each(|pair| read_parameter(pair, settings)),
+        _ => Ok(()),
+    }
+}
+
+fn read_user(text: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    set("user", user, settings)?;
+    set("password", password, settings)
+}
+
+fn read_netloc(text: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
+    let (host, port) = match text.strip_prefix('[') {
+        None => text.split_once(':').unwrap_or((text, "")),
+        Some(text) => {
+            let Some((host, after)) = text.split_once(']') else {
+                return Err(ConninfoError::new("an IPv6 address has no closing ']'"));
+            };
+            if host.is_empty() {
+                return Err(ConninfoError::new(
+                    "the IPv6 address between '[' and ']' is empty",
+                ));
+            }
+            match after.strip_prefix(':') {
+                Some(port) => (host, port),
+                None if after.is_empty() => (host, ""),
+                None => return Err(ConninfoError::new("text between ']' and the port")),
+            }
+        }
+    };
+    set("host", host, settings)?;
+    set("port", port, settings)
+}
+
+fn read_parameter(pair: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
+    let Some((name, value)) = pair.split_once('=') else {
+        return Err(ConninfoError::new("a parameter after '?' has no '='"));
+    };
+    if value.contains('=') {
+        return Err(ConninfoError::new(
+            "a parameter after '?' has more than one '='; write '=' as %3D inside a value",
+        ));
+    }
+    let name = decode(name)?;
+    let value = decode(value)?;
+    match (name.as_str(), value.as_str()) {
+        // What JDBC calls it; libpq takes it in a URL too.
+        ("ssl", "true") => settings.set("sslmode", "require".to_owned()),
+        _ => settings.set(&name, value),
+    }
+}
+
+/// Sets a part of the URL; one that is empty says nothing.
+fn set(name: &str, encoded: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
+    if encoded.is_empty() {
+        return Ok(());
+    }
+    settings.set(name, decode(encoded)?)
+}
+
+fn decode(encoded: &str) -> Result<String, ConninfoError> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let value = digit(rest.next()).zip(digit(rest.next()));
+        match value.map(|(high, low)| u8::try_from(high * 16 + low)) {
+            Some(Ok(0)) => return Err(ConninfoError::new("%00 is not allowed")),
+            Some(Ok(value)) => bytes.push(value),
+            _ => {
+                return Err(ConninfoError::new(
+                    "a '%' is not followed by two hexadecimal digits; write '%' as %25",
+                ));
+            }
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| ConninfoError::new("percent-encoded bytes are not UTF-8"))
+}

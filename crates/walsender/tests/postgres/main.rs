@@ -1,0 +1,11 @@
+//! The crate against a real PostgreSQL server.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests to their readers"
+)]
+
+mod cluster;
+mod connecting;
+mod shutdown;
+mod streaming;
