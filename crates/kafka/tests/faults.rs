@@ -1,0 +1,237 @@
+//! Errors that the broker raises: nothing goes missing in silence.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use support::{PATIENCE, consume, record, settings, settle};
+use walpost_kafka::{
+    Delivery, ErrorCode, MockBroker, MockRequest, Producer, SendError, TopicFault,
+};
+
+/// Sends ten records that are delivered, then lets the next batch fail with `code` and sends fifty
+/// more in batches of ten. Returns the producer and the reports of the fifty.
+async fn fifty_after(broker: &MockBroker, code: ErrorCode) -> (Producer, Vec<Delivery>) {
+    broker.create_topic("orders", 1, 1).unwrap();
+    // One request at a time: a real broker refuses the batches that follow a rejected one, for
+    // their sequence numbers; the mock takes them.
+    let batches_of_ten = settings(broker)
+        .with("batch.num.messages", "10")
+        .with("max.in.flight", "1");
+    let mut producer = Producer::new(&batches_of_ten).unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..10 {
+        producer
+            .send(&record("orders", 0, b"value", number))
+            .unwrap();
+    }
+    settle(&mut producer, &mut deliveries).await;
+    assert!(
+        deliveries.iter().all(|delivery| delivery.result.is_ok()),
+        "{deliveries:?}"
+    );
+    deliveries.clear();
+
+    broker.fail_requests(MockRequest::Produce, &[code]).unwrap();
+    // Held back, so that most of the fifty are queued before the first batch fails.
+    broker.delay_answers(Duration::from_millis(100)).unwrap();
+    for number in 10..60 {
+        producer
+            .send(&record("orders", 0, b"value", number))
+            .unwrap();
+    }
+    settle(&mut producer, &mut deliveries).await;
+    let opaques: BTreeSet<u64> = deliveries.iter().map(|delivery| delivery.opaque).collect();
+    assert_eq!(
+        (deliveries.len(), opaques),
+        (50, (10..60).collect()),
+        "each is reported once"
+    );
+    (producer, deliveries)
+}
+
+fn codes(deliveries: &[Delivery]) -> BTreeSet<String> {
+    let code = |delivery: &Delivery| match &delivery.result {
+        Ok(_) => "delivered".to_owned(),
+        Err(rejection) => rejection.code.name(),
+    };
+    deliveries.iter().map(code).collect()
+}
+
+#[tokio::test]
+async fn a_rejected_batch_stops_the_producer_and_every_later_record_is_reported() {
+    for code in [10, 87, 29].map(ErrorCode) {
+        let broker = MockBroker::start(1).unwrap();
+        let (mut producer, deliveries) = fifty_after(&broker, code).await;
+
+        let found = codes(&deliveries);
+        assert!(found.contains(&code.name()), "{code}: {found:?}");
+        assert!(
+            !found.contains("delivered"),
+            "{code}: a later record overtook: {found:?}"
+        );
+        let rejected = |delivery: &&Delivery| {
+            delivery
+                .result
+                .as_ref()
+                .is_err_and(|rejection| rejection.code == code)
+        };
+        let rejected: BTreeSet<u64> = deliveries
+            .iter()
+            .filter(rejected)
+            .map(|delivery| delivery.opaque)
+            .collect();
+        assert_eq!(
+            rejected.first(),
+            Some(&10),
+            "{code}: the first batch is the one that failed"
+        );
+
+        let fault = producer.fatal().unwrap();
+        assert_eq!(fault.code.name(), "_GAPLESS_GUARANTEE", "{fault}");
+        assert!(fault.detail.contains("orders"), "{fault}");
+        let refused = producer
+            .send(&record("orders", 0, b"value", 99))
+            .unwrap_err();
+        assert_eq!(refused, SendError::Fatal(fault));
+        assert_eq!(producer.in_flight(), 0);
+
+        assert_eq!(consume(&broker, "orders", 1, 10).len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_passes_is_retried_unseen() {
+    for code in [19, 6, 3, 2].map(ErrorCode) {
+        let broker = MockBroker::start(1).unwrap();
+        let (producer, deliveries) = fifty_after(&broker, code).await;
+        assert_eq!(
+            codes(&deliveries),
+            ["delivered".to_owned()].into(),
+            "{code}"
+        );
+        assert_eq!(producer.fatal(), None);
+        let opaques: Vec<u64> = deliveries.iter().map(|delivery| delivery.opaque).collect();
+        assert_eq!(opaques, (10..60).collect::<Vec<_>>(), "{code}: in order");
+    }
+}
+
+#[tokio::test]
+async fn a_replacement_delivers_what_the_stopped_producer_did_not() {
+    let broker = MockBroker::start(1).unwrap();
+    let (producer, _) = fifty_after(&broker, ErrorCode::MSG_SIZE_TOO_LARGE).await;
+    drop(producer);
+    broker.delay_answers(Duration::ZERO).unwrap();
+    let mut producer = Producer::new(&settings(&broker)).unwrap();
+    let mut deliveries = Vec::new();
+    for number in 10..60 {
+        producer
+            .send(&record("orders", 0, b"value", number))
+            .unwrap();
+    }
+    settle(&mut producer, &mut deliveries).await;
+    assert_eq!(codes(&deliveries), ["delivered".to_owned()].into());
+}
+
+#[tokio::test]
+async fn a_missing_topic_is_missing_until_it_is_created() {
+    let broker = MockBroker::start(1).unwrap();
+    broker.create_topic("orders", 6, 1).unwrap();
+    let mut producer = Producer::new(&settings(&broker)).unwrap();
+    let metadata = producer.metadata();
+    assert_eq!(
+        metadata.partition_count("payments", PATIENCE),
+        Err(TopicFault::Missing)
+    );
+    assert_eq!(metadata.partition_count("orders", PATIENCE), Ok(6));
+    assert_eq!(
+        metadata.partition_count("payments", PATIENCE),
+        Err(TopicFault::Missing)
+    );
+
+    broker.create_topic("payments", 2, 1).unwrap();
+    assert_eq!(metadata.partition_count("payments", PATIENCE), Ok(2));
+    let mut deliveries = Vec::new();
+    producer.send(&record("payments", 1, b"value", 1)).unwrap();
+    settle(&mut producer, &mut deliveries).await;
+    assert!(deliveries[0].result.is_ok(), "{deliveries:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_away_is_unreachable_and_says_why() {
+    let broker = MockBroker::start(1).unwrap();
+    broker.all_down().unwrap();
+    let mut producer = Producer::new(&settings(&broker)).unwrap();
+    let metadata = producer.metadata();
+    let asked = tokio::task::spawn_blocking(move || {
+        let timeout = Duration::from_millis(300);
+        let count = metadata.partition_count("orders", timeout);
+        (
+            count,
+            metadata.brokers_reachable(timeout),
+            metadata.cluster_id(timeout),
+        )
+    });
+    let (count, brokers, cluster) = asked.await.unwrap();
+    assert!(
+        matches!(count, Err(TopicFault::Unreachable(_))),
+        "{count:?}"
+    );
+    assert!(brokers.is_err(), "{brokers:?}");
+    assert_eq!(cluster, None);
+    producer.poll(&mut Vec::new());
+    let fault = producer.last_error().unwrap();
+    assert!(!fault.detail.is_empty(), "{fault}");
+}
+
+#[tokio::test]
+async fn metadata_answers_from_any_thread_and_ends_with_its_producer() {
+    let broker = MockBroker::start(3).unwrap();
+    broker.create_topic("orders", 6, 1).unwrap();
+    let producer = Producer::new(&settings(&broker)).unwrap();
+    let metadata = producer.metadata();
+    let asked = {
+        let metadata = metadata.clone();
+        tokio::task::spawn_blocking(move || {
+            let count = metadata.partition_count("orders", PATIENCE);
+            (
+                count,
+                metadata.brokers_reachable(PATIENCE),
+                metadata.cluster_id(PATIENCE),
+            )
+        })
+    };
+    let (count, brokers, cluster) = asked.await.unwrap();
+    assert_eq!((count, brokers), (Ok(6), Ok(3)));
+    assert!(cluster.is_some_and(|id| !id.is_empty()));
+
+    drop(producer);
+    let gone = metadata.partition_count("orders", PATIENCE);
+    assert_eq!(
+        gone,
+        Err(TopicFault::Unreachable("the producer is gone".to_owned()))
+    );
+    assert!(metadata.brokers_reachable(PATIENCE).is_err());
+    assert_eq!(metadata.cluster_id(PATIENCE), None);
+}
+
+#[tokio::test]
+async fn a_broker_that_can_not_describe_configurations_is_an_error_and_no_hang() {
+    let broker = MockBroker::start(1).unwrap();
+    broker.create_topic("orders", 1, 1).unwrap();
+    let producer = Producer::new(&settings(&broker)).unwrap();
+    let metadata = producer.metadata();
+    let timeout = Duration::from_millis(500);
+    let none = metadata.topic_max_message_bytes(&[], timeout).unwrap();
+    assert!(none.is_empty());
+    let asked = tokio::task::spawn_blocking(move || {
+        metadata
+            .topic_max_message_bytes(&["orders"], timeout)
+            .unwrap_err()
+    });
+    let error = asked.await.unwrap();
+    assert!(error.to_string().contains("max.message.bytes"), "{error}");
+}
