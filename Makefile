@@ -1,0 +1,77 @@
+# One command per step; `make test` is all that CI runs.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Steps share one target directory and one machine: in order, one after the other.
+.NOTPARALLEL:
+
+STEP := scripts/step.sh
+# One profile for everything that is compiled, or librdkafka would be compiled once for each.
+CARGO_FLAGS := --profile tests --locked
+TEST_FLAGS := --no-fail-fast
+# A name or a part of it: `make blackbox T=harness`, `make unit T=window`.
+T :=
+
+.PHONY: help
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+.PHONY: demo
+demo: ## A throwaway Postgres and Kafka with the relay between them; Ctrl-C ends it
+	@scripts/setup.sh demo
+	@cargo run --release --locked -p walpost -- demo
+
+.PHONY: test
+test: setup fmt lint doc deny unit blackbox fuzz-build ## Everything that CI runs
+
+.PHONY: setup
+setup: ## Installs what the tests need and the machine lacks
+	@$(STEP) setup $(MAKE) --no-print-directory .setup
+
+.PHONY: .setup
+.setup:
+	@scripts/setup.sh test
+	@scripts/kafka-jars.sh
+	@scripts/postgres-major.sh 18
+
+.PHONY: fmt
+fmt: ## Formatting, checked only (cargo fmt --all writes it)
+	@$(STEP) fmt cargo fmt --all -- --check
+
+.PHONY: lint
+lint: ## Clippy, warnings are errors
+	@$(STEP) lint cargo clippy $(CARGO_FLAGS) -q --workspace --all-targets -- -D warnings
+
+.PHONY: doc
+doc: ## The documentation builds and its links resolve
+	@RUSTDOCFLAGS="-D warnings" $(STEP) doc \
+		cargo doc $(CARGO_FLAGS) -q --workspace --no-deps
+
+.PHONY: deny
+deny: ## Licences, banned crates and sources of all dependencies
+	@$(STEP) deny "$$(scripts/cargo-deny.sh)" --log-level error --locked \
+		check --hide-inclusion-graph bans licenses sources
+
+.PHONY: unit
+unit: ## Tests of the crates, simulation included
+	@$(STEP) unit cargo test $(CARGO_FLAGS) --workspace --exclude walpost-tests \
+		$(TEST_FLAGS) -- $(T)
+
+.PHONY: sim
+sim: ## Only the simulation of the core
+	@$(STEP) sim cargo test $(CARGO_FLAGS) -p walpost-core $(TEST_FLAGS) -- simulation
+
+.PHONY: blackbox
+blackbox: ## The real binary against real Postgres and real Kafka
+	@$(STEP) build cargo build $(CARGO_FLAGS) -q -p walpost
+	@$(STEP) blackbox cargo test $(CARGO_FLAGS) -p walpost-tests $(TEST_FLAGS) -- $(T)
+
+.PHONY: fuzz-build
+fuzz-build: ## The fuzz targets compile; only checked without a nightly cargo-fuzz
+	@$(STEP) fuzz-build scripts/fuzz-build.sh
+
+.PHONY: clean
+clean: ## Removes everything that was built or fetched
+	@cargo clean
+	@rm -rf .cache

@@ -1,0 +1,169 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use crate::output::Output;
+use crate::telemetry::{LogFormat, LogLevel};
+
+/// Exit code of a command line that can't be understood (sysexits' `EX_USAGE`).
+const USAGE: u8 = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  walpost init | psql shop            set the database up, by SQL that you have read
+  walpost init --apply                the same, at once
+  walpost check                       what is missing or wrong, each with its fix
+  walpost run                         stream until stopped
+  walpost config print --set postgres.slot=orders
+
+Exit codes:
+  0   done, or stopped in order          70  a bug that was detected
+  1   a check found an error             77  credentials or a right refused
+  64  usage                              78  configuration or set-up wrong
+  65  an event can't be delivered        79  starting would lose or repeat events
+  69  a server can't be reached";
+
+/// Every committed row of a Postgres outbox table to Kafka, in order, at least once.
+#[derive(Debug, Parser)]
+#[command(name = "walpost", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(subcommand_required = true, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration (flag > environment > file > default)")]
+pub(crate) struct SettingsArgs {
+    /// Configuration file [default: walpost.yaml, if it is there]
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Sets one key, as postgres.slot=orders; can be repeated. The environment does it too:
+    /// WALPOST_POSTGRES__SLOT=orders
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logging (to stderr)")]
+pub(crate) struct LogArgs {
+    /// How lines look
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "auto", global = true)]
+    #[arg(hide_possible_values = true, help = "auto (by terminal), pretty or json")]
+    pub log_format: LogFormat,
+    /// off, error, warn, info, debug or trace; by target too: info,walpost_kafka=debug
+    /// [default: info for run, error for reports]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<LogLevel>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Stream until stopped
+    Run {
+        /// Deliver what is committed now, and exit
+        #[arg(long)]
+        once: bool,
+    },
+    /// Print or apply the SQL for the table, the publications and the slot
+    Init {
+        /// Apply it, step by step, instead of printing it
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Look at the whole set-up without changing it, and tell every problem with its fix
+    Check {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Show the version, and what it was built with
+    Version {
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// The resolved configuration, secrets masked
+    Print {
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Format {
+    /// One JSON object on stdout: {ok, command, result, error}
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Cli {
+    /// Reads the process's arguments. `Err` is how to end: help was asked for, or is needed.
+    pub(crate) fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            // Where help can't be printed, nothing else can.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+        })
+    }
+
+    /// How the command reports.
+    pub(crate) fn output(&self) -> Output {
+        let (command, json) = match &self.command {
+            Command::Run { .. } => ("run", false),
+            Command::Init { .. } => ("init", false),
+            Command::Check { format } => ("check", format.json),
+            Command::Config { command: ConfigCommand::Print { format } } => {
+                ("config print", format.json)
+            }
+            Command::Version { format } => ("version", format.json),
+        };
+        Output { command, json }
+    }
+
+    /// Whether the command's life is told by its log. What reports is not to be drowned by it.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self.command, Command::Run { .. })
+    }
+
+    /// Which lines to log.
+    pub(crate) fn log_level(&self) -> LogLevel {
+        let default = if self.is_service() { LevelFilter::INFO } else { LevelFilter::ERROR };
+        self.log.log_level.clone().unwrap_or_else(|| default.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_and_after_the_command() {
+        for args in [["walpost", "-c", "f", "init"], ["walpost", "init", "-c", "f"]] {
+            let cli = Cli::try_parse_from(args).unwrap();
+            assert_eq!(cli.settings.config, Some("f".into()));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The look at Kafka: brokers, and the topic where there is only one.
+
+use std::time::Duration;
+
+use walpost_core::class::Exit;
+use walpost_kafka::{ErrorCode, Fault, Producer, TopicFault};
+
+use super::Look;
+use crate::config::Config;
+use crate::finding::Finding;
+
+/// For each question.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Looks at everything that can be seen. Blocks.
+pub(super) fn look(config: &Config) -> Look {
+    let mut look = Look::default();
+    look_at_route(&mut look, config);
+    let mut producer = match Producer::new(&config.kafka.settings) {
+        Ok(producer) => producer,
+        Err(error) => {
+            let fix = "check kafka.properties";
+            look.push(Finding::error("WP-KAFKA-SETTINGS", error.to_string(), fix));
+            return look;
+        }
+    };
+    let metadata = producer.metadata();
+    match metadata.brokers_reachable(TIMEOUT) {
+        Ok(count) => look.push(Finding::ok(format!(
+            "{count} {} behind {}",
+            if count == 1 { "broker" } else { "brokers" },
+            config.kafka.brokers
+        ))),
+        Err(error) => {
+            producer.poll(&mut Vec::new());
+            return not_reached(look, config, &error, producer.last_error().as_ref());
+        }
+    }
+    if let Some(topic) = config.mapping.fixed_topic() {
+        match metadata.partition_count(&topic, TIMEOUT) {
+            Ok(count) => look.push(Finding::ok(format!("the topic '{topic}': {count} partitions"))),
+            Err(fault) => look.push(topic_problem(&topic, &fault)),
+        }
+    }
+    look
+}
+
+fn look_at_route(look: &mut Look, config: &Config) {
+    if config.topic_is_open() {
+        let seen = "the topic is a column alone: whoever writes a row can send it to any topic";
+        let fix = "list the topics in route.allow, as [orders, '/payments\\..*/']";
+        look.push(Finding::warning("WP-ROUTE-OPEN", seen, fix));
+    }
+}
+
+fn not_reached(
+    look: Look,
+    config: &Config,
+    error: &walpost_kafka::Error,
+    cause: Option<&Fault>,
+) -> Look {
+    let brokers = &config.kafka.brokers;
+    let mut seen = format!("no broker answers at {brokers} within {} s", TIMEOUT.as_secs());
+    match cause {
+        Some(Fault { detail, .. }) => seen.push_str(&format!(": {detail}")),
+        None => seen.push_str(&format!(": {error}")),
+    }
+    if cause.is_some_and(|cause| cause.code == ErrorCode::AUTHENTICATION) {
+        let fix = "check sasl.username, sasl.password and sasl.mechanism under kafka.properties";
+        let finding = Finding::error("WP-KAFKA-CREDENTIALS", seen, fix);
+        return look.blind(Exit::Permission, finding);
+    }
+    let fix = "is Kafka running there? check kafka.brokers, and security.protocol under \
+               kafka.properties";
+    look.blind(Exit::Unavailable, Finding::error("WP-KAFKA-UNREACHABLE", seen, fix))
+}
+
+fn topic_problem(topic: &str, fault: &TopicFault) -> Finding {
+    let seen = format!("the topic '{topic}': {fault}");
+    match fault {
+        TopicFault::Missing => {
+            let fix = format!("kafka-topics.sh --create --topic {topic} …, or mend route.topic");
+            Finding::error("WP-KAFKA-TOPIC", seen, fix)
+        }
+        TopicFault::NotAuthorized => {
+            let fix = format!("grant DESCRIBE and WRITE on the topic {topic}");
+            Finding::error("WP-KAFKA-TOPIC-RIGHT", seen, fix)
+        }
+        TopicFault::Illegal(_) => Finding::error("WP-KAFKA-TOPIC-NAME", seen, "mend route.topic"),
+        TopicFault::Unreachable(_) => {
+            let fix = "try again: it may have been made a moment ago";
+            Finding::warning("WP-KAFKA-TOPIC-UNKNOWN", seen, fix)
+        }
+    }
+}

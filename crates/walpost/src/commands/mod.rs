@@ -1,0 +1,44 @@
+//! The commands.
+
+mod check;
+mod config;
+mod init;
+mod run;
+mod version;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cli::{Cli, Command, ConfigCommand};
+use crate::config::{Config, Sources};
+use crate::error::Error;
+
+/// Does what the command line asks for.
+pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
+    let output = cli.output();
+    let config = || {
+        let sources = Sources::new(cli.settings.config.clone(), cli.settings.set.clone());
+        Config::load(&sources)
+    };
+    match &cli.command {
+        Command::Run { once } => run::run(config()?, *once)?,
+        Command::Init { apply: false } => init::print(&config()?),
+        Command::Init { apply: true } => block_on(init::apply(&config()?))??,
+        Command::Check { .. } => return check::check(&config()?, output),
+        Command::Config { command: ConfigCommand::Print { .. } } => {
+            config::print(&config()?, output)?;
+        }
+        Command::Version { .. } => version::print(output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command that asks a server.
+fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("create a runtime")?;
+    Ok(runtime.block_on(future))
+}

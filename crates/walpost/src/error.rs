@@ -1,0 +1,202 @@
+//! The binary's error: what happened, what to do about it, and the exit code.
+
+use std::fmt;
+
+use walpost_core::class::{self, Class, Exit};
+use walpost_walsender::Conninfo;
+
+/// Why a command could not do its work. Printed once, by `main`.
+#[derive(Debug)]
+pub(crate) struct Error {
+    exit: Exit,
+    message: String,
+    fix: Option<String>,
+}
+
+impl Error {
+    /// What happened, in a sentence without a full stop. It may have several lines.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), fix: None }
+    }
+
+    /// What to do about it.
+    pub(crate) fn with_fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    /// A failed connection or question to Postgres.
+    pub(crate) fn postgres(error: &walpost_walsender::Error, conninfo: &Conninfo) -> Self {
+        let failed = Self::new(postgres_exit(error), chain(error));
+        match postgres_fix(error, conninfo) {
+            Some(fix) => failed.with_fix(fix),
+            None => failed,
+        }
+    }
+
+    /// A failed statement; `action` is what it was for.
+    pub(crate) fn statement(
+        action: &str,
+        error: &walpost_walsender::Error,
+        conninfo: &Conninfo,
+    ) -> Self {
+        let failed = Self::postgres(error, conninfo);
+        match error.server() {
+            Some(server) => Self { message: format!("can't {action}: {server}"), ..failed },
+            None => failed,
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    pub(crate) fn fix(&self) -> Option<&str> {
+        self.fix.as_deref()
+    }
+
+    /// The exit code as a word, for machines that read reports.
+    pub(crate) fn code(&self) -> &'static str {
+        match self.exit {
+            Exit::Undeliverable => "undeliverable",
+            Exit::Unavailable => "unavailable",
+            Exit::Internal => "internal",
+            Exit::Permission => "permission",
+            Exit::Configuration => "configuration",
+            Exit::Gap => "gap",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<anyhow::Error> for Error {
+    /// What no one expected to fail.
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Internal, format!("{error:#}"))
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The exit code of an error that ends a command at once: nothing is tried again.
+pub(crate) fn postgres_exit(error: &walpost_walsender::Error) -> Exit {
+    if error.is_authentication() {
+        return Exit::Permission;
+    }
+    if error.is_protocol() {
+        return Exit::Internal;
+    }
+    let Some(sqlstate) = error.sqlstate() else {
+        return Exit::Unavailable;
+    };
+    match class::sqlstate(sqlstate) {
+        Class::Credentials => Exit::Permission,
+        Class::Definite(exit) => exit,
+        // The server understood the statement and can't do it: classes of syntax, names, states.
+        Class::Transient { .. } if is_about_the_statement(sqlstate) => Exit::Configuration,
+        Class::Transient { .. } => Exit::Unavailable,
+    }
+}
+
+/// What to do about an error of a connection, or of a statement on it.
+pub(crate) fn postgres_fix(
+    error: &walpost_walsender::Error,
+    conninfo: &Conninfo,
+) -> Option<String> {
+    if let Some(sqlstate) = error.sqlstate() {
+        return sqlstate_fix(sqlstate, conninfo);
+    }
+    if error.is_authentication() {
+        return Some(
+            "set postgres.password or postgres.password_file, and look at the methods that the \
+             server's pg_hba.conf asks for"
+                .to_owned(),
+        );
+    }
+    if error.is_io() || error.is_timeout() || error.is_closed() {
+        return Some(format!(
+            "is Postgres running at {}, and does it listen there? check postgres.url",
+            place(conninfo)
+        ));
+    }
+    None
+}
+
+fn sqlstate_fix(sqlstate: &str, conninfo: &Conninfo) -> Option<String> {
+    let user = &conninfo.user;
+    let fix = match sqlstate {
+        "28P01" => format!("check the password of the role '{user}' (postgres.password)"),
+        "28000" => format!(
+            "let the role '{user}' log in: create it, and add a line for it to the server's \
+             pg_hba.conf"
+        ),
+        "3D000" => "create the database, or name another one in postgres.url".to_owned(),
+        "42501" => format!("grant the right to the role '{user}', or connect as another one"),
+        "53300" => "raise max_connections, or end sessions that are not needed".to_owned(),
+        "53400" => "drop slots that nobody uses, or raise max_replication_slots and restart the \
+                    server"
+            .to_owned(),
+        "3F000" => "create the schema first, or name another one in outbox.table".to_owned(),
+        _ => return None,
+    };
+    Some(fix)
+}
+
+/// Where the server is, as one would say it.
+pub(crate) fn place(conninfo: &Conninfo) -> String {
+    use walpost_walsender::Host;
+
+    match (&conninfo.host, conninfo.hostaddr) {
+        (Host::Tcp(host), None) if host.contains(':') => format!("[{host}]:{}", conninfo.port),
+        (Host::Tcp(host), None) => format!("{host}:{}", conninfo.port),
+        (Host::Tcp(_) | Host::Unix(_), Some(address)) => format!("{address}, port {}", conninfo.port),
+        (Host::Unix(directory), None) => {
+            format!("the socket {}/.s.PGSQL.{}", directory.display(), conninfo.port)
+        }
+    }
+}
+
+fn is_about_the_statement(sqlstate: &str) -> bool {
+    // Feature, state, schema, syntax or access rule, limits of configuration.
+    ["0A", "22", "2B", "3F", "42", "55"].iter().any(|class| sqlstate.starts_with(class))
+        || sqlstate == "53400"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_host_and_port_or_a_socket() {
+        let none = |_: &str| None;
+        let place = |text: &str| place(&Conninfo::parse(text, &none).unwrap());
+        assert_eq!(place("host=db user=u"), "db:5432");
+        assert_eq!(place("postgresql://u@[::1]:5433/d"), "[::1]:5433");
+        assert_eq!(place("host=/tmp user=u port=5433"), "the socket /tmp/.s.PGSQL.5433");
+    }
+
+    #[test]
+    fn a_statement_that_can_t_be_done_is_a_matter_of_configuration() {
+        assert!(is_about_the_statement("42P07"));
+        assert!(is_about_the_statement("3F000"));
+        assert!(!is_about_the_statement("57P03"));
+        assert!(!is_about_the_statement("53100"));
+    }
+}

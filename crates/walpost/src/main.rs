@@ -1,0 +1,37 @@
+//! `walpost`: every committed row of a Postgres outbox table to Kafka.
+
+mod catalog;
+mod cli;
+mod commands;
+mod config;
+mod error;
+mod finding;
+mod gate;
+mod output;
+mod session;
+mod shutdown;
+mod sql;
+mod supervisor;
+mod telemetry;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::read() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    if let Err(error) = telemetry::start(cli.log.log_format, cli.log_level()) {
+        // Without that thread nothing else would be heard of it.
+        let _ = writeln!(std::io::stderr(), "error: can't start the log's thread: {error}");
+        return ExitCode::from(walpost_core::class::Exit::Internal.code());
+    }
+    let code = commands::execute(&cli).unwrap_or_else(|error| {
+        let log_is_json = cli.is_service() && cli.log.log_format.is_json();
+        cli.output().fail(&error, log_is_json);
+        ExitCode::from(error.exit().code())
+    });
+    telemetry::flush();
+    code
+}

@@ -1,0 +1,540 @@
+//! One session: the only loop of the program.
+//!
+//! It owns a replication stream, the producer and a [`Relay`], and does what the relay says. It waits
+//! in one place only; each wake then serves every source in a fixed order, with bounds: delivery
+//! reports before new rows, so that the window empties before it is filled.
+//!
+//! # The nap
+//!
+//! The walsender sends one packet a message. A reader that is woken for each costs both sides about as
+//! much as the message itself. So while the stream is busy (the last reads were small and close
+//! together) the thread really sleeps for a moment, outside of epoll, and the next read finds dozens of
+//! messages. A quiet stream never naps, nor does one whose window is full, whose timer is due, that is
+//! draining, or whose last read filled the buffer.
+
+mod error;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{debug, info, warn};
+use walpost_core as core;
+use walpost_core::limits::WindowLimits;
+use walpost_core::{Record, Relay, Topic, TopicFault, TopicNews, Undeliverable};
+use walpost_kafka::{Delivery, Header, Metadata, Producer, SendError};
+use walpost_pgoutput::{Lsn, PgTimestamp, StandbyStatus};
+use walpost_walsender::{Fill, StreamMessage, WalStream};
+
+pub(crate) use self::error::SessionError;
+use crate::config::Config;
+use crate::gate::Opening;
+use crate::shutdown::{Shutdown, ShutdownSignal};
+
+/// WAL messages that one wake serves before it looks at the other sources.
+const WAL_BATCH_MAX: usize = 256;
+
+/// How long a nap is. Longer ones let small segments fill the socket's buffer.
+const NAP: Duration = Duration::from_micros(150);
+
+/// Reads that are further apart than this belong to a quiet stream.
+const NAP_READ_GAP_MAX: Duration = Duration::from_micros(500);
+
+/// A read of this size or more found enough: the stream is faster than the nap.
+const NAP_READ_BYTES_MAX: usize = 32 << 10;
+
+/// How long the reports of what is in flight are waited for when a session ends.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// How long a question about a topic may take.
+const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often `--once` asks the server how far it has come, and looks whether anything moved.
+const ONCE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// `--once` gives up after so long without progress.
+pub(crate) const ONCE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the server may take to end the stream after we said that we are done.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// How a session ended when nothing went wrong.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Everything in flight arrived before the drain's deadline, or there was nothing.
+    Drained,
+    /// The drain's deadline passed: so many records come again.
+    DrainDeadline { in_flight: usize },
+    /// `--once`: everything that was committed before the stream opened is confirmed.
+    CaughtUp { confirmed: Lsn },
+    /// An event can't be delivered.
+    Halted(Box<Undeliverable>),
+}
+
+/// What a session is run with.
+pub(crate) struct SessionContext<'a> {
+    pub config: &'a Config,
+    pub once: bool,
+    pub shutdown: ShutdownSignal,
+    /// Where questions that block are asked.
+    pub side: Handle,
+    /// When something was last delivered or confirmed.
+    pub progress: &'a mut Progress,
+}
+
+/// When the relay last got ahead, over all sessions.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    at: Instant,
+    seen: (Lsn, u64),
+}
+
+impl Progress {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { at: now, seen: (Lsn::ZERO, 0) }
+    }
+
+    /// How long nothing has moved.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
+    }
+
+    fn see(&mut self, now: Instant, confirmed: Lsn, delivered: u64) {
+        if self.seen != (confirmed, delivered) {
+            self.seen = (confirmed, delivered);
+            self.at = now;
+        }
+    }
+}
+
+/// A running session.
+struct Session<'a> {
+    context: SessionContext<'a>,
+    stream: WalStream,
+    relay: Relay,
+    producer: &'a mut Producer,
+    /// A record whose ticket is taken and that the producer had no room for.
+    unsent: Option<Record>,
+    deliveries: Vec<Delivery>,
+    answers: UnboundedReceiver<Answer>,
+    /// An answer that ended a wait.
+    heard: Option<Answer>,
+    asker: UnboundedSender<Answer>,
+    /// `--once`: what has to be confirmed.
+    target: Option<Lsn>,
+    pinged_at: Instant,
+    reads: Reads,
+    /// Set when the session drains: after it, what is in flight comes again.
+    drain_deadline: Option<Instant>,
+}
+
+struct Answer {
+    topic: Topic,
+    count: Result<u32, TopicFault>,
+}
+
+/// What the last reads of the socket were like.
+#[derive(Debug, Default)]
+struct Reads {
+    last: Option<Instant>,
+    /// The next read should find more if it waits a moment.
+    busy: bool,
+}
+
+/// Runs a session to its end. The producer is left with nothing in flight, or else is not to be used
+/// again; what was learnt of the topics is handed back.
+pub(crate) async fn run(
+    context: SessionContext<'_>,
+    opening: Opening,
+    producer: &mut Producer,
+    topics: core::Topics,
+    now: Instant,
+) -> (Result<End, SessionError>, core::Topics) {
+    let session = core::Session {
+        floor: opening.floor,
+        format: opening.format,
+        wal_sender_timeout: opening.wal_sender_timeout,
+        window: window(context.config),
+    };
+    let relay = Relay::new(context.config.mapping.clone(), session, topics);
+    let (asker, answers) = unbounded_channel();
+    let target = context.once.then_some(opening.current);
+    let mut session = Session {
+        context,
+        stream: opening.stream,
+        relay,
+        producer,
+        unsent: None,
+        deliveries: Vec::new(),
+        answers,
+        heard: None,
+        asker,
+        target,
+        pinged_at: now,
+        reads: Reads::default(),
+        drain_deadline: None,
+    };
+    let ended = session.serve().await;
+    session.end(ended).await
+}
+
+fn window(config: &Config) -> WindowLimits {
+    config.delivery.window
+}
+
+impl Session<'_> {
+    async fn serve(&mut self) -> Result<End, SessionError> {
+        loop {
+            let now = Instant::now();
+            self.hear_shutdown(now);
+            self.take_deliveries()?;
+            self.take_answers(now);
+            self.send_records(now)?;
+            let more = self.read_wal(now)?;
+            self.ask_for_topics(now);
+            self.tell_status(now)?;
+            if let Some(end) = self.ended(now)? {
+                return Ok(end);
+            }
+            if more {
+                self.nap(now);
+                // The runtime looks at its other sockets and timers.
+                tokio::task::yield_now().await;
+            } else {
+                self.wait(now).await?;
+            }
+        }
+    }
+
+    fn hear_shutdown(&mut self, now: Instant) {
+        if self.drain_deadline.is_none() && self.context.shutdown.requested() == Shutdown::Drain {
+            info!(in_flight = self.producer.in_flight(), "stopping: waiting for what is in flight");
+            self.relay.drain();
+            self.drain_deadline = Some(now + self.context.config.drain);
+        }
+    }
+
+    fn take_deliveries(&mut self) -> Result<(), SessionError> {
+        self.producer.poll(&mut self.deliveries);
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        let mut result = Ok(());
+        for delivery in deliveries.drain(..) {
+            let handled = self.relay.handle_delivery(core_delivery(delivery));
+            if result.is_ok() {
+                result = handled;
+            }
+        }
+        self.deliveries = deliveries;
+        if self.relay.halted().is_none() {
+            result?;
+            if let Some(fault) = self.producer.fatal() {
+                return Err(SessionError::Producer(fault));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_answers(&mut self, now: Instant) {
+        while let Some(Answer { topic, count }) =
+            self.heard.take().or_else(|| self.answers.try_recv().ok())
+        {
+            match self.relay.handle_topic(now, &topic, count) {
+                TopicNews::None => {}
+                TopicNews::Recounted { from, to } => warn!(
+                    %topic, from, to,
+                    "the topic's partition count changed: from here on an aggregate may be in \
+                     another partition"
+                ),
+                TopicNews::Standing { fault, was_known } => {
+                    debug!(%topic, ?fault, was_known, "waiting for the topic");
+                }
+            }
+        }
+    }
+
+    /// Sends what may leave; stops where the producer has no room.
+    fn send_records(&mut self, now: Instant) -> Result<(), SessionError> {
+        while self.drain_deadline.is_none() {
+            let Some(record) = self.unsent.take().or_else(|| self.relay.poll_record(now)) else {
+                return Ok(());
+            };
+            match send(self.producer, &record) {
+                Ok(()) => {}
+                Err(SendError::QueueFull) => {
+                    self.unsent = Some(record);
+                    return Ok(());
+                }
+                Err(SendError::Rejected(rejection)) => {
+                    let result = Err(core_rejection(&rejection));
+                    let ticket = record.ticket;
+                    self.relay.handle_delivery(core::Delivery { ticket, result })?;
+                }
+                Err(SendError::Fatal(fault)) => return Err(SessionError::Producer(fault)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and relays a bounded number of messages. True when there may be more at once.
+    fn read_wal(&mut self, now: Instant) -> Result<bool, SessionError> {
+        let mut has_read = false;
+        for _ in 0..WAL_BATCH_MAX {
+            if self.unsent.is_some() || !self.relay.wants_wal() {
+                return Ok(false);
+            }
+            match self.stream.next()? {
+                Some(message) => self.take_message(message, now)?,
+                None if has_read => return Ok(true),
+                None if self.fill(now)? => has_read = true,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn take_message(&mut self, message: StreamMessage, now: Instant) -> Result<(), SessionError> {
+        match message {
+            StreamMessage::Copy(message) => {
+                self.relay.handle_wal(message)?;
+                self.send_records(now)
+            }
+            StreamMessage::Notice(notice) => {
+                if notice.sqlstate == "55000" {
+                    // The server skips a publication that it can't load, and the rows with it.
+                    return Err(SessionError::PublicationSkipped(notice.message));
+                }
+                warn!(sqlstate = %notice.sqlstate, message = %notice.message, "notice of the server");
+                Ok(())
+            }
+            StreamMessage::Ended => Err(SessionError::ServerEnded),
+        }
+    }
+
+    /// One read of the socket, without waiting. False when there was nothing.
+    fn fill(&mut self, now: Instant) -> Result<bool, SessionError> {
+        match self.stream.try_fill()? {
+            Fill::WouldBlock => {
+                self.reads.busy = false;
+                Ok(false)
+            }
+            Fill::Read { bytes, full } => {
+                let close = self.reads.last.is_some_and(|last| now - last <= NAP_READ_GAP_MAX);
+                self.reads.busy = close && !full && bytes < NAP_READ_BYTES_MAX;
+                self.reads.last = Some(now);
+                Ok(true)
+            }
+            // What is left in the buffer tells why.
+            Fill::Eof => Ok(true),
+        }
+    }
+
+    /// Lets the server write while the stream is busy. What was read is served by now.
+    fn nap(&mut self, now: Instant) {
+        let due = self.relay.poll_timeout().is_none_or(|due| due <= now + NAP);
+        if self.reads.busy && !due && self.drain_deadline.is_none() {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    fn ask_for_topics(&mut self, now: Instant) {
+        while let Some(topic) = self.relay.poll_topic(now) {
+            let asker = self.asker.clone();
+            let metadata = self.producer.metadata();
+            self.context.side.spawn_blocking(move || {
+                let count = partition_count(&metadata, &topic);
+                // The session may be over: then nobody wants the answer.
+                let _ = asker.send(Answer { topic, count });
+            });
+        }
+    }
+
+    fn tell_status(&mut self, now: Instant) -> Result<(), SessionError> {
+        if self.target.is_some() && now.duration_since(self.pinged_at) >= ONCE_INTERVAL {
+            self.pinged_at = now;
+            self.relay.ping();
+        }
+        while let Some(status) = self.relay.poll_status(now) {
+            self.stream.queue_status(&standby_status(status));
+        }
+        self.stream.try_flush()?;
+        Ok(())
+    }
+
+    fn ended(&mut self, now: Instant) -> Result<Option<End>, SessionError> {
+        let snapshot = self.relay.snapshot();
+        self.context.progress.see(now, snapshot.confirmed, snapshot.delivered);
+        let idle = self.producer.in_flight() == 0;
+        if self.relay.halted().is_some() {
+            let deadline = *self
+                .drain_deadline
+                .get_or_insert_with(|| now + self.context.config.drain);
+            if idle || now >= deadline {
+                return Ok(self.relay.halted().cloned().map(|event| End::Halted(Box::new(event))));
+            }
+            return Ok(None);
+        }
+        if let Some(deadline) = self.drain_deadline {
+            let in_flight = self.producer.in_flight();
+            if idle {
+                return Ok(Some(End::Drained));
+            }
+            return Ok((now >= deadline).then_some(End::DrainDeadline { in_flight }));
+        }
+        let Some(target) = self.target else { return Ok(None) };
+        if snapshot.confirmed >= target {
+            return Ok(Some(End::CaughtUp { confirmed: snapshot.confirmed }));
+        }
+        if self.context.progress.age(now) >= ONCE_PATIENCE {
+            let waits_for_topic = self.relay.waits_for_topic();
+            return Err(SessionError::Stalled { in_flight: snapshot.in_flight, waits_for_topic });
+        }
+        Ok(None)
+    }
+
+    /// The one place that waits. Every branch only waits and can be dropped; what woke it is found out
+    /// by serving all sources.
+    async fn wait(&mut self, now: Instant) -> Result<(), SessionError> {
+        let mut until = self.relay.poll_timeout().unwrap_or(now);
+        if let Some(deadline) = self.drain_deadline {
+            until = until.min(deadline);
+        }
+        if self.target.is_some() {
+            until = until.min(now + ONCE_INTERVAL);
+        }
+        let reads = self.unsent.is_none() && self.relay.wants_wal();
+        let wants_write = self.stream.wants_write();
+        tokio::select! {
+            // 1. Stop.
+            () = self.context.shutdown.changed() => {}
+            // 2. Reports.
+            () = self.producer.ready() => {}
+            // 3. Timers: status updates, topics, deadlines.
+            () = tokio::time::sleep_until(until.into()) => {}
+            // 4. Answers about topics. The session holds a sender: the channel never ends.
+            answer = self.answers.recv() => self.heard = answer,
+            // 5. The stream, in both directions.
+            readable = self.stream.ready(reads, wants_write) => readable?,
+        }
+        Ok(())
+    }
+
+    /// Ends the session: what is in flight is waited for without sending more, the last status goes
+    /// out where the stream still stands, and the topics go on to the next session.
+    async fn end(mut self, ended: Result<End, SessionError>) -> (Result<End, SessionError>, core::Topics) {
+        let ended = match ended {
+            Ok(end) => {
+                finish(self.stream, &self.relay).await;
+                Ok(end)
+            }
+            Err(error) => {
+                let stream = (!error.is_of_stream()).then_some(self.stream);
+                settle(self.producer, &mut self.relay).await;
+                if let Some(stream) = stream {
+                    finish(stream, &self.relay).await;
+                }
+                match self.relay.halted() {
+                    Some(event) => Ok(End::Halted(Box::new(event.clone()))),
+                    None => Err(error),
+                }
+            }
+        };
+        if self.producer.in_flight() > 0 {
+            self.producer.purge();
+        }
+        (ended, self.relay.into_topics())
+    }
+}
+
+/// Tells the confirmed LSN once more and ends the stream in order.
+async fn finish(mut stream: WalStream, relay: &Relay) {
+    stream.queue_status(&standby_status(relay.last_status()));
+    if let Err(error) = stream.finish(FINISH).await {
+        debug!(%error, "the stream did not end in order");
+    }
+}
+
+/// Waits for reports without sending anything.
+async fn settle(producer: &mut Producer, relay: &mut Relay) {
+    let deadline = Instant::now() + SETTLE;
+    let mut deliveries = Vec::new();
+    loop {
+        producer.poll(&mut deliveries);
+        for delivery in deliveries.drain(..) {
+            // The session is over already; only a fault of an event still matters, and the relay
+            // remembers it.
+            if let Err(error) = relay.handle_delivery(core_delivery(delivery)) {
+                debug!(%error, "a record failed after the session's end");
+            }
+        }
+        if producer.in_flight() == 0 || producer.fatal().is_some() {
+            return;
+        }
+        tokio::select! {
+            () = producer.ready() => {}
+            () = tokio::time::sleep_until(deadline.into()) => return,
+        }
+    }
+}
+
+fn send(producer: &mut Producer, record: &Record) -> Result<(), SendError> {
+    /// Most rows bring few headers of their own: these need no allocation.
+    const INLINE: usize = 12;
+    let mut inline = [Header { name: "", value: None }; INLINE];
+    let mut heap = Vec::new();
+    let headers: &[Header<'_>] = if record.headers.len() <= INLINE {
+        for (to, from) in inline.iter_mut().zip(&record.headers) {
+            *to = Header { name: from.name(), value: from.value.as_deref() };
+        }
+        &inline[..record.headers.len()]
+    } else {
+        heap.extend(record.headers.iter().map(|from| Header {
+            name: from.name(),
+            value: from.value.as_deref(),
+        }));
+        &heap
+    };
+    producer.send(&walpost_kafka::Record {
+        topic: record.topic.as_str(),
+        partition: record.partition,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers,
+        opaque: record.ticket.0,
+    })
+}
+
+fn partition_count(metadata: &Metadata, topic: &Topic) -> Result<u32, TopicFault> {
+    use walpost_kafka::TopicFault as Fault;
+    metadata.partition_count(topic.as_str(), TOPIC_TIMEOUT).map_err(|fault| match fault {
+        Fault::Missing | Fault::Illegal(_) => TopicFault::Missing,
+        Fault::NotAuthorized | Fault::Unreachable(_) => TopicFault::Unavailable(fault.to_string()),
+    })
+}
+
+fn core_delivery(delivery: Delivery) -> core::Delivery {
+    let result = match &delivery.result {
+        Ok(_) => Ok(()),
+        Err(rejection) => Err(core_rejection(rejection)),
+    };
+    core::Delivery { ticket: core::Ticket(delivery.opaque), result }
+}
+
+fn core_rejection(rejection: &walpost_kafka::Rejection) -> core::Rejection {
+    core::Rejection {
+        code: rejection.code.0,
+        name: rejection.code.name(),
+        detail: rejection.detail.clone(),
+    }
+}
+
+fn standby_status(status: core::Status) -> StandbyStatus {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+    StandbyStatus {
+        write: status.write,
+        flush: status.flush,
+        apply: status.flush,
+        client_time: PgTimestamp::from_unix_micros(micros),
+        reply_requested: status.reply_requested,
+    }
+}

@@ -1,0 +1,130 @@
+//! Why a session ended, and what that means.
+
+use walpost_core::class::{self, Class, Exit, KafkaClass};
+use walpost_core::start::Refusal;
+use walpost_core::{RelayError, Rejection};
+use walpost_kafka::Fault;
+use walpost_walsender::Conninfo;
+
+use crate::error::postgres_fix;
+
+/// Why a session ended, or could not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// The connection failed, or the server reported an error.
+    #[error(transparent)]
+    Postgres(#[from] walpost_walsender::Error),
+    /// The server's answer has another shape than its manual says.
+    #[error("the server's answer to a question about {0} can't be read")]
+    Answer(&'static str),
+    /// The server is in recovery.
+    #[error("the server is a standby: waiting until it is promoted, or another one answers")]
+    Standby,
+    /// Starting would be wrong.
+    #[error("can't stream from the slot '{slot}': {refusal}")]
+    Refused { slot: String, refusal: Refusal },
+    /// Another walsender streams from the slot.
+    #[error("the slot '{slot}' is in use by the server process {pid}: waiting for it")]
+    SlotActive { slot: String, pid: i32 },
+    /// The publication would not bring the outbox.
+    #[error("the publication '{name}' {problem}")]
+    Publication { name: String, problem: String },
+    /// The server passes over rows because it can't load the publication.
+    #[error("the server skips rows: {0}")]
+    PublicationSkipped(String),
+    /// The server ended the stream in order.
+    #[error("the server ended the stream: it is stopping")]
+    ServerEnded,
+    /// The core can't go on.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// The producer is unusable.
+    #[error("the Kafka producer failed: {0}")]
+    Producer(Fault),
+    /// `--once` got no further.
+    #[error("nothing was delivered for {} s", super::ONCE_PATIENCE.as_secs())]
+    Stalled { in_flight: usize, waits_for_topic: bool },
+}
+
+impl SessionError {
+    /// What to do about it.
+    pub(crate) fn class(&self) -> Class {
+        const QUIET: Class = Class::Transient { alarm: false };
+        const ALARM: Class = Class::Transient { alarm: true };
+        match self {
+            Self::Postgres(error) => match error.sqlstate() {
+                Some(code) => class::sqlstate(code),
+                None if error.is_protocol() => Class::Definite(Exit::Internal),
+                None if error.is_authentication() => Class::Credentials,
+                None if error.is_too_large() => Class::Definite(Exit::Configuration),
+                None => QUIET,
+            },
+            Self::SlotActive { .. } | Self::ServerEnded => QUIET,
+            Self::Answer(_) => Class::Definite(Exit::Internal),
+            Self::Standby | Self::Producer(_) => ALARM,
+            Self::Refused { refusal, .. } => Class::Definite(refusal.exit()),
+            Self::Publication { .. } => Class::Definite(Exit::Configuration),
+            Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
+            Self::Relay(error) => relay_class(error),
+            Self::Stalled { .. } => Class::Definite(Exit::Unavailable),
+        }
+    }
+
+    /// What an operator can do.
+    pub(crate) fn fix(&self, conninfo: &Conninfo) -> Option<String> {
+        match self {
+            Self::Publication { .. } => Some(
+                "'walpost init' prints the SQL that makes it. Rows that were committed while it did \
+                 not carry the table are not in the stream"
+                    .to_owned(),
+            ),
+            Self::PublicationSkipped(_) => Some(
+                "the publication did not exist yet at this position of the WAL: drop the slot and \
+                 run 'walpost init' again; the rows in between are only in the outbox table"
+                    .to_owned(),
+            ),
+            Self::Stalled { waits_for_topic: true, .. } => {
+                Some("create the topic, or let Kafka answer for it".to_owned())
+            }
+            Self::Stalled { in_flight, .. } => Some(format!(
+                "{in_flight} records wait for an acknowledgement: is Kafka up, and its replicas in \
+                 sync?"
+            )),
+            Self::Postgres(error) if error.sqlstate() == Some("42704") => Some(
+                "the publication does not exist at this position of the WAL: it was made after the \
+                 slot, or dropped since. Make the slot anew after the publication ('walpost init'); \
+                 the rows in between are only in the outbox table"
+                    .to_owned(),
+            ),
+            Self::Postgres(error) => postgres_fix(error, conninfo),
+            Self::Answer(_)
+            | Self::Standby
+            | Self::Refused { .. }
+            | Self::SlotActive { .. }
+            | Self::ServerEnded
+            | Self::Relay(_)
+            | Self::Producer(_) => None,
+        }
+    }
+
+    /// Whether the stream itself broke, so that nothing more can be said on it.
+    pub(super) fn is_of_stream(&self) -> bool {
+        matches!(self, Self::Postgres(_) | Self::ServerEnded)
+    }
+}
+
+fn relay_class(error: &RelayError) -> Class {
+    match error {
+        RelayError::Bind(_) | RelayError::ForeignTable(_) => Class::Definite(Exit::Configuration),
+        RelayError::Cluster { rejection: Rejection { code, .. }, .. } => {
+            match class::kafka(*code) {
+                KafkaClass::Stop => Class::Definite(Exit::Configuration),
+                KafkaClass::Event | KafkaClass::Cluster | KafkaClass::Rebuild => {
+                    Class::Transient { alarm: true }
+                }
+            }
+        }
+        // Decode, protocol, row: what is not understood is never passed over.
+        _ => Class::Definite(Exit::Internal),
+    }
+}

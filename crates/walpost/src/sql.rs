@@ -1,0 +1,109 @@
+//! The SQL files of `sql/`, with names filled in.
+//!
+//! A file marks a name as psql does: `:"name"` becomes a quoted identifier, `:'name'` a quoted literal.
+//! There is no third way, so a name can't become anything but a name.
+
+use walpost_core::{Layout, Mapping, Role, TableName};
+use walpost_walsender::{quote_identifier, quote_literal};
+
+const OUTBOX: &str = include_str!("../../../sql/010_outbox.sql");
+const OUTBOX_DEBEZIUM: &str = include_str!("../../../sql/011_outbox_debezium.sql");
+const PUBLICATION: &str = include_str!("../../../sql/020_publication.sql");
+const SLOT: &str = include_str!("../../../sql/030_slot.sql");
+
+/// Makes an outbox table with the mapping's columns, unless it is there.
+pub(crate) fn outbox(table: &TableName, layout: Layout, mapping: &Mapping) -> String {
+    let file = match layout {
+        Layout::Walpost => OUTBOX,
+        Layout::Debezium => OUTBOX_DEBEZIUM,
+    };
+    let mut values = vec![("schema", table.schema.as_str()), ("table", table.name.as_str())];
+    values.extend(Role::ALL.map(|role| (role.name(), mapping.column(role))));
+    fill(file, &values)
+}
+
+/// Makes a publication of the tables, unless one of that name is there.
+pub(crate) fn publication(name: &str, tables: &[TableName]) -> String {
+    let tables: Vec<_> = tables.iter().map(qualified).collect();
+    fill(PUBLICATION, &[("publication", name), ("tables", &tables.join(", "))])
+}
+
+/// Makes the slot, unless one of that name is there. To be run in a transaction of its own.
+pub(crate) fn slot(name: &str) -> String {
+    fill(SLOT, &[("slot", name)])
+}
+
+/// `"schema"."table"`
+pub(crate) fn qualified(table: &TableName) -> String {
+    format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.name))
+}
+
+/// What was filled in is not looked at again.
+fn fill(file: &str, values: &[(&str, &str)]) -> String {
+    let mut filled = String::with_capacity(file.len() * 2);
+    let mut rest = file;
+    while let Some(colon) = rest.find(':') {
+        let (before, marked) = rest.split_at(colon);
+        filled.push_str(before);
+        let placeholder = ['"', '\''].into_iter().find_map(|quote| {
+            let name = marked[1..].strip_prefix(quote)?;
+            let (name, after) = name.split_once(quote)?;
+            Some((quote, name, after))
+        });
+        let Some((quote, name, after)) = placeholder else {
+            filled.push(':');
+            rest = &marked[1..];
+            continue;
+        };
+        let value = values.iter().find(|(known, _)| *known == name);
+        let (_, value) = value.expect("the files are ours, and a test fills every one of them");
+        filled.push_str(&match quote {
+            '"' => quote_identifier(value),
+            _ => quote_literal(value),
+        });
+        rest = after;
+    }
+    filled.push_str(rest);
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use walpost_core::MappingSpec;
+
+    use super::*;
+
+    #[test]
+    fn every_file_is_filled_whole() {
+        let table = TableName { schema: "public".to_owned(), name: "outbox".to_owned() };
+        for layout in [Layout::Walpost, Layout::Debezium] {
+            let spec = MappingSpec { tables: vec![table.clone()], layout, ..MappingSpec::default() };
+            let mapping = Mapping::new(&spec).unwrap();
+            let sql = outbox(&table, layout, &mapping);
+            assert!(!sql.contains(":\""), "{sql}");
+            assert!(sql.contains("create table if not exists \"public\".\"outbox\" ("), "{sql}");
+        }
+        let sql = publication("walpost", std::slice::from_ref(&table));
+        assert!(sql.contains("'walpost.publication', 'walpost'"), "{sql}");
+        assert!(sql.contains("'walpost.tables', '\"public\".\"outbox\"'"), "{sql}");
+        assert_eq!(slot("s").matches("'s'").count(), 2);
+    }
+
+    #[test]
+    fn hostile_names_stay_names() {
+        let hostile = "a\"; drop table x; -- ' :'slot' :\"table\" $$ \\";
+        let table = TableName { schema: hostile.to_owned(), name: hostile.to_owned() };
+        let spec = MappingSpec {
+            tables: vec![table.clone()],
+            columns: vec![(Role::Payload, hostile.to_owned())],
+            ..MappingSpec::default()
+        };
+        let mapping = Mapping::new(&spec).unwrap();
+        let sql = outbox(&table, Layout::Walpost, &mapping);
+        assert_eq!(sql.matches(&quote_identifier(hostile)).count(), 3, "{sql}");
+        let sql = publication(hostile, std::slice::from_ref(&table));
+        assert_eq!(sql.matches(&quote_literal(hostile)).count(), 1, "{sql}");
+        assert!(sql.contains(&quote_literal(&qualified(&table))), "{sql}");
+        assert_eq!(slot(hostile).matches(&quote_literal(hostile)).count(), 2);
+    }
+}

@@ -1,0 +1,220 @@
+//! Session after session: the one way back from any error.
+//!
+//! Whatever goes wrong at run time ends the session. The session settles what is in flight; here the
+//! error is classified, and either the process stops with a code and the fix, or the next session
+//! starts from what the server holds, after a backoff.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tracing::{debug, error, info, warn};
+use walpost_core::Topics;
+use walpost_core::backoff::Backoff;
+use walpost_core::class::{Class, Exit};
+use walpost_kafka::Producer;
+
+use crate::config::Config;
+use crate::error::{Error, chain};
+use crate::gate;
+use crate::session::{self, End, ONCE_PATIENCE, Progress, SessionContext, SessionError};
+use crate::shutdown::{Shutdown, ShutdownSignal};
+
+/// How long refused credentials are tried again once they had worked: a rotation reaches the server
+/// and us at different moments.
+const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(600);
+
+/// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
+const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
+
+/// Keeps the relay going.
+pub(crate) struct Supervisor<'a> {
+    config: &'a Config,
+    once: bool,
+    shutdown: ShutdownSignal,
+    side: Handle,
+    backoff: Backoff,
+    progress: Progress,
+    producer: Option<Producer>,
+    topics: Option<Topics>,
+    /// A session has begun since the process started.
+    begun: bool,
+    credentials_refused_at: Option<Instant>,
+    /// The cause that was logged last: each is loud once.
+    last_cause: String,
+}
+
+/// What comes after a session.
+enum Next {
+    Stop(Result<(), Error>),
+    Again { delay: Duration },
+}
+
+impl<'a> Supervisor<'a> {
+    pub(crate) fn new(
+        config: &'a Config,
+        once: bool,
+        shutdown: ShutdownSignal,
+        side: Handle,
+    ) -> Self {
+        let after = match (once, config.delivery.unknown_topic_after_set) {
+            (true, false) => ONCE_UNKNOWN_TOPIC_AFTER,
+            _ => config.delivery.unknown_topic_after,
+        };
+        Self {
+            config,
+            once,
+            shutdown,
+            side,
+            backoff: Backoff::new(),
+            progress: Progress::new(Instant::now()),
+            producer: None,
+            topics: Some(Topics::new(after)),
+            begun: false,
+            credentials_refused_at: None,
+            last_cause: String::new(),
+        }
+    }
+
+    /// Runs sessions until one ends for good.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        loop {
+            // Before the slot is ours: a producer's first record waits while it is young.
+            self.prepare_producer()?;
+            let ended = self.session().await;
+            self.retire_producer();
+            match self.next(ended) {
+                Next::Stop(result) => return result,
+                Next::Again { delay } => {
+                    self.prepare_producer()?;
+                    tokio::select! {
+                        () = self.shutdown.changed() => {}
+                        () = tokio::time::sleep(delay) => {}
+                    }
+                }
+            }
+            if self.shutdown.requested() == Shutdown::Drain {
+                info!("stopped while no session was open");
+                return Ok(());
+            }
+        }
+    }
+
+    fn prepare_producer(&mut self) -> Result<(), Error> {
+        if self.producer.is_none() {
+            let producer = Producer::new(&self.config.kafka.settings).map_err(|error| {
+                Error::new(Exit::Configuration, error.to_string())
+                    .with_fix("check kafka.properties")
+            })?;
+            self.producer = Some(producer);
+        }
+        Ok(())
+    }
+
+    /// Keeps the producer only if it is whole and has nothing left from the session.
+    fn retire_producer(&mut self) {
+        let whole = |producer: &Producer| producer.in_flight() == 0 && producer.fatal().is_none();
+        self.producer = self.producer.take().filter(whole);
+    }
+
+    async fn session(&mut self) -> Result<End, SessionError> {
+        let opening = tokio::select! {
+            opening = gate::open(self.config) => opening?,
+            () = self.shutdown.changed() => return Ok(End::Drained),
+        };
+        self.begun = true;
+        self.credentials_refused_at = None;
+        self.last_cause.clear();
+        info!(
+            slot = %self.config.postgres.slot,
+            publication = %self.config.postgres.publication,
+            start_lsn = %opening.floor,
+            "streaming"
+        );
+        let context = SessionContext {
+            config: self.config,
+            once: self.once,
+            shutdown: self.shutdown.clone(),
+            side: self.side.clone(),
+            progress: &mut self.progress,
+        };
+        let topics = self.topics.take().expect("every session hands the topics back");
+        let producer = self.producer.as_mut().expect("it was made before the session");
+        let begun = Instant::now();
+        let (ended, topics) = session::run(context, opening, producer, topics, begun).await;
+        self.topics = Some(topics);
+        self.backoff.session_ended(begun.elapsed());
+        ended
+    }
+
+    fn next(&mut self, ended: Result<End, SessionError>) -> Next {
+        match ended {
+            Ok(End::Drained) => {
+                info!("stopped: everything that was in flight has arrived and is confirmed");
+                Next::Stop(Ok(()))
+            }
+            Ok(End::DrainDeadline { in_flight }) => {
+                warn!(
+                    in_flight,
+                    "stopped before everything arrived: these records come again at the next start"
+                );
+                Next::Stop(Ok(()))
+            }
+            Ok(End::CaughtUp { confirmed }) => {
+                info!(%confirmed, "everything that was committed before the start is delivered");
+                Next::Stop(Ok(()))
+            }
+            Ok(End::Halted(event)) => Next::Stop(Err(Error::new(
+                Exit::Undeliverable,
+                event.to_string(),
+            )
+            .with_fix(
+                "everything before it is delivered and confirmed, nothing after it was sent. Mend \
+                 the cause (the topic, its limits, the configuration) and start again",
+            ))),
+            Err(error) => self.after_error(error),
+        }
+    }
+
+    fn after_error(&mut self, error: SessionError) -> Next {
+        let now = Instant::now();
+        let alarm = match error.class() {
+            Class::Definite(exit) => return self.stop(exit, &error),
+            Class::Credentials => {
+                let since = *self.credentials_refused_at.get_or_insert(now);
+                if !self.begun || now.duration_since(since) >= CREDENTIALS_PATIENCE {
+                    return self.stop(Exit::Permission, &error);
+                }
+                true
+            }
+            Class::Transient { alarm } => alarm,
+        };
+        if self.once && self.progress.age(now) >= ONCE_PATIENCE {
+            return self.stop(Exit::Unavailable, &error);
+        }
+        let delay = self.backoff.next_delay(fastrand::u32(..));
+        self.log_cause(&error, alarm, delay);
+        Next::Again { delay }
+    }
+
+    fn stop(&self, exit: Exit, error: &SessionError) -> Next {
+        let stopped = Error::new(exit, chain(error));
+        Next::Stop(Err(match error.fix(&self.config.postgres.conninfo) {
+            Some(fix) => stopped.with_fix(fix),
+            None => stopped,
+        }))
+    }
+
+    /// A cause is loud when it is new, and whispered while it lasts.
+    fn log_cause(&mut self, error: &SessionError, alarm: bool, delay: Duration) {
+        let cause = chain(error);
+        let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        if cause == self.last_cause {
+            debug!(cause, retry_in_ms, "the session ended again");
+        } else if alarm {
+            error!(cause, retry_in_ms, "the session ended");
+        } else {
+            warn!(cause, retry_in_ms, "the session ended");
+        }
+        self.last_cause = cause;
+    }
+}

@@ -1,0 +1,287 @@
+//! Reading topics as any consumer does.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+    message::{BorrowedMessage, Headers},
+};
+
+/// One record as a consumer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The partition.
+    pub partition: i32,
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// Milliseconds since 1970, by the producer or the broker as the topic is set.
+    pub timestamp: Option<i64>,
+    /// The key's bytes.
+    pub key: Option<Vec<u8>>,
+    /// The value's bytes; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The headers in the order of the record; names can repeat.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// The value of the first header of that name, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    /// The key as text.
+    pub fn key_text(&self) -> Option<&str> {
+        std::str::from_utf8(self.key.as_deref()?).ok()
+    }
+
+    /// The value as JSON.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(self.value.as_deref()?).ok()
+    }
+}
+
+impl From<&BorrowedMessage<'_>> for Record {
+    fn from(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map(|headers| {
+            let owned = |value: &[u8]| value.to_owned();
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.map(owned)))
+                .collect()
+        });
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_owned),
+            value: message.payload().map(<[u8]>::to_owned),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+}
+
+/// Everything in the topic now: from each partition's first record to its end as it is when this
+/// is called.
+///
+/// # Panics
+///
+/// When the topic is unknown or the broker does not deliver it within a minute.
+#[track_caller]
+pub fn read_all(brokers: &str, topic: &str) -> Vec<Record> {
+    let mut consumer = Consumer::new(brokers, topic);
+    consumer.read_to_end(Duration::from_secs(60));
+    consumer.into_records()
+}
+
+/// A reader of all partitions of a topic from their first records on, outside any group. Records
+/// are kept in the order in which they were read: offset order within each partition.
+pub struct Consumer {
+    consumer: BaseConsumer,
+    topic: String,
+    partitions: Vec<i32>,
+    next: BTreeMap<i32, i64>,
+    records: Vec<Record>,
+}
+
+impl Consumer {
+    /// A reader of the partitions that the topic has now.
+    ///
+    /// # Panics
+    ///
+    /// When the broker does not know the topic or does not answer within 30 s.
+    #[track_caller]
+    pub fn new(brokers: &str, topic: &str) -> Self {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "unused")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .set("fetch.wait.max.ms", "50")
+            .set("fetch.queue.backoff.ms", "10")
+            .set("reconnect.backoff.ms", "20")
+            .set("reconnect.backoff.max.ms", "200")
+            // A broker that is down is part of many tests.
+            .set("log_level", "0")
+            .create()
+            .expect("the configuration of the consumer is valid");
+        let metadata = consumer
+            .fetch_metadata(Some(topic), ANSWER_TIMEOUT)
+            .unwrap_or_else(|error| panic!("ask for the topic {topic}: {error}"));
+        let described = metadata
+            .topics()
+            .iter()
+            .find(|described| described.name() == topic);
+        let partitions: Vec<i32> = described
+            .map(|topic| {
+                topic
+                    .partitions()
+                    .iter()
+                    .map(|partition| partition.id())
+                    .collect()
+            })
+            .unwrap_or_default();
+        assert!(
+            !partitions.is_empty(),
+            "the broker does not know the topic {topic}"
+        );
+
+        let mut assignment = TopicPartitionList::new();
+        for partition in &partitions {
+            let added = assignment.add_partition_offset(topic, *partition, Offset::Beginning);
+            added.expect("the beginning is a valid offset");
+        }
+        consumer
+            .assign(&assignment)
+            .expect("assign partitions that exist");
+        let topic = topic.to_owned();
+        Self {
+            consumer,
+            topic,
+            partitions,
+            next: BTreeMap::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// What was read until now.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// What was read until now, for keeping.
+    pub fn into_records(self) -> Vec<Record> {
+        self.records
+    }
+
+    /// Reads until there are `count` records in all.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer at the deadline.
+    #[track_caller]
+    pub fn wait_for(&mut self, count: usize, deadline: Duration) -> &[Record] {
+        if !self.read_until(deadline, |records| records.len() >= count) {
+            let read = self.records.len();
+            panic!(
+                "not within {deadline:?}: {count} records in {}; read {read}",
+                self.topic
+            );
+        }
+        &self.records
+    }
+
+    /// Reads until `enough` says so, which is asked after each record and at least once.
+    ///
+    /// # Panics
+    ///
+    /// When it has not by the deadline, naming `what`.
+    #[track_caller]
+    pub fn wait_until(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        enough: impl FnMut(&[Record]) -> bool,
+    ) -> &[Record] {
+        if !self.read_until(deadline, enough) {
+            let read = self.records.len();
+            panic!(
+                "not within {deadline:?}: {what}; read {read} records in {}",
+                self.topic
+            );
+        }
+        &self.records
+    }
+
+    /// Reads for that long, whatever comes: for what should *not* arrive.
+    pub fn read_for(&mut self, duration: Duration) -> &[Record] {
+        self.read_until(duration, |_| false);
+        &self.records
+    }
+
+    /// Reads up to the ends that the partitions have now.
+    ///
+    /// # Panics
+    ///
+    /// When that takes longer than the deadline.
+    #[track_caller]
+    pub fn read_to_end(&mut self, deadline: Duration) -> &[Record] {
+        let mut missing: BTreeMap<i32, i64> = BTreeMap::new();
+        for partition in &self.partitions {
+            let watermarks =
+                self.consumer
+                    .fetch_watermarks(&self.topic, *partition, ANSWER_TIMEOUT);
+            let (first, end) = watermarks
+                .unwrap_or_else(|error| panic!("ask for the end of {}: {error}", self.topic));
+            if end > first && self.next.get(partition).is_none_or(|next| *next < end) {
+                missing.insert(*partition, end);
+            }
+        }
+        let end = Instant::now() + deadline;
+        while !missing.is_empty() {
+            let read = self.read_one(end);
+            assert!(
+                read,
+                "not within {deadline:?}: the ends {missing:?} of {}",
+                self.topic
+            );
+            missing
+                .retain(|partition, end| self.next.get(partition).is_none_or(|next| *next < *end));
+        }
+        &self.records
+    }
+
+    fn read_until(
+        &mut self,
+        deadline: Duration,
+        mut enough: impl FnMut(&[Record]) -> bool,
+    ) -> bool {
+        let end = Instant::now() + deadline;
+        loop {
+            if enough(&self.records) {
+                return true;
+            }
+            if !self.read_one(end) {
+                return false;
+            }
+        }
+    }
+
+    /// Reads one record; `false` when none came until `end`.
+    #[track_caller]
+    fn read_one(&mut self, end: Instant) -> bool {
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.consumer.poll(left) {
+                Some(Ok(message)) => {
+                    self.next.insert(message.partition(), message.offset() + 1);
+                    self.records.push(Record::from(&message));
+                    return true;
+                }
+                // The broker is away or a topic is being made: the client goes on trying.
+                Some(Err(KafkaError::MessageConsumption(_))) if !left.is_zero() => {}
+                Some(Err(error)) => panic!("read {}: {error}", self.topic),
+                None => return false,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("topic", &self.topic)
+            .field("next", &self.next)
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
+    }
+}
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,297 @@
+//! A throwaway Apache Kafka broker: KRaft, one node, from the jars in the cache.
+
+mod admin;
+mod properties;
+
+use std::{
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use self::properties::{Listeners, PROXIES};
+use crate::{
+    GuardedDir, Process, Proxy, cache_dir, lookup::program, postgres::tail, try_wait_until,
+    wait_until,
+};
+
+/// A broker that can be stopped, killed, frozen and started again in place: ports and storage stay.
+///
+/// Topics are never created by accident: `auto.create.topics.enable=false`.
+#[derive(Debug)]
+pub struct Kafka {
+    // Before `dir`: dropped in this order, the broker ends before its files go.
+    broker: Mutex<Option<Process>>,
+    listeners: Listeners,
+    proxies_given: AtomicUsize,
+    dir: GuardedDir,
+}
+
+/// What a broker is made with.
+#[derive(Debug, Default)]
+pub struct KafkaBuilder {
+    properties: Vec<(String, String)>,
+}
+
+impl KafkaBuilder {
+    /// A further line of `server.properties`; a later one of the same name wins.
+    #[must_use]
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        self.properties.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Formats the storage and starts the broker.
+    ///
+    /// # Panics
+    ///
+    /// When Java or the jars are missing, or the broker does not start.
+    pub fn start(self) -> Kafka {
+        let kafka = Kafka {
+            broker: Mutex::new(None),
+            listeners: Listeners::reserve(),
+            proxies_given: AtomicUsize::new(0),
+            dir: GuardedDir::new("kafka"),
+        };
+        let data_dir = kafka.dir.path().join("data");
+        let properties = kafka
+            .listeners
+            .server_properties(&data_dir, &self.properties);
+        fs::write(kafka.properties_path(), properties).expect("write server.properties");
+        kafka.format();
+        kafka.start();
+        kafka
+    }
+}
+
+impl Kafka {
+    /// The broker of this test binary, started on first use and never stopped by anybody: for
+    /// tests that do nothing to the broker.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Kafka> = OnceLock::new();
+        SHARED.get_or_init(Self::new)
+    }
+
+    /// A broker of the test's own, started: about 5 s of CPU time and 400 MB.
+    pub fn new() -> Self {
+        Self::builder().start()
+    }
+
+    /// A broker with settings.
+    pub fn builder() -> KafkaBuilder {
+        KafkaBuilder::default()
+    }
+
+    /// `host:port` for a client's `bootstrap.servers`.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.listeners.client.number())
+    }
+
+    /// A proxy in front of the broker, with a listener of its own behind it that advertises the
+    /// proxy's address: a client that starts with [`Proxy::address`] never goes past it.
+    ///
+    /// # Panics
+    ///
+    /// When all of the broker's proxied listeners (4) have been given out.
+    #[track_caller]
+    pub fn proxy(&self) -> Proxy {
+        let index = self.proxies_given.fetch_add(1, Ordering::Relaxed);
+        assert!(index < PROXIES, "a broker has {PROXIES} proxied listeners");
+        let listener = &self.listeners.proxied[index];
+        let target = format!("127.0.0.1:{}", listener.behind.number());
+        Proxy::at(listener.front.number(), &target)
+    }
+
+    /// Starts the broker after a stop or kill, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already, or does not answer within 60 s: with the end of its log.
+    #[track_caller]
+    pub fn start(&self) {
+        self.start_process();
+        wait_until(START_DEADLINE, "Kafka answers metadata requests", || {
+            if !self.is_running() {
+                panic!("Kafka ended at its start:\n{}", tail(&self.log()));
+            }
+            self.is_ready().then_some(())
+        });
+    }
+
+    /// As [`Kafka::start`] without the wait.
+    #[track_caller]
+    pub fn start_process(&self) {
+        let mut broker = self.broker();
+        if let Some(process) = broker.as_ref() {
+            assert!(!process.is_running(), "Kafka runs already");
+        }
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path());
+        let log = log.expect("open the broker log");
+        let mut command = java();
+        command
+            .arg("-Xmx400m")
+            .arg("kafka.Kafka")
+            .arg(self.properties_path())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(
+                log.try_clone()
+                    .expect("duplicate the handle of the broker log"),
+            )
+            .stderr(log);
+        *broker = Some(Process::spawn(&mut command).expect("start java"));
+    }
+
+    /// Stops the broker in an orderly way (SIGTERM) and waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When it runs on after 60 s.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.signal("TERM");
+        let stopped = try_wait_until(STOP_DEADLINE, || (!self.is_running()).then_some(()));
+        assert!(
+            stopped.is_some(),
+            "Kafka is not down:\n{}",
+            tail(&self.log())
+        );
+    }
+
+    /// Kills the broker (SIGKILL) and waits for its end.
+    pub fn kill(&self) {
+        if let Some(process) = self.broker().as_ref() {
+            process.kill();
+        }
+    }
+
+    /// Freezes the broker (SIGSTOP): connections stay open and nothing is answered.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets a frozen broker go on.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Whether the broker runs, frozen or not.
+    pub fn is_running(&self) -> bool {
+        self.broker().as_ref().is_some_and(Process::is_running)
+    }
+
+    /// Everything the broker logged until now.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path())
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn format(&self) {
+        let output = java()
+            .args([
+                "kafka.tools.StorageTool",
+                "format",
+                "--cluster-id",
+                &cluster_id(),
+                "--config",
+            ])
+            .arg(self.properties_path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("run java");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "format the storage of Kafka: {}",
+            tail(&errors)
+        );
+    }
+
+    fn properties_path(&self) -> PathBuf {
+        self.dir.path().join("server.properties")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(process) = self.broker().as_ref() {
+            process.signal(name);
+        }
+    }
+
+    fn broker(&self) -> MutexGuard<'_, Option<Process>> {
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `java` with the jars as class path, tuned for a short life: a serial collector and the first
+/// compiler tier alone start faster and leave the second core to the test.
+fn java() -> Command {
+    let jars = jar_dir();
+    let mut command = Command::new(java_program());
+    command
+        .args([
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:-UsePerfData",
+        ])
+        .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
+        .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
+        .arg("-cp")
+        .arg(jars.join("*"))
+        .env_remove("JAVA_TOOL_OPTIONS");
+    command
+}
+
+fn java_program() -> PathBuf {
+    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
+    home.filter(|java| java.is_file())
+        .or_else(|| program("java"))
+        .expect("java in PATH; scripts/setup.sh test installs it")
+}
+
+fn jar_dir() -> PathBuf {
+    let dir = cache_dir().join("kafka-4.3.1");
+    assert!(
+        dir.is_dir(),
+        "the jars of Kafka in {}; scripts/kafka-jars.sh",
+        dir.display()
+    );
+    dir
+}
+
+/// A random UUID in Kafka's spelling: 16 bytes in the URL alphabet of base 64, without padding.
+fn cluster_id() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    // The first character is a letter: an id that starts with a dash reads as an option.
+    let first = usize::from(fastrand::u8(0..52));
+    let middle = (0..20).map(|_| usize::from(fastrand::u8(0..64)));
+    // 128 bits are 21 characters of 6 bits and 2 bits more, which are the upper ones of the last.
+    let last = usize::from(fastrand::u8(0..4)) << 4;
+    [first]
+        .into_iter()
+        .chain(middle)
+        .chain([last])
+        .map(|i| char::from(ALPHABET[i]))
+        .collect()
+}
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(60);

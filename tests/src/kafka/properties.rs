@@ -1,0 +1,99 @@
+//! `server.properties` of a single KRaft node that is broker and controller.
+
+use std::{fmt::Write, path::Path};
+
+use crate::{Port, free_port};
+
+/// Listeners with a proxy in front that a broker has. Each costs it one idle thread.
+pub(super) const PROXIES: usize = 4;
+
+/// The ports of a broker, fixed for its life.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) client: Port,
+    pub(super) proxied: [Proxied; PROXIES],
+    controller: Port,
+}
+
+/// A listener that advertises another port than its own.
+#[derive(Debug)]
+pub(super) struct Proxied {
+    /// What clients are told: the proxy's port.
+    pub(super) front: Port,
+    /// Where the broker listens.
+    pub(super) behind: Port,
+}
+
+impl Listeners {
+    pub(super) fn reserve() -> Self {
+        Self {
+            client: free_port(),
+            proxied: std::array::from_fn(|_| Proxied {
+                front: free_port(),
+                behind: free_port(),
+            }),
+            controller: free_port(),
+        }
+    }
+
+    pub(super) fn server_properties(&self, data: &Path, more: &[(String, String)]) -> String {
+        let client = format!("PLAINTEXT://127.0.0.1:{}", self.client.number());
+        let controller = format!("CONTROLLER://127.0.0.1:{}", self.controller.number());
+        let mut listeners = format!("{client},{controller}");
+        let mut advertised = client;
+        let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+        for (index, Proxied { front, behind }) in self.proxied.iter().enumerate() {
+            let (front, behind) = (front.number(), behind.number());
+            listeners += &format!(",PROXIED{index}://127.0.0.1:{behind}");
+            advertised += &format!(",PROXIED{index}://127.0.0.1:{front}");
+            protocols += &format!(",PROXIED{index}:PLAINTEXT");
+        }
+        let own = [
+            (
+                "controller.quorum.voters",
+                format!("1@127.0.0.1:{}", self.controller.number()),
+            ),
+            ("listeners", listeners),
+            ("advertised.listeners", advertised),
+            ("listener.security.protocol.map", protocols),
+            ("log.dirs", data.display().to_string()),
+        ];
+        let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+        let more = more
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        own.chain(FIXED)
+            .chain(more)
+            .fold(String::new(), |mut text, (name, value)| {
+                writeln!(text, "{name}={value}").expect("a String takes everything");
+                text
+            })
+    }
+}
+
+const FIXED: [(&str, &str); 20] = [
+    ("process.roles", "broker,controller"),
+    ("node.id", "1"),
+    ("controller.listener.names", "CONTROLLER"),
+    ("inter.broker.listener.name", "PLAINTEXT"),
+    ("auto.create.topics.enable", "false"),
+    ("num.partitions", "1"),
+    ("num.io.threads", "2"),
+    ("num.network.threads", "1"),
+    ("offsets.topic.num.partitions", "1"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.num.partitions", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    // A broker that was killed is registered until its session ends, and its successor waits for
+    // that: not 9 s, as in production.
+    ("broker.session.timeout.ms", "2000"),
+    ("broker.heartbeat.interval.ms", "400"),
+    // Nothing is deleted by age or size while a test looks at it.
+    ("log.retention.ms", "-1"),
+    // Half a megabyte of index per partition and segment is a lot of files to make and remove.
+    ("log.index.size.max.bytes", "65536"),
+];

@@ -1,0 +1,38 @@
+//! Test harness of walpost: real servers, faults from outside, and an independent checker.
+//!
+//! * [`Postgres`] and [`Kafka`] are throwaway servers on free loopback ports that can be stopped,
+//!   killed, frozen and started again in place. `shared()` gives one per test binary.
+//! * [`Proxy`] stands between a client and a server and cuts, stalls, delays or swallows.
+//! * [`Walpost`] runs the binary under test as its users do: a file, arguments, signals, logs.
+//! * [`Writer`] commits transactions and keeps the [`Ledger`] of what was committed, [`Consumer`]
+//!   reads topics, and [`check`] compares both. The checker believes nothing that the relay says.
+//!
+//! Everything that runs outside the test process is registered with the [`Guardian`], so that it
+//! ends with the process however that ends. Functions panic with a plain sentence where a test
+//! could not go on anyway; they never wait without a deadline.
+
+mod checker;
+mod consumer;
+mod guardian;
+mod kafka;
+mod lookup;
+mod port;
+mod postgres;
+mod process;
+mod proxy;
+mod wait;
+mod walpost;
+mod writer;
+
+pub use checker::{Report, check, duplicates, lost, order_violations, phantoms};
+pub use consumer::{Consumer, Record, read_all};
+pub use guardian::{GuardedDir, Guardian, guardian};
+pub use kafka::{Kafka, KafkaBuilder};
+pub use lookup::{cache_dir, repository_root};
+pub use port::{Port, free_port};
+pub use postgres::{Binaries, Database, Lsn, Postgres, PostgresBuilder, SlotRow, Stop};
+pub use process::Process;
+pub use proxy::{Direction, Proxy};
+pub use wait::{try_wait_until, unique, wait_until};
+pub use walpost::{Finished, Running, Walpost};
+pub use writer::{Ledger, RunningWriter, Writer, Written};

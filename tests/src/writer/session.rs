@@ -1,0 +1,158 @@
+//! A writer's connection: runs planned transactions and tells how they ended.
+
+use std::{thread, time::Duration};
+
+use postgres::{Client, Error, NoTls, Statement};
+use uuid::Uuid;
+
+use super::{
+    Writer,
+    plan::{Fate, Piece, Plan, Savepoint},
+};
+
+pub(super) struct Session {
+    client: Client,
+    insert: Statement,
+    select: String,
+    topic: String,
+    headers: Option<String>,
+    backend: Backend,
+}
+
+/// The server process of a session: a process id can come again, with another start time.
+#[derive(Clone, Debug)]
+pub(super) struct Backend {
+    pid: i32,
+    started: String,
+}
+
+/// How a transaction ended.
+pub(super) enum Outcome {
+    Committed,
+    RolledBack,
+    /// The answer to the commit did not come. The server may still be working on it.
+    Unknown(Backend),
+}
+
+impl Session {
+    pub(super) fn connect(writer: &Writer) -> Result<Self, Error> {
+        let mut config: postgres::Config = writer.url.parse()?;
+        config
+            .connect_timeout(Duration::from_secs(5))
+            .application_name("walpost-tests writer");
+        let mut client = config.connect(NoTls)?;
+        let own = "select pid, backend_start::text from pg_stat_activity
+                   where pid = pg_backend_pid()";
+        let row = client.query_one(own, &[])?;
+        let backend = Backend {
+            pid: row.get(0),
+            started: row.get(1),
+        };
+        let insert = client.prepare(&format!(
+            "insert into {} (id, destination, aggregate_type, aggregate_id, event_type, payload,
+                             headers)
+             select id, $4::text, 'thing', aggregate, 'thing_changed', payload::jsonb,
+                    $5::text::jsonb
+             from unnest($1::uuid[], $2::text[], $3::text[])
+                  with ordinality as row(id, aggregate, payload, place)
+             order by place",
+            writer.table
+        ))?;
+        let select = format!("select exists (select from {} where id = $1)", writer.table);
+        let (topic, headers) = (writer.topic.clone(), writer.headers.clone());
+        Ok(Self {
+            client,
+            insert,
+            select,
+            topic,
+            headers,
+            backend,
+        })
+    }
+
+    /// Runs a transaction; the session comes back when it can be used again.
+    ///
+    /// # Panics
+    ///
+    /// When the server refuses a statement that should work.
+    pub(super) fn execute(mut self, plan: &Plan) -> (Outcome, Option<Self>) {
+        if let Err(error) = self.fill(plan) {
+            // Nothing was committed: the commit was not sent.
+            self.check_away(&error);
+            return (Outcome::RolledBack, None);
+        }
+        match plan.fate {
+            Fate::Rollback => {
+                let usable = self.client.batch_execute("rollback").is_ok();
+                (Outcome::RolledBack, usable.then_some(self))
+            }
+            Fate::Commit => match self.client.batch_execute("commit") {
+                Ok(()) => (Outcome::Committed, Some(self)),
+                // Whatever the error says: a server that is ending can report one after the
+                // commit record was written.
+                Err(_) => (Outcome::Unknown(self.backend), None),
+            },
+        }
+    }
+
+    fn fill(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.client.batch_execute("begin")?;
+        for piece in &plan.pieces {
+            if piece.savepoint != Savepoint::None {
+                self.client.batch_execute("savepoint piece")?;
+            }
+            self.insert(piece)?;
+            match piece.savepoint {
+                Savepoint::None => {}
+                Savepoint::Released => self.client.batch_execute("release savepoint piece")?,
+                Savepoint::RolledBack => {
+                    self.client.batch_execute("rollback to savepoint piece")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, piece: &Piece) -> Result<(), Error> {
+        let ids: Vec<Uuid> = piece.rows.iter().map(|row| row.event.id).collect();
+        let aggregates: Vec<&str> = piece
+            .rows
+            .iter()
+            .map(|row| row.event.aggregate.as_str())
+            .collect();
+        let payloads: Vec<&str> = piece.rows.iter().map(|row| row.payload.as_str()).collect();
+        self.client.execute(
+            &self.insert,
+            &[&ids, &aggregates, &payloads, &self.topic, &self.headers],
+        )?;
+        Ok(())
+    }
+
+    /// An error that does not come from a server that ends or a connection that broke is a mistake
+    /// of the test.
+    fn check_away(&self, error: &Error) {
+        let Some(reported) = error.as_db_error() else {
+            return;
+        };
+        let code = reported.code().code();
+        // Operator intervention (shutdown, crash, terminated) and insufficient resources.
+        let away = code.starts_with("57") || code.starts_with("53");
+        assert!(away, "the writer's statement failed: {error:?}");
+    }
+
+    /// Whether a row of a transaction is there whose commit was not answered, after the end of the
+    /// session that sent it.
+    pub(super) fn find(mut self, id: Uuid, sender: &Backend) -> Result<bool, Error> {
+        // As long as the other process lives it can still commit.
+        let alive = "select exists (select from pg_stat_activity
+                                    where pid = $1 and backend_start::text = $2)";
+        while self
+            .client
+            .query_one(alive, &[&sender.pid, &sender.started])?
+            .get(0)
+        {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(self.client.query_one(&self.select, &[&id])?.get(0))
+    }
+}
