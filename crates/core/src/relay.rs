@@ -1,6 +1,6 @@
 //! The relay: the parts of the core put together, and its contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use walpost_pgoutput::{CopyMessage, Insert, Keepalive, Lsn, Message, Relation, RelationId};
@@ -39,8 +39,12 @@ pub struct Relay {
     window: Window,
     feedback: Feedback,
     topics: Topics,
-    /// An event that did not fit through the window yet, or whose topic is not known yet.
+    /// An event that the window has no room for yet.
     pending: Option<Event>,
+    /// Events in the window that have not left yet.
+    ready: VecDeque<Event>,
+    /// A row that is no event. It halts the relay when everything before it has left.
+    refused: Option<Undeliverable>,
     /// A topic's count changed: what is in flight was placed by the old one and has to arrive before
     /// anything is placed by the new one. Failing, it would come again behind what had overtaken it.
     recounted: bool,
@@ -84,8 +88,10 @@ pub struct Snapshot {
     pub ignored: u64,
     /// Records between the oldest unacknowledged one and the newest.
     pub in_flight: usize,
-    /// Their unacknowledged bytes.
-    pub in_flight_bytes: usize,
+    /// Records that were read and wait for their turn to leave.
+    pub queued: usize,
+    /// Bytes of both that are not acknowledged.
+    pub undelivered_bytes: usize,
     /// How many records may be in flight now.
     pub window: u32,
     /// The oldest record that is not acknowledged.
@@ -118,6 +124,8 @@ impl Relay {
             feedback: Feedback::new(session.wal_sender_timeout),
             topics,
             pending: None,
+            ready: VecDeque::new(),
+            refused: None,
             recounted: false,
             halted: None,
             draining: false,
@@ -201,7 +209,10 @@ impl Relay {
             .transaction()
             .expect("rows outside one are refused");
         match binding.event(&self.mapping, &insert.new, transaction) {
-            Ok(event) => self.pending = Some(event),
+            Ok(event) => {
+                self.pending = Some(event);
+                self.admit();
+            }
             Err(Unmapped::Event { id, reason }) => {
                 let position = transaction.position();
                 self.halted = Some(Undeliverable {
@@ -278,6 +289,8 @@ impl Relay {
     pub fn drain(&mut self) {
         self.draining = true;
         self.pending = None;
+        self.refused = None;
+        self.ready.clear();
     }
 
     /// Asks the server for a keepalive with the next status.
@@ -287,35 +300,39 @@ impl Relay {
 
     /// The next record for Kafka.
     pub fn poll_record(&mut self, now: Instant) -> Option<Record> {
+        self.admit();
         if self.halted.is_some() {
             return None;
         }
-        let event = self.pending.as_ref()?;
-        self.recounted &= !self.window.is_empty();
-        if self.recounted || !self.window.fits(event.bytes) {
+        let Some(event) = self.ready.front() else {
+            self.halted = self.refused.take();
+            return None;
+        };
+        let ticket = self.window.may_send()?;
+        self.recounted &= !self.window.is_settled();
+        if self.recounted {
             return None;
         }
         let partitions = match self.topics.place(&event.topic, now) {
             Place::Partitions(partitions) => partitions,
             Place::Wait => return None,
             Place::Missing(waited) => {
-                let event = self.pending.take()?;
+                let (id, position) = self.window.event(ticket);
                 let reason = Reason::TopicMissing {
-                    topic: event.topic,
+                    topic: event.topic.clone(),
                     waited,
                 };
-                let Event { id, position, .. } = event;
                 self.halted = Some(Undeliverable {
-                    id,
+                    id: id.clone(),
                     position,
                     reason,
                 });
                 return None;
             }
         };
-        let event = self.pending.take()?;
+        let event = self.ready.pop_front()?;
         let partition = placement::partition(&event.placement, partitions);
-        let ticket = self.window.take(event.bytes, event.position, event.id);
+        let ticket = self.window.send();
         let Event {
             position,
             topic,
@@ -333,6 +350,18 @@ impl Relay {
             headers,
             position,
         })
+    }
+
+    /// Takes the pending event into the window when there is room.
+    fn admit(&mut self) {
+        if let Some(event) = self
+            .pending
+            .take_if(|event| self.window.admits(event.bytes))
+        {
+            self.window
+                .take(event.bytes, event.position, event.id.clone());
+            self.ready.push_back(event);
+        }
     }
 
     /// The topic whose partition count is to be asked for. The answer goes to `handle_topic`.
@@ -372,12 +401,16 @@ impl Relay {
 
     /// Whether the next message of the stream may be read.
     pub fn wants_wal(&self) -> bool {
-        !self.draining && self.halted.is_none() && self.pending.is_none() && self.window.fits(0)
+        !self.draining
+            && self.halted.is_none()
+            && self.refused.is_none()
+            && self.pending.is_none()
+            && self.window.admits(0)
     }
 
     /// Whether everything that left has been acknowledged.
     pub fn is_drained(&self) -> bool {
-        self.window.is_empty()
+        self.window.is_settled()
     }
 
     /// The event that stands in the way.
@@ -387,7 +420,7 @@ impl Relay {
 
     /// Whether the line stands for a topic that is not known yet.
     pub fn waits_for_topic(&self) -> bool {
-        self.pending.is_some() && self.topics.is_waiting()
+        !self.ready.is_empty() && self.topics.is_waiting()
     }
 
     /// The LSN up to which everything is delivered.
@@ -402,8 +435,9 @@ impl Relay {
             confirmed: self.window.confirmed(),
             delivered: self.counts.delivered,
             ignored: self.counts.ignored,
-            in_flight: self.window.events(),
-            in_flight_bytes: self.window.bytes(),
+            in_flight: self.window.in_flight(),
+            queued: self.window.queued(),
+            undelivered_bytes: self.window.bytes(),
             window: self.window.open(),
             oldest: self.window.oldest(),
         }

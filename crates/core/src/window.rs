@@ -1,7 +1,8 @@
 //! The window: which records are in flight, and the LSN that may be confirmed because of it.
 //!
-//! Every record takes a [`Ticket`] when it leaves. Tickets are consecutive, so a delivery report is an
-//! index into a ring. Between records stand *boundaries*: the end of a commit, or the `walEnd` of a
+//! Every record has a [`Ticket`] from the moment that it is taken in. It leaves at once if the window is
+//! open so far, or when its turn comes. Tickets are consecutive, so a delivery report is an index into a
+//! ring. Between records stand *boundaries*: the end of a commit, or the `walEnd` of a
 //! keepalive, each with the number of tickets before it. Reports arrive in any order; only the prefix
 //! without a hole counts, and a boundary whose tickets all lie in that prefix becomes the confirmed
 //! LSN. A record that fails leaves a hole, so the LSN stops before it by construction.
@@ -24,12 +25,15 @@ pub(crate) struct Window {
     limits: WindowLimits,
     /// How many records may be in flight now: 1 at first, twice as many each time that as many were
     /// settled in order, up to the limit. A session that starts before a record which the broker will
-    /// not take repeats only a few neighbours.
+    /// not take repeats only a few neighbours. It does not hold back what is taken in: the stream is
+    /// read on, so that questions of the server are heard.
     open: u32,
     /// Value of `base` when `open` last grew.
     opened_at: u64,
     /// Ticket of the first entry.
     base: u64,
+    /// Ticket of the first entry that has not left yet.
+    unsent: u64,
     entries: VecDeque<Entry>,
     /// Bytes of the records that are not settled.
     bytes: usize,
@@ -61,6 +65,7 @@ impl Window {
             open: 1,
             opened_at: 0,
             base: 0,
+            unsent: 0,
             entries: VecDeque::new(),
             bytes: 0,
             boundaries: VecDeque::new(),
@@ -68,20 +73,22 @@ impl Window {
         }
     }
 
-    /// Whether a record of this size may leave now. One that is larger than the limit on bytes may
-    /// when nothing else is in flight.
-    pub(crate) fn fits(&self, bytes: usize) -> bool {
-        let room = self.entries.len() < self.open as usize;
+    /// Whether a record of this size may be taken in now. One that is larger than the limit on bytes
+    /// may when there is nothing else.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        let room = self.entries.len() < self.limits.events as usize;
         room && (self.bytes == 0 || self.bytes.saturating_add(bytes) <= self.limits.bytes)
     }
 
-    /// Takes the next ticket.
-    pub(crate) fn take(&mut self, bytes: usize, position: Position, id: EventId) -> Ticket {
-        assert!(self.fits(bytes), "a record left through a full window");
+    /// Takes a record in: it has the next ticket and leaves when its turn comes.
+    pub(crate) fn take(&mut self, bytes: usize, position: Position, id: EventId) {
+        assert!(self.admits(bytes), "a record was taken into a full window");
         if let Some(last) = self.entries.back() {
-            assert!(position > last.position, "records left out of commit order");
+            assert!(
+                position > last.position,
+                "records were taken in out of commit order"
+            );
         }
-        let ticket = Ticket(self.next());
         self.bytes += bytes;
         self.entries.push_back(Entry {
             settled: false,
@@ -89,6 +96,20 @@ impl Window {
             position,
             id,
         });
+    }
+
+    /// The ticket of the next record that may leave now.
+    pub(crate) fn may_send(&self) -> Option<Ticket> {
+        let open = self.unsent - self.base < u64::from(self.open);
+        (open && self.unsent < self.next()).then_some(Ticket(self.unsent))
+    }
+
+    /// That record leaves.
+    pub(crate) fn send(&mut self) -> Ticket {
+        let ticket = self
+            .may_send()
+            .expect("a record left through a closed window");
+        self.unsent += 1;
         ticket
     }
 
@@ -118,6 +139,10 @@ impl Window {
 
     /// A record was acknowledged.
     pub(crate) fn settle(&mut self, ticket: Ticket) {
+        assert!(
+            ticket.0 < self.unsent,
+            "a report for a record that never left"
+        );
         let entry = self.entry_mut(ticket);
         assert!(!entry.settled, "a record was settled twice");
         entry.settled = true;
@@ -137,7 +162,7 @@ impl Window {
         self.widen();
     }
 
-    /// Id and position of a record in flight.
+    /// Id and position of a record that is not settled.
     pub(crate) fn event(&self, ticket: Ticket) -> (&EventId, Position) {
         let index = self.index(ticket);
         let entry = &self.entries[index];
@@ -149,14 +174,19 @@ impl Window {
         self.confirmed
     }
 
-    /// Whether nothing is in flight.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// Whether everything that left is settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.base == self.unsent
     }
 
-    /// Records from the oldest unsettled one to the newest.
-    pub(crate) fn events(&self) -> usize {
-        self.entries.len()
+    /// Records from the oldest unsettled one to the newest that left.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.entries.len() - self.queued()
+    }
+
+    /// Records that wait for their turn.
+    pub(crate) fn queued(&self) -> usize {
+        usize::try_from(self.next() - self.unsent).expect("the window is smaller than memory")
     }
 
     /// Bytes of the records that are not settled.

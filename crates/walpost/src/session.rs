@@ -12,20 +12,21 @@
 //! messages. A quiet stream never naps, nor does one whose window is full, whose timer is due, that is
 //! draining, or whose last read filled the buffer.
 
+mod convert;
 mod error;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, info, warn};
 use walpost_core as core;
-use walpost_core::limits::WindowLimits;
 use walpost_core::{Record, Relay, Topic, TopicFault, TopicNews, Undeliverable};
-use walpost_kafka::{Delivery, Header, Metadata, Producer, SendError};
-use walpost_pgoutput::{Lsn, PgTimestamp, StandbyStatus};
+use walpost_kafka::{Delivery, Producer, SendError};
+use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
+use self::convert::{core_delivery, core_rejection, partition_count, send, standby_status};
 pub(crate) use self::error::SessionError;
 use crate::config::Config;
 use crate::gate::Opening;
@@ -45,9 +46,6 @@ const NAP_READ_BYTES_MAX: usize = 32 << 10;
 
 /// How long the reports of what is in flight are waited for when a session ends.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// How long a question about a topic may take.
-const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often `--once` asks the server how far it has come, and looks whether anything moved.
 const ONCE_INTERVAL: Duration = Duration::from_millis(200);
@@ -91,7 +89,10 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { at: now, seen: (Lsn::ZERO, 0) }
+        Self {
+            at: now,
+            seen: (Lsn::ZERO, 0),
+        }
     }
 
     /// How long nothing has moved.
@@ -120,6 +121,8 @@ struct Session<'a> {
     /// An answer that ended a wait.
     heard: Option<Answer>,
     asker: UnboundedSender<Answer>,
+    /// The topic that the line stands for, and why, as it was logged.
+    standing: Option<(Topic, TopicFault)>,
     /// `--once`: what has to be confirmed.
     target: Option<Lsn>,
     pinged_at: Instant,
@@ -154,7 +157,7 @@ pub(crate) async fn run(
         floor: opening.floor,
         format: opening.format,
         wal_sender_timeout: opening.wal_sender_timeout,
-        window: window(context.config),
+        window: context.config.delivery.window,
     };
     let relay = Relay::new(context.config.mapping.clone(), session, topics);
     let (asker, answers) = unbounded_channel();
@@ -169,6 +172,7 @@ pub(crate) async fn run(
         answers,
         heard: None,
         asker,
+        standing: None,
         target,
         pinged_at: now,
         reads: Reads::default(),
@@ -176,10 +180,6 @@ pub(crate) async fn run(
     };
     let ended = session.serve().await;
     session.end(ended).await
-}
-
-fn window(config: &Config) -> WindowLimits {
-    config.delivery.window
 }
 
 impl Session<'_> {
@@ -208,7 +208,10 @@ impl Session<'_> {
 
     fn hear_shutdown(&mut self, now: Instant) {
         if self.drain_deadline.is_none() && self.context.shutdown.requested() == Shutdown::Drain {
-            info!(in_flight = self.producer.in_flight(), "stopping: waiting for what is in flight");
+            info!(
+                in_flight = self.producer.in_flight(),
+                "stopping: waiting for what is in flight"
+            );
             self.relay.drain();
             self.drain_deadline = Some(now + self.context.config.drain);
         }
@@ -246,10 +249,28 @@ impl Session<'_> {
                      another partition"
                 ),
                 TopicNews::Standing { fault, was_known } => {
-                    debug!(%topic, ?fault, was_known, "waiting for the topic");
+                    self.log_standing(topic, fault, was_known);
                 }
             }
         }
+    }
+
+    /// The line stands for a topic: said once, and again when the reason is another one.
+    fn log_standing(&mut self, topic: Topic, fault: TopicFault, was_known: bool) {
+        let standing = Some((topic, fault));
+        if self.standing == standing {
+            return;
+        }
+        self.standing = standing;
+        let Some((topic, fault)) = &self.standing else {
+            return;
+        };
+        let reason = match fault {
+            TopicFault::Missing if was_known => "it was there before and is gone now",
+            TopicFault::Missing => "Kafka has no such topic",
+            TopicFault::Unavailable(why) => why,
+        };
+        warn!(%topic, reason, "nothing is sent: the next event waits for its topic");
     }
 
     /// Sends what may leave; stops where the producer has no room.
@@ -267,7 +288,8 @@ impl Session<'_> {
                 Err(SendError::Rejected(rejection)) => {
                     let result = Err(core_rejection(&rejection));
                     let ticket = record.ticket;
-                    self.relay.handle_delivery(core::Delivery { ticket, result })?;
+                    self.relay
+                        .handle_delivery(core::Delivery { ticket, result })?;
                 }
                 Err(SendError::Fatal(fault)) => return Err(SessionError::Producer(fault)),
             }
@@ -318,7 +340,10 @@ impl Session<'_> {
                 Ok(false)
             }
             Fill::Read { bytes, full } => {
-                let close = self.reads.last.is_some_and(|last| now - last <= NAP_READ_GAP_MAX);
+                let close = self
+                    .reads
+                    .last
+                    .is_some_and(|last| now - last <= NAP_READ_GAP_MAX);
                 self.reads.busy = close && !full && bytes < NAP_READ_BYTES_MAX;
                 self.reads.last = Some(now);
                 Ok(true)
@@ -362,14 +387,20 @@ impl Session<'_> {
 
     fn ended(&mut self, now: Instant) -> Result<Option<End>, SessionError> {
         let snapshot = self.relay.snapshot();
-        self.context.progress.see(now, snapshot.confirmed, snapshot.delivered);
+        self.context
+            .progress
+            .see(now, snapshot.confirmed, snapshot.delivered);
         let idle = self.producer.in_flight() == 0;
         if self.relay.halted().is_some() {
             let deadline = *self
                 .drain_deadline
                 .get_or_insert_with(|| now + self.context.config.drain);
             if idle || now >= deadline {
-                return Ok(self.relay.halted().cloned().map(|event| End::Halted(Box::new(event))));
+                return Ok(self
+                    .relay
+                    .halted()
+                    .cloned()
+                    .map(|event| End::Halted(Box::new(event))));
             }
             return Ok(None);
         }
@@ -380,13 +411,20 @@ impl Session<'_> {
             }
             return Ok((now >= deadline).then_some(End::DrainDeadline { in_flight }));
         }
-        let Some(target) = self.target else { return Ok(None) };
+        let Some(target) = self.target else {
+            return Ok(None);
+        };
         if snapshot.confirmed >= target {
-            return Ok(Some(End::CaughtUp { confirmed: snapshot.confirmed }));
+            return Ok(Some(End::CaughtUp {
+                confirmed: snapshot.confirmed,
+            }));
         }
         if self.context.progress.age(now) >= ONCE_PATIENCE {
             let waits_for_topic = self.relay.waits_for_topic();
-            return Err(SessionError::Stalled { in_flight: snapshot.in_flight, waits_for_topic });
+            return Err(SessionError::Stalled {
+                in_flight: snapshot.in_flight,
+                waits_for_topic,
+            });
         }
         Ok(None)
     }
@@ -420,7 +458,10 @@ impl Session<'_> {
 
     /// Ends the session: what is in flight is waited for without sending more, the last status goes
     /// out where the stream still stands, and the topics go on to the next session.
-    async fn end(mut self, ended: Result<End, SessionError>) -> (Result<End, SessionError>, core::Topics) {
+    async fn end(
+        mut self,
+        ended: Result<End, SessionError>,
+    ) -> (Result<End, SessionError>, core::Topics) {
         let ended = match ended {
             Ok(end) => {
                 finish(self.stream, &self.relay).await;
@@ -473,68 +514,5 @@ async fn settle(producer: &mut Producer, relay: &mut Relay) {
             () = producer.ready() => {}
             () = tokio::time::sleep_until(deadline.into()) => return,
         }
-    }
-}
-
-fn send(producer: &mut Producer, record: &Record) -> Result<(), SendError> {
-    /// Most rows bring few headers of their own: these need no allocation.
-    const INLINE: usize = 12;
-    let mut inline = [Header { name: "", value: None }; INLINE];
-    let mut heap = Vec::new();
-    let headers: &[Header<'_>] = if record.headers.len() <= INLINE {
-        for (to, from) in inline.iter_mut().zip(&record.headers) {
-            *to = Header { name: from.name(), value: from.value.as_deref() };
-        }
-        &inline[..record.headers.len()]
-    } else {
-        heap.extend(record.headers.iter().map(|from| Header {
-            name: from.name(),
-            value: from.value.as_deref(),
-        }));
-        &heap
-    };
-    producer.send(&walpost_kafka::Record {
-        topic: record.topic.as_str(),
-        partition: record.partition,
-        key: record.key.as_deref(),
-        value: record.value.as_deref(),
-        headers,
-        opaque: record.ticket.0,
-    })
-}
-
-fn partition_count(metadata: &Metadata, topic: &Topic) -> Result<u32, TopicFault> {
-    use walpost_kafka::TopicFault as Fault;
-    metadata.partition_count(topic.as_str(), TOPIC_TIMEOUT).map_err(|fault| match fault {
-        Fault::Missing | Fault::Illegal(_) => TopicFault::Missing,
-        Fault::NotAuthorized | Fault::Unreachable(_) => TopicFault::Unavailable(fault.to_string()),
-    })
-}
-
-fn core_delivery(delivery: Delivery) -> core::Delivery {
-    let result = match &delivery.result {
-        Ok(_) => Ok(()),
-        Err(rejection) => Err(core_rejection(rejection)),
-    };
-    core::Delivery { ticket: core::Ticket(delivery.opaque), result }
-}
-
-fn core_rejection(rejection: &walpost_kafka::Rejection) -> core::Rejection {
-    core::Rejection {
-        code: rejection.code.0,
-        name: rejection.code.name(),
-        detail: rejection.detail.clone(),
-    }
-}
-
-fn standby_status(status: core::Status) -> StandbyStatus {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
-    StandbyStatus {
-        write: status.write,
-        flush: status.flush,
-        apply: status.flush,
-        client_time: PgTimestamp::from_unix_micros(micros),
-        reply_requested: status.reply_requested,
     }
 }

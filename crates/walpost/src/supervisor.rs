@@ -137,8 +137,14 @@ impl<'a> Supervisor<'a> {
             side: self.side.clone(),
             progress: &mut self.progress,
         };
-        let topics = self.topics.take().expect("every session hands the topics back");
-        let producer = self.producer.as_mut().expect("it was made before the session");
+        let topics = self
+            .topics
+            .take()
+            .expect("every session hands the topics back");
+        let producer = self
+            .producer
+            .as_mut()
+            .expect("it was made before the session");
         let begun = Instant::now();
         let (ended, topics) = session::run(context, opening, producer, topics, begun).await;
         self.topics = Some(topics);
@@ -191,7 +197,10 @@ impl<'a> Supervisor<'a> {
         if self.once && self.progress.age(now) >= ONCE_PATIENCE {
             return self.stop(Exit::Unavailable, &error);
         }
-        let delay = self.backoff.next_delay(fastrand::u32(..));
+        let mut delay = self.backoff.next_delay(fastrand::u32(..));
+        if self.once {
+            delay = delay.min(ONCE_PATIENCE.saturating_sub(self.progress.age(now)));
+        }
         self.log_cause(&error, alarm, delay);
         Next::Again { delay }
     }

@@ -9,7 +9,7 @@ use super::types::{BYTEA, UUID};
 use super::*;
 use crate::error::Reason;
 use crate::limits::MAPPED_COLUMNS_MAX;
-use crate::stream::Stream;
+use crate::stream::{Stream, Transaction};
 
 const TEXT: u32 = 25;
 const JSONB: u32 = 3802;
@@ -105,7 +105,7 @@ fn shape(row: &[Field<'_>]) -> Relation {
     relation("public", "outbox", &columns)
 }
 
-/// Maps one row of a transaction that committed at 0/AB, in 2023, as number 7.
+/// Maps one row of [`transaction`].
 fn map_tuple(
     spec: &MappingSpec,
     relation: &Relation,
@@ -113,8 +113,23 @@ fn map_tuple(
     format: Format,
     tuple: &Tuple,
 ) -> Result<Event, Unmapped> {
+    let (mapping, binding) = bound(spec, relation, types, format);
+    binding.event(&mapping, tuple, &transaction())
+}
+
+fn bound(
+    spec: &MappingSpec,
+    relation: &Relation,
+    types: &Types,
+    format: Format,
+) -> (Mapping, Binding) {
     let mapping = Mapping::new(spec).unwrap();
     let binding = mapping.bind(relation, types, format).unwrap();
+    (mapping, binding)
+}
+
+/// A transaction that committed at 0/AB, in 2023, as number 7.
+fn transaction() -> Transaction {
     let mut stream = Stream::new();
     let begin = Message::Begin(Begin {
         final_lsn: Lsn::new(0xAB),
@@ -122,7 +137,7 @@ fn map_tuple(
         xid: 7,
     });
     stream.advance(begin).unwrap();
-    binding.event(&mapping, tuple, stream.transaction().unwrap())
+    stream.transaction().unwrap().clone()
 }
 
 fn tuple(row: &[Field<'_>]) -> Tuple {

@@ -596,7 +596,6 @@ fn a_first_seen_topic_stops_the_line_until_its_count_is_known() {
     relay.input(0, outbox());
     relay.at(1, begin(200), &[]);
     relay.at(2, row("a", "one"), &["ask for a"]);
-    assert!(!relay.relay.wants_wal());
     assert!(relay.relay.waits_for_topic());
     relay.at(3, Nothing, &[]);
     relay.at(4, Counted("a", 1), &["record 0 to a/0: one"]);
@@ -621,6 +620,19 @@ fn a_topic_that_never_was_there_halts_the_line_after_its_time() {
     let halted = "halted at 200/0: its topic 'b' does not exist, also not after 60 s";
     relay.at(60_700, Missing("b"), &[halted]);
     assert!(relay.relay.is_drained());
+}
+
+#[test]
+fn an_answer_for_another_topic_does_not_start_the_wait_anew() {
+    let mut relay = Bench::opened(events(4), 4);
+    relay.input(1, begin(200));
+    relay.at(2, row("b", "one"), &["ask for b"]);
+    relay.at(3, Missing("b"), &[]);
+    relay.at(4, Counted("a", 1), &[]);
+    relay.at(5, Counted("c", 1), &[]);
+    relay.input(60_003, Nothing);
+    let halted = "halted at 200/0: its topic 'b' does not exist, also not after 60 s";
+    relay.at(60_003, Missing("b"), &[halted]);
 }
 
 #[test]
@@ -670,7 +682,6 @@ fn a_new_count_is_used_when_what_was_placed_by_the_old_one_has_arrived() {
     relay.at(2, row("a", "one"), &["record 3 to a/0: one"]);
     relay.at(3, Counted("a", 7), &[]);
     relay.at(4, row("a", "two"), &[]);
-    assert!(!relay.relay.wants_wal());
     relay.at(5, Acked(3), &["record 4 to a/3: two"]);
     relay.at(6, row("a", "three"), &["record 5 to a/3: three"]);
     relay.at(7, Counted("a", 7), &[]);
@@ -678,21 +689,29 @@ fn a_new_count_is_used_when_what_was_placed_by_the_old_one_has_arrived() {
 }
 
 #[test]
-fn the_window_opens_as_reports_come_and_holds_back_one_record() {
-    let mut relay = Bench::opened(events(2), 1);
+fn the_window_opens_as_reports_come_and_is_read_behind_up_to_its_limit() {
+    let mut relay = Bench::opened(events(3), 1);
     relay.at(1, begin(200), &[]);
     relay.at(2, row("a", "one"), &["record 0 to a/0: one"]);
-    assert!(!relay.relay.wants_wal());
-    relay.at(3, Acked(0), &[]);
-    relay.at(4, row("a", "two"), &["record 1 to a/0: two"]);
+    relay.at(3, row("a", "two"), &[]);
     assert!(relay.relay.wants_wal());
-    relay.at(5, row("a", "three"), &["record 2 to a/0: three"]);
+    relay.at(4, row("a", "three"), &[]);
     assert!(!relay.relay.wants_wal());
-    relay.at(6, Acked(2), &[]);
-    assert!(!relay.relay.wants_wal());
-    relay.at(7, Acked(1), &[]);
+    assert_eq!(relay.relay.snapshot().queued, 2);
+    let outputs = ["record 1 to a/0: two", "record 2 to a/0: three"];
+    relay.at(5, Acked(0), &outputs);
     assert!(relay.relay.wants_wal());
     assert_eq!(relay.relay.snapshot().window, 2);
+}
+
+#[test]
+fn a_stopping_server_gets_its_answer_behind_records_that_wait_for_their_turn() {
+    let mut relay = Bench::opened(events(8), 1);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 0 to a/0: one"]);
+    relay.at(3, row("a", "two"), &[]);
+    relay.at(4, commit(200, 215), &[]);
+    relay.at(5, question(300), &["write 300 flush 0"]);
 }
 
 #[test]
@@ -709,7 +728,7 @@ fn an_event_larger_than_the_window_leaves_alone() {
     assert!(!relay.relay.wants_wal());
     relay.at(4, Acked(3), &[&format!("record 4 to a/0: {large}")]);
     assert!(!relay.relay.wants_wal());
-    assert!(relay.relay.snapshot().in_flight_bytes > 1_000);
+    assert!(relay.relay.snapshot().undelivered_bytes > 1_000);
     relay.at(5, Acked(4), &[]);
     relay.at(6, row("a", "three"), &["record 5 to a/0: three"]);
 }
@@ -847,7 +866,10 @@ fn a_snapshot_counts_what_is_in_flight_and_what_arrived() {
         })
     );
     // id (2), value (3), and the headers id, walpost-position and walpost-commit-time.
-    assert_eq!(snapshot.in_flight_bytes, 2 + 3 + 4 + (16 + 25) + (19 + 27));
+    assert_eq!(
+        snapshot.undelivered_bytes,
+        2 + 3 + 4 + (16 + 25) + (19 + 27)
+    );
 }
 
 #[test]

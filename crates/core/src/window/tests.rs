@@ -14,12 +14,18 @@ fn wide(floor: u64) -> Window {
     window
 }
 
-fn take(window: &mut Window, commit_lsn: u64, ordinal: u32) -> Ticket {
+fn admit(window: &mut Window, commit_lsn: u64, ordinal: u32) {
     let position = Position {
         commit_lsn: Lsn::new(commit_lsn),
         ordinal,
     };
-    window.take(10, position, EventId::Other(Box::from(&b"e"[..])))
+    window.take(10, position, EventId::Other(Box::from(&b"e"[..])));
+}
+
+/// Takes a record in and lets it leave.
+fn take(window: &mut Window, commit_lsn: u64, ordinal: u32) -> Ticket {
+    admit(window, commit_lsn, ordinal);
+    window.send()
 }
 
 fn confirmed(window: &Window) -> u64 {
@@ -37,7 +43,7 @@ fn a_commit_is_confirmed_when_the_last_of_its_records_is_settled() {
     assert_eq!(confirmed(&window), 5);
     window.settle(first);
     assert_eq!(confirmed(&window), 20);
-    assert!(window.is_empty());
+    assert!(window.is_settled());
 }
 
 #[test]
@@ -88,7 +94,7 @@ fn boundaries_behind_the_floor_are_dropped_and_records_are_not() {
     assert_eq!(confirmed(&window), 100);
     let ticket = take(&mut window, 50, 0);
     window.seal(Lsn::new(60));
-    assert_eq!(window.events(), 1);
+    assert_eq!(window.in_flight(), 1);
     window.settle(ticket);
     assert_eq!(confirmed(&window), 100);
 }
@@ -105,7 +111,7 @@ fn the_window_opens_twice_as_far_each_time_that_all_of_it_is_settled() {
                 take(&mut window, position, 0)
             })
             .collect();
-        assert!(!window.fits(1));
+        assert_eq!(window.may_send(), None);
         for ticket in tickets {
             window.settle(ticket);
         }
@@ -116,14 +122,40 @@ fn the_window_opens_twice_as_far_each_time_that_all_of_it_is_settled() {
 fn bytes_close_the_window_and_one_larger_record_passes_alone() {
     let mut window = Window::new(Lsn::ZERO, limits(10, 25));
     window.open = 10;
-    assert!(window.fits(1_000));
+    assert!(window.admits(1_000));
     let first = take(&mut window, 1, 0);
     let _second = take(&mut window, 2, 0);
-    assert!(window.fits(5));
-    assert!(!window.fits(6));
+    assert!(window.admits(5));
+    assert!(!window.admits(6));
     window.settle(first);
     assert_eq!(window.bytes(), 10);
-    assert!(!window.fits(1_000));
+    assert!(!window.admits(1_000));
+}
+
+#[test]
+fn a_closed_window_takes_records_in_and_lets_them_leave_in_their_turn() {
+    let mut window = Window::new(Lsn::ZERO, limits(10, 1 << 20));
+    let first = take(&mut window, 1, 0);
+    window.seal(Lsn::new(2));
+    admit(&mut window, 3, 0);
+    window.seal(Lsn::new(4));
+    assert_eq!((window.in_flight(), window.queued()), (1, 1));
+    assert_eq!(window.may_send(), None);
+    window.settle(first);
+    assert_eq!(confirmed(&window), 2);
+    assert!(window.is_settled());
+    let second = window.send();
+    assert_eq!((window.in_flight(), window.queued()), (1, 0));
+    window.settle(second);
+    assert_eq!(confirmed(&window), 4);
+}
+
+#[test]
+#[should_panic(expected = "never left")]
+fn a_report_for_a_record_that_waits_is_a_bug() {
+    let mut window = wide(0);
+    admit(&mut window, 1, 0);
+    window.settle(Ticket(0));
 }
 
 #[test]
@@ -133,7 +165,7 @@ fn records_settled_ahead_of_a_hole_still_count_as_events() {
     let _hole = take(&mut window, 1, 0);
     let ahead = [take(&mut window, 2, 0), take(&mut window, 3, 0)];
     ahead.into_iter().for_each(|ticket| window.settle(ticket));
-    assert!(!window.fits(1));
+    assert!(!window.admits(1));
     assert_eq!(window.oldest().unwrap().commit_lsn, Lsn::new(1));
 }
 

@@ -56,7 +56,8 @@ pub(crate) struct History {
     /// All of `committed` before this one are in Kafka.
     delivered: usize,
     logs: BTreeMap<LogKey, Log>,
-    /// The same for each aggregate alone: also a count that changes keeps its order.
+    /// The same for each aggregate alone: also a count that changes keeps its order. (It can leave
+    /// a partition and come back to it.)
     aggregates: BTreeMap<(usize, u32, i32, u32), Log>,
     placed: BTreeMap<(usize, u32, u32, u32), i32>,
     pub(crate) appended: usize,
@@ -161,6 +162,7 @@ impl History {
         );
         let number = self.committed[committed.order];
         let log = self.logs.entry(key).or_default();
+        log.check_gap(committed.order, &key);
         log.append(committed.order, is_new, sender, &key);
         let own = (key.topic, key.incarnation, key.partition, aggregate);
         let log = self.aggregates.entry(own).or_default();
@@ -176,25 +178,30 @@ impl History {
 }
 
 impl Log {
-    /// A sender goes up without leaving anything out; only another sender may start further back, and
-    /// it leaves nothing out either. What was never in Kafka comes behind everything that is there.
+    /// A sender goes up; only another one may start further back. What was never in Kafka comes behind
+    /// everything that is there.
     fn append(&mut self, order: usize, is_new: bool, sender: u64, key: &LogKey) {
         if let Some((last_sender, last)) = self.last {
             assert!(
                 order > last || sender != last_sender,
                 "order: {key:?} has event {order} behind {last}"
             );
-            if order > last
-                && let Some(skipped) = self.members.range(last + 1..order).next()
-            {
-                panic!("order: {key:?} has event {order} again, but not {skipped} before it");
-            }
         }
         if is_new && let Some(later) = self.members.range(order..).next() {
             panic!("order: {key:?} has the new event {order} behind {later}");
         }
         self.members.insert(order);
         self.last = Some((sender, order));
+    }
+
+    /// Whoever goes up leaves out nothing that is there.
+    fn check_gap(&self, order: usize, key: &LogKey) {
+        if let Some((_, last)) = self.last
+            && order > last
+            && let Some(skipped) = self.members.range(last + 1..order).next()
+        {
+            panic!("order: {key:?} has event {order} again, but not {skipped} before it");
+        }
     }
 }
 

@@ -109,15 +109,17 @@ impl Process {
 impl Running {
     /// Says until when the process is gone, if it has ended.
     fn tick(&mut self, env: &mut Env) -> Option<u64> {
-        let Some(session) = &mut self.session else {
+        let Some(mut session) = self.session.take() else {
             if self.connect_at <= env.ms() {
                 self.connect(env);
             }
             return None;
         };
         session.tick(env, &self.believed);
-        let end = session.end(env)?;
-        let session = self.session.take().expect("it is there");
+        let Some(end) = session.end(env) else {
+            self.session = Some(session);
+            return None;
+        };
         env.say(|| format!("relay: session over: {end:?}"));
         self.backoff.session_ended(session.age(env.ms()));
         self.late = session.questions.clone();

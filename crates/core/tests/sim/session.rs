@@ -12,12 +12,15 @@ use walpost_pgoutput::{CopyMessage, Lsn, PgTimestamp, StandbyStatus};
 
 use crate::env::Env;
 use crate::kafka::{Producer, TOO_LARGE, number};
-use crate::plan::{Fault, chance};
+use crate::plan::{Fault, chance, pick};
 use crate::postgres::State;
 use crate::watch::Watch;
 
+/// A session that failed waits at most so long for the reports that are missing.
 const SETTLE_MS: u64 = 2_000;
+/// The longest `shutdown.drain`.
 const DRAIN_MS: u64 = 20_000;
+/// Without a delivery for so long the stream is closed.
 const PARK_MS: u64 = 20_000;
 /// An unread stream is closed so long after a shutdown was seen on another connection.
 const UNREAD_MS: u64 = 1_000;
@@ -113,9 +116,8 @@ impl Session {
     pub(crate) fn terminate(&mut self, env: &mut Env) {
         if self.is_streaming() {
             self.relay.drain();
-            self.phase = Phase::Draining {
-                until: env.ms() + DRAIN_MS,
-            };
+            let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
+            self.phase = Phase::Draining { until };
         }
     }
 
@@ -144,7 +146,7 @@ impl Session {
             if let Err(error) = self.take(delivery) {
                 env.say(|| format!("relay: {error}"));
                 if !matches!(self.phase, Phase::Settling { .. }) {
-                    let until = env.ms() + SETTLE_MS;
+                    let until = env.ms() + pick(&mut env.rng, &[0, 20, SETTLE_MS]);
                     self.phase = Phase::Settling { until };
                     env.cover("a session ended with an error");
                 }
@@ -236,13 +238,18 @@ impl Session {
     fn check(&mut self, env: &mut Env) {
         let snapshot = self.relay.snapshot();
         let limits = env.plan.limits;
-        if self.unacked == 0 {
+        if self.unacked == 0 && snapshot.queued == 0 {
             self.watch.check_idle(snapshot.confirmed);
         }
         assert!(snapshot.window <= limits.events, "bounds: the window");
         assert!(
             snapshot.in_flight <= snapshot.window as usize,
             "bounds: records in flight"
+        );
+        let undelivered = snapshot.in_flight + snapshot.queued;
+        assert!(
+            undelivered <= limits.events as usize,
+            "bounds: records that were taken in"
         );
         let producer = &self.producer;
         assert!(
@@ -256,9 +263,9 @@ impl Session {
         if env.rng.u32(0..64) == 0 {
             let boundaries = format!("{:?}", self.relay).matches("Boundary {").count();
             assert!(
-                boundaries <= snapshot.in_flight,
+                boundaries <= snapshot.in_flight + snapshot.queued,
                 "bounds: {boundaries} boundaries for {} records",
-                snapshot.in_flight
+                snapshot.in_flight + snapshot.queued
             );
         }
     }
@@ -271,23 +278,21 @@ impl Session {
         if !self.is_streaming() {
             return;
         }
-        match &halt.reason {
-            Reason::TopicMissing { topic, waited } => {
-                let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
-                assert!(*waited >= after, "halt: {topic} was not waited for");
-                let known = believed.contains_key(&number(topic));
-                assert!(!known, "halt: {topic} was there before");
-                let exists_at = env.kafka.topics[number(topic)].exists_at;
-                assert!(exists_at > env.ms(), "halt: {topic} is there");
-                env.cover("a halt for a missing topic");
-            }
-            Reason::Rejected(rejection) => {
-                assert_eq!(rejection.code, TOO_LARGE, "halt: not the event's fault");
-                env.cover("a halt for a rejected event");
-            }
-            other => panic!("halt: {other}"),
+        if let Reason::TopicMissing { topic, waited } = &halt.reason {
+            let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
+            assert!(*waited >= after, "halt: {topic} was not waited for");
+            let known = believed.contains_key(&number(topic));
+            assert!(!known, "halt: {topic} was there before");
+            let exists_at = env.kafka.topics[number(topic)].exists_at;
+            assert!(exists_at > env.ms(), "halt: {topic} is there");
+            env.cover("a halt for a missing topic");
+        } else if let Reason::Rejected(rejection) = &halt.reason {
+            assert_eq!(rejection.code, TOO_LARGE, "halt: not the event's fault");
+            env.cover("a halt for a rejected event");
+        } else {
+            panic!("halt: {}", halt.reason);
         }
-        let until = env.ms() + DRAIN_MS;
+        let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
         self.phase = Phase::Halting { until };
     }
 

@@ -182,7 +182,17 @@ impl World {
                 let quiet = pick(&mut env.rng, &[1_000, 30_000, 400_000]);
                 self.quiet_until = now + quiet;
             }
-            _ => {}
+            // The server is down already, or these change how something else goes.
+            Fault::Crash
+            | Fault::FastShutdown
+            | Fault::AsyncCommit
+            | Fault::KeepaliveInside
+            | Fault::KeepaliveHint
+            | Fault::Question
+            | Fault::BehindFloor
+            | Fault::Poison
+            | Fault::TopicLate
+            | Fault::Metadata => {}
         }
     }
 

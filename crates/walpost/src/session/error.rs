@@ -2,7 +2,7 @@
 
 use walpost_core::class::{self, Class, Exit, KafkaClass};
 use walpost_core::start::Refusal;
-use walpost_core::{RelayError, Rejection};
+use walpost_core::{Rejection, RelayError};
 use walpost_kafka::Fault;
 use walpost_walsender::Conninfo;
 
@@ -43,7 +43,10 @@ pub(crate) enum SessionError {
     Producer(Fault),
     /// `--once` got no further.
     #[error("nothing was delivered for {} s", super::ONCE_PATIENCE.as_secs())]
-    Stalled { in_flight: usize, waits_for_topic: bool },
+    Stalled {
+        in_flight: usize,
+        waits_for_topic: bool,
+    },
 }
 
 impl SessionError {
@@ -116,14 +119,15 @@ impl SessionError {
 fn relay_class(error: &RelayError) -> Class {
     match error {
         RelayError::Bind(_) | RelayError::ForeignTable(_) => Class::Definite(Exit::Configuration),
-        RelayError::Cluster { rejection: Rejection { code, .. }, .. } => {
-            match class::kafka(*code) {
-                KafkaClass::Stop => Class::Definite(Exit::Configuration),
-                KafkaClass::Event | KafkaClass::Cluster | KafkaClass::Rebuild => {
-                    Class::Transient { alarm: true }
-                }
+        RelayError::Cluster {
+            rejection: Rejection { code, .. },
+            ..
+        } => match class::kafka(*code) {
+            KafkaClass::Stop => Class::Definite(Exit::Configuration),
+            KafkaClass::Event | KafkaClass::Cluster | KafkaClass::Rebuild => {
+                Class::Transient { alarm: true }
             }
-        }
+        },
         // Decode, protocol, row: what is not understood is never passed over.
         _ => Class::Definite(Exit::Internal),
     }
