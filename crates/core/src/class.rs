@@ -1,4 +1,5 @@
-//! What an error means: go on trying, or stop and with which exit code. The only place that decides it.
+//! What an error means: go on trying, or stop and with which exit code. The only place that decides
+//! it.
 
 /// Exit codes of the process, after sysexits: they tell a supervisor whether a restart can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +84,9 @@ pub enum KafkaClass {
     Stop,
 }
 
-/// The class of a delivery report's code: negative ones are librdkafka's own (`rd_kafka_resp_err_t`),
-/// positive ones Kafka's (protocol guide, "Error Codes"). A code that is not known rebuilds: nothing is
-/// ever passed over because of it.
+/// The class of a delivery report's code: negative ones are librdkafka's own
+/// (`rd_kafka_resp_err_t`), positive ones Kafka's (protocol guide, "Error Codes"). A code that is
+/// not known rebuilds: nothing is ever passed over because of it.
 pub fn kafka(code: i32) -> KafkaClass {
     match code {
         // MSG_SIZE_TOO_LARGE, INVALID_TOPIC, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP,

@@ -9,8 +9,8 @@ use walpost_pgoutput::Lsn;
 
 /// The `id` column of an outbox row.
 ///
-/// It names the event in errors and logs for as long as the event is in flight, so it owns its bytes:
-/// a slice would keep the whole read buffer alive. A `uuid` costs no allocation.
+/// It names the event in errors and logs for as long as the event is in flight, so it owns its
+/// bytes: a slice would keep the whole read buffer alive. A `uuid` costs no allocation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventId {
     /// A column of type `uuid`.
@@ -32,8 +32,8 @@ impl fmt::Display for EventId {
 /// (`Begin.final_lsn`) and its ordinal among the outbox inserts of that transaction, from 0.
 ///
 /// Positions grow in commit order. They are comparable within one system identifier, timeline and
-/// slot. An event is confirmed if and only if `commit_lsn < confirmed_flush_lsn`, strictly: the next
-/// commit record may start where this one ends.
+/// slot. An event is confirmed if and only if `commit_lsn < confirmed_flush_lsn`, strictly: the
+/// next commit record may start where this one ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Start of the transaction's commit record.
@@ -101,8 +101,8 @@ impl fmt::Debug for Header {
     }
 }
 
-/// A topic name that Kafka takes: 1 to 249 of `[a-zA-Z0-9._-]`, neither `.` nor `..`, and not one of
-/// Kafka's own (`__…`).
+/// A topic name that Kafka takes: 1 to 249 of `[a-zA-Z0-9._-]`, neither `.` nor `..`, and not one
+/// of Kafka's own (`__…`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Bytes);
 
@@ -125,7 +125,8 @@ impl Topic {
         let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if let Some(at) = name.iter().position(|byte| !legal(byte)) {
             return Err(format!(
-                "the topic name has '{}' at byte {at}: Kafka takes letters, digits, '.', '_' and '-'",
+                "the topic name has '{}' at byte {at}: Kafka takes letters, digits, '.', '_' \
+                 and '-'",
                 name[at].escape_ascii()
             ));
         }

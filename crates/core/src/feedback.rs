@@ -3,13 +3,13 @@
 //! * `flush` and `apply` carry the confirmed LSN, never anything else.
 //! * `write` carries the highest position received: with it the server stops asking after every
 //!   message that it sent.
-//! * A status goes out when the confirmed LSN moved (at most every 100 ms), when the server asked for
-//!   one, and on a timer well below the server's timeout. Plain keepalives are never answered one by
-//!   one: while an older LSN is held, that would be a ping-pong at the cost of the database.
-//! * *Courtesy.* A walsender that shuts down waits until `flush` reaches what it sent, or `write` when
-//!   `flush` is 0. So a question whose `walEnd` is above what can be confirmed is answered with
-//!   `flush = 0`, "nothing to say": the slot stays where it is and Postgres can stop. What could be
-//!   confirmed is told first, in a status of its own.
+//! * A status goes out when the confirmed LSN moved (at most every 100 ms), when the server asked
+//!   for one, and on a timer well below the server's timeout. Plain keepalives are never answered
+//!   one by one: while an older LSN is held, that would be a ping-pong at the cost of the database.
+//! * *Courtesy.* A walsender that shuts down waits until `flush` reaches what it sent, or `write`
+//!   when `flush` is 0. So a question whose `walEnd` is above what can be confirmed is answered
+//!   with `flush = 0`, "nothing to say": the slot stays where it is and Postgres can stop. What
+//!   could be confirmed is told first, in a status of its own.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,8 @@ pub(crate) struct Feedback {
 }
 
 impl Feedback {
-    /// `wal_sender_timeout` is the server's setting for this connection; zero switches it off there.
+    /// `wal_sender_timeout` is the server's setting for this connection; zero switches it off
+    /// there.
     pub(crate) fn new(wal_sender_timeout: Duration) -> Self {
         let interval = if wal_sender_timeout.is_zero() {
             STATUS_INTERVAL_MAX

@@ -1,14 +1,14 @@
 //! Every decision of the relay, as values: WAL in, records out, LSN confirmed.
 //!
 //! ```text
-//! CopyMessage -> stream -> mapping -> window -> Record -> (Kafka) -> Delivery -> window -> confirmed
-//!                   |                   ^                                                    |
-//!                   +---- boundaries ---+                              feedback <------------+
+//! CopyMessage -> stream -> mapping -> window -> Record -> (Kafka) -> Delivery -> window -> LSN
+//!                   |                   ^                                              |
+//!                   +---- boundaries ---+                        feedback <------------+
 //! ```
 //!
-//! The crate is pure: no async, no clock, no randomness, no sockets, no environment. [`Relay`] is one
-//! session's state machine and holds its contract; [`start`] says where a session may begin, [`class`]
-//! what an error means, [`backoff`] how long to wait before the next one.
+//! The crate is pure: no async, no clock, no randomness, no sockets, no environment. [`Relay`] is
+//! one session's state machine and holds its contract; [`start`] says where a session may begin,
+//! [`class`] what an error means, [`backoff`] how long to wait before the next one.
 //!
 //! What always holds, and is asserted in every build:
 //!

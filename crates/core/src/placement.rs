@@ -1,7 +1,7 @@
 //! Which partition: as Java's producer places a record with that key.
 
-/// Partition of these bytes on a topic with so many partitions, as Java's default partitioner places a
-/// record whose serialized key they are (`toPositive(murmur2(key)) % numPartitions`).
+/// Partition of these bytes on a topic with so many partitions, as Java's default partitioner
+/// places a record whose serialized key they are (`toPositive(murmur2(key)) % numPartitions`).
 pub(crate) fn partition(bytes: &[u8], partitions: u32) -> i32 {
     assert!(partitions > 0, "a topic has at least one partition");
     let positive = murmur2(bytes) & 0x7FFF_FFFF;

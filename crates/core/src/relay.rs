@@ -21,14 +21,15 @@ use crate::window::Window;
 /// It has no socket, no clock and no thread. Its owner feeds it and carries out what it says:
 ///
 /// * **inputs** `handle_wal`, `handle_delivery`, `handle_topic`, and `drain`;
-/// * **outputs** `poll_record`, `poll_topic`, `poll_status`, `poll_timeout`: after every input, poll
-///   all of them in this order, each until it gives nothing;
+/// * **outputs** `poll_record`, `poll_topic`, `poll_status`, `poll_timeout`: after every input,
+///   poll all of them in this order, each until it gives nothing;
 /// * **questions** `wants_wal`, `is_drained`, `halted`, `confirmed`, `snapshot`.
 ///
-/// Time is a parameter and must not go back. Records must be handed to Kafka in the order in which they
-/// are polled, by one sender, and every ticket gets exactly one delivery report. `handle_wal` may only
-/// be called while `wants_wal` is true: an owner that does not read lets TCP hold Postgres back.
-/// After an error the value is thrown away and the next session starts from what the server holds.
+/// Time is a parameter and must not go back. Records must be handed to Kafka in the order in which
+/// they are polled, by one sender, and every ticket gets exactly one delivery report. `handle_wal`
+/// may only be called while `wants_wal` is true: an owner that does not read lets TCP hold Postgres
+/// back. After an error the value is thrown away and the next session starts from what the server
+/// holds.
 #[derive(Debug)]
 pub struct Relay {
     mapping: Mapping,
@@ -45,8 +46,9 @@ pub struct Relay {
     ready: VecDeque<Event>,
     /// A row that is no event. It halts the relay when everything before it has left.
     refused: Option<Undeliverable>,
-    /// A topic's count changed: what is in flight was placed by the old one and has to arrive before
-    /// anything is placed by the new one. Failing, it would come again behind what had overtaken it.
+    /// A topic's count changed: what is in flight was placed by the old one and has to arrive
+    /// before anything is placed by the new one. Failing, it would come again behind what had
+    /// overtaken it.
     recounted: bool,
     halted: Option<Undeliverable>,
     draining: bool,
@@ -156,8 +158,8 @@ impl Relay {
         }
     }
 
-    /// A keepalive outside a transaction is the boundary of an empty one: everything that lies before
-    /// its `walEnd` has been sent. Inside a transaction it promises nothing.
+    /// A keepalive outside a transaction is the boundary of an empty one: everything that lies
+    /// before its `walEnd` has been sent. Inside a transaction it promises nothing.
     fn handle_keepalive(&mut self, keepalive: &Keepalive) {
         self.feedback.received(keepalive.wal_end);
         if self.stream.transaction().is_none() {
@@ -234,8 +236,8 @@ impl Relay {
 
     /// Kafka's report for one record.
     ///
-    /// An error means that the session is over, except for a fault of the event itself: then the relay
-    /// is halted, and goes on taking reports of what left before it.
+    /// An error means that the session is over, except for a fault of the event itself: then the
+    /// relay is halted, and goes on taking reports of what left before it.
     pub fn handle_delivery(&mut self, delivery: Delivery) -> Result<(), RelayError> {
         let ticket = delivery.ticket;
         let Err(rejection) = delivery.result else {
@@ -284,8 +286,8 @@ impl Relay {
         news
     }
 
-    /// Takes no more of the stream and lets what is in flight arrive. What did not leave yet is dropped:
-    /// it lies behind the confirmed LSN and comes again.
+    /// Takes no more of the stream and lets what is in flight arrive. What did not leave yet is
+    /// dropped: it lies behind the confirmed LSN and comes again.
     pub fn drain(&mut self) {
         self.draining = true;
         self.pending = None;

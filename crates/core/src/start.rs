@@ -1,8 +1,8 @@
 //! Where a session may start, or why it may not.
 //!
-//! The position is read anew for every session, by SQL on the replication connection, and nothing of
-//! the session before counts: a failover may have made it wrong. No path starts from the server's
-//! current position, and a missing slot is never made here.
+//! The position is read anew for every session, by SQL on the replication connection, and nothing
+//! of the session before counts: a failover may have made it wrong. No path starts from the
+//! server's current position, and a missing slot is never made here.
 
 use std::fmt;
 
@@ -118,7 +118,8 @@ impl fmt::Display for Refusal {
             ),
             Self::SlotMissing => f.write_str(
                 "there is no such replication slot: 'walpost init' makes it. If there was one, the \
-                 events since its last confirmed position are not in it: find out who dropped it first",
+                 events since its last confirmed position are not in it: find out who dropped it \
+                 first",
             ),
             Self::Plugin(plugin) => write!(
                 f,
@@ -131,19 +132,19 @@ impl fmt::Display for Refusal {
                 or_none(database)
             ),
             Self::TwoPhase => f.write_str(
-                "the slot has two_phase on and would send prepared transactions before they commit: \
-                 make one without it",
+                "the slot has two_phase on and would send prepared transactions before they \
+                 commit: make one without it",
             ),
             Self::WalLost => f.write_str(
-                "the slot was invalidated: the server removed WAL that was not confirmed. The events \
-                 in it are lost to the slot (raise max_slot_wal_keep_size); they are still in the \
-                 outbox table",
+                "the slot was invalidated: the server removed WAL that was not confirmed. The \
+                 events in it are lost to the slot (raise max_slot_wal_keep_size); they are still \
+                 in the outbox table",
             ),
             Self::Ahead { confirmed, flush } => write!(
                 f,
-                "the slot stands at {confirmed}, behind the end of the server's WAL at {flush}: this \
-                 server was restored or promoted, or somebody moved the slot; everything committed up \
-                 to there would be skipped"
+                "the slot stands at {confirmed}, behind the end of the server's WAL at {flush}: \
+                 this server was restored or promoted, or somebody moved the slot; everything \
+                 committed up to there would be skipped"
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! The order of the protocol: Begin, changes, Commit; nothing of a transaction outside it.
 //!
-//! Protocol version 1 (or higher without streaming) sends whole committed transactions one after the
-//! other, in commit order, so one state with the open transaction is all there is to keep.
+//! Protocol version 1 (or higher without streaming) sends whole committed transactions one after
+//! the other, in commit order, so one state with the open transaction is all there is to keep.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -202,7 +202,8 @@ impl Stream {
     }
 }
 
-/// RFC 3339 in UTC with microseconds. A clock outside the years -9999 to 9999 prints as its raw count.
+/// RFC 3339 in UTC with microseconds. A clock outside the years -9999 to 9999 prints as its raw
+/// count.
 fn rfc3339(time: PgTimestamp) -> Bytes {
     let text = match Timestamp::from_microsecond(time.unix_micros()) {
         Ok(time) => format!("{time:.6}"),

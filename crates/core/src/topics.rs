@@ -1,10 +1,10 @@
 //! The topics' partition counts, and the judgement of topics that are not there.
 //!
-//! Every record goes to an explicit partition, so the count must be known before the record leaves. A
-//! topic that is seen for the first time stops the line until its count was fetched: nothing later is
-//! sent before an unknown topic is judged. A topic that *never* was there is the event's fault once
-//! Kafka has denied it for some time. One that was there before and is missing now is a fault of the
-//! cluster: the line stands until it is back.
+//! Every record goes to an explicit partition, so the count must be known before the record leaves.
+//! A topic that is seen for the first time stops the line until its count was fetched: nothing
+//! later is sent before an unknown topic is judged. A topic that *never* was there is the event's
+//! fault once Kafka has denied it for some time. One that was there before and is missing now is a
+//! fault of the cluster: the line stands until it is back.
 //!
 //! The counts outlive a session: they are what tells the two apart.
 

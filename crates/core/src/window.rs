@@ -1,11 +1,11 @@
 //! The window: which records are in flight, and the LSN that may be confirmed because of it.
 //!
-//! Every record has a [`Ticket`] from the moment that it is taken in. It leaves at once if the window is
-//! open so far, or when its turn comes. Tickets are consecutive, so a delivery report is an index into a
-//! ring. Between records stand *boundaries*: the end of a commit, or the `walEnd` of a
-//! keepalive, each with the number of tickets before it. Reports arrive in any order; only the prefix
-//! without a hole counts, and a boundary whose tickets all lie in that prefix becomes the confirmed
-//! LSN. A record that fails leaves a hole, so the LSN stops before it by construction.
+//! Every record has a [`Ticket`] from the moment that it is taken in. It leaves at once if the
+//! window is open so far, or when its turn comes. Tickets are consecutive, so a delivery report is
+//! an index into a ring. Between records stand *boundaries*: the end of a commit, or the `walEnd`
+//! of a keepalive, each with the number of tickets before it. Reports arrive in any order; only the
+//! prefix without a hole counts, and a boundary whose tickets all lie in that prefix becomes the
+//! confirmed LSN. A record that fails leaves a hole, so the LSN stops before it by construction.
 //!
 //! ```text
 //! tickets      0   1   2 | 3   4 | 5            boundaries   after 3 -> 0/A0, after 5 -> 0/B8
@@ -24,9 +24,9 @@ use crate::limits::WindowLimits;
 pub(crate) struct Window {
     limits: WindowLimits,
     /// How many records may be in flight now: 1 at first, twice as many each time that as many were
-    /// settled in order, up to the limit. A session that starts before a record which the broker will
-    /// not take repeats only a few neighbours. It does not hold back what is taken in: the stream is
-    /// read on, so that questions of the server are heard.
+    /// settled in order, up to the limit. A session that starts before a record which the broker
+    /// will not take repeats only a few neighbours. It does not hold back what is taken in: the
+    /// stream is read on, so that questions of the server are heard.
     open: u32,
     /// Value of `base` when `open` last grew.
     opened_at: u64,
@@ -73,8 +73,8 @@ impl Window {
         }
     }
 
-    /// Whether a record of this size may be taken in now. One that is larger than the limit on bytes
-    /// may when there is nothing else.
+    /// Whether a record of this size may be taken in now. One that is larger than the limit on
+    /// bytes may when there is nothing else.
     pub(crate) fn admits(&self, bytes: usize) -> bool {
         let room = self.entries.len() < self.limits.events as usize;
         room && (self.bytes == 0 || self.bytes.saturating_add(bytes) <= self.limits.bytes)

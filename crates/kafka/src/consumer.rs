@@ -61,8 +61,9 @@ impl fmt::Debug for ConsumedRecord {
 
 /// Reads every partition of a topic.
 ///
-/// [`poll`](Self::poll) blocks, so it wants a thread of its own. Records come in offset order within
-/// a partition, in any order across partitions. Partitions that are added later are not read.
+/// [`poll`](Self::poll) blocks, so it wants a thread of its own. Records come in offset order
+/// within a partition, in any order across partitions. Partitions that are added later are not
+/// read.
 pub struct Consumer {
     client: BaseConsumer<LogContext>,
     partitions: usize,

@@ -30,8 +30,10 @@ pub(crate) struct Context {
     troubles: Mutex<Troubles>,
     /// Whether `troubles` holds anything: spares a lock for each delivery.
     is_troubled: AtomicBool,
-    /// Whether librdkafka has given the producer up.
-    is_fatal: AtomicBool,
+    /// Whether an error event was served since the owner last asked.
+    has_news: AtomicBool,
+    /// Whether the owner has given up its records: the errors that follow are no news.
+    is_purged: AtomicBool,
     redactor: Redactor,
 }
 
@@ -45,7 +47,30 @@ struct Records {
 #[derive(Debug, Default)]
 struct Troubles {
     last: Option<Fault>,
+    /// The last failure that was logged and may have come without an event: a broker that hangs up.
+    hint: Option<String>,
     logged: BTreeSet<ErrorCode>,
+}
+
+impl Troubles {
+    /// "All brokers down" follows the error that says why: it must not hide it. Where a broker just
+    /// hangs up, only a log line says why.
+    fn add(&mut self, mut fault: Fault) {
+        let is_summary = fault.code == ErrorCode::ALL_BROKERS_DOWN;
+        if is_summary
+            && self.last.is_none()
+            && let Some(hint) = self.hint.take()
+        {
+            fault.detail = format!("{}: {hint}", fault.detail);
+        }
+        if self.logged.insert(fault.code) {
+            let Fault { code, detail } = &fault;
+            tracing::warn!(target: LOG_TARGET, %code, detail, "Kafka error");
+        }
+        if !is_summary || self.last.is_none() {
+            self.last = Some(fault);
+        }
+    }
 }
 
 impl Context {
@@ -54,7 +79,8 @@ impl Context {
             records: Mutex::default(),
             troubles: Mutex::default(),
             is_troubled: AtomicBool::new(false),
-            is_fatal: AtomicBool::new(false),
+            has_news: AtomicBool::new(false),
+            is_purged: AtomicBool::new(false),
             redactor,
         }
     }
@@ -79,9 +105,14 @@ impl Context {
         locked(&self.records).firsts.sent(topic, partition);
     }
 
-    /// Whether librdkafka has given the producer up, as far as events were served.
-    pub(crate) fn is_fatal(&self) -> bool {
-        self.is_fatal.load(Ordering::Relaxed)
+    /// Whether an error event was served since this was last asked: it may have been a fatal one.
+    pub(crate) fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::Relaxed)
+    }
+
+    /// The owner gives up its records. A gapless producer fails over that, which is then expected.
+    pub(crate) fn purged(&self) {
+        self.is_purged.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn last_error(&self) -> Option<Fault> {
@@ -108,29 +139,25 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_line(level, facility, &self.redactor.redacted(line));
+        let line = self.redactor.redacted(line);
+        log_line(level, facility, &line);
+        if facility == "FAIL" {
+            locked(&self.troubles).hint = Some(line);
+        }
     }
 
     /// Called twice for each event, and again at each attempt to reconnect: one line is logged for
     /// each kind of error until a record is delivered again.
     fn error(&self, error: KafkaError, reason: &str) {
         let code = ErrorCode::of(&error);
-        let fault = Fault {
-            code,
-            detail: self.redactor.redacted(reason),
-        };
-        if code == ErrorCode::FATAL {
-            self.is_fatal.store(true, Ordering::Relaxed);
+        let detail = self.redactor.redacted(reason);
+        self.has_news.store(true, Ordering::Relaxed);
+        if self.is_purged.load(Ordering::Relaxed) {
+            tracing::debug!(target: LOG_TARGET, %code, detail, "error after a purge");
+            return;
         }
-        let mut troubles = locked(&self.troubles);
+        locked(&self.troubles).add(Fault { code, detail });
         self.is_troubled.store(true, Ordering::Relaxed);
-        if troubles.logged.insert(code) {
-            tracing::warn!(target: LOG_TARGET, %code, detail = fault.detail, "Kafka error");
-        }
-        // "All brokers down" follows the error that says why; it must not hide it.
-        if code != ErrorCode::ALL_BROKERS_DOWN || troubles.last.is_none() {
-            troubles.last = Some(fault);
-        }
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -164,10 +191,18 @@ impl ProducerContext for Context {
             }
         };
         // Lossless: the crate only compiles where the two have the same width.
-        locked(&self.reports).push(Delivery {
+        let report = Delivery {
             opaque: opaque as u64,
             result,
-        });
+        };
+        let mut records = locked(&self.records);
+        if records.firsts.is_waiting() {
+            let (Ok(message) | Err((_, message))) = delivered;
+            records
+                .firsts
+                .reported(message.topic(), message.partition(), delivered.is_ok());
+        }
+        records.reports.push(report);
     }
 }
 
@@ -230,6 +265,11 @@ impl std::fmt::Debug for Redactor {
 /// Passes one log line of librdkafka on. Connection errors and fatal ones come as log line and as
 /// error event: the event is the one that is logged for the operator.
 fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    // Advice about the configuration is for us, who made it: the user can't follow it.
+    if facility == "CONFWARN" {
+        tracing::debug!(target: LOG_TARGET, facility, "librdkafka: {line}");
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Error
@@ -302,6 +342,30 @@ mod tests {
             context.last_error().unwrap().code,
             ErrorCode::AUTHENTICATION
         );
+    }
+
+    #[test]
+    fn a_broker_that_hangs_up_is_explained_by_the_line_that_was_logged() {
+        let context = context();
+        let line = "broker:9092: Disconnected: verify that security.protocol is correct";
+        context.log(RDKafkaLogLevel::Info, "FAIL", line);
+        let down = KafkaError::Global(RDKafkaErrorCode::AllBrokersDown);
+        for _ in 0..2 {
+            context.error(down.clone(), "1/1 brokers are down");
+            let fault = context.last_error().unwrap();
+            assert_eq!(fault.detail, format!("1/1 brokers are down: {line}"));
+        }
+    }
+
+    #[test]
+    fn errors_after_a_purge_are_no_news() {
+        let context = context();
+        context.purged();
+        context.error(
+            KafkaError::Global(RDKafkaErrorCode::GaplessGuarantee),
+            "purged",
+        );
+        assert_eq!(context.last_error(), None);
     }
 
     #[test]

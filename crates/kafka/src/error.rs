@@ -1,4 +1,51 @@
 //! Errors, and where each one shows up.
+//!
+//! Seen with librdkafka 2.12.1 on Kafka 4.3.1, with the defaults of [`Settings`](crate::Settings).
+//! "Fatal" means that [`Producer::fatal`] has an error afterwards, `_GAPLESS_GUARANTEE` (-148)
+//! unless another one is named.
+//!
+//! Refused by [`Producer::send`], nothing fatal:
+//! * `MSG_SIZE_TOO_LARGE` (10): the record is larger than `message.max.bytes`.
+//! * `_UNKNOWN_PARTITION` (-190): the topic has fewer partitions, as far as the client knows. It
+//!   learns of a topic that has grown by [`Metadata::partition_count`].
+//! * `_UNKNOWN_TOPIC` (-188): a record for the topic was reported as unknown before.
+//!   [`Metadata::partition_count`] also ends that, once the topic is there.
+//!
+//! Reported by [`Producer::poll`], fatal:
+//! * `MSG_SIZE_TOO_LARGE` (10): the batch is larger than the topic's `max.message.bytes`.
+//! * `INVALID_RECORD` (87): the broker finds fault with the batch.
+//! * `TOPIC_AUTHORIZATION_FAILED` (29): the topic may be seen and not written to.
+//! * `_PURGE_QUEUE` (-152): behind such a batch, on any partition. It was not written.
+//!
+//! Reported by [`Producer::poll`], not fatal:
+//! * `UNKNOWN_TOPIC_OR_PART` (3), after 10 s: there is no such topic.
+//! * `_UNKNOWN_PARTITION` (-190), after 10 s: the topic was deleted while records waited. If it is
+//!   made again within the 10 s, they are delivered.
+//! * `_UNKNOWN_PARTITION` (-190), at once: the topic was made again with fewer partitions.
+//! * `TOPIC_EXCEPTION` (17), at once: the topic's name is illegal.
+//!
+//! After [`Producer::purge`]: `_PURGE_QUEUE` (-152) for what waited, `_PURGE_INFLIGHT` (-151) for
+//! what was on its way and may have been written; the latter is fatal.
+//!
+//! Fatal before anything is sent: `CLUSTER_AUTHORIZATION_FAILED` (31), where there is no right to
+//! write to any topic.
+//!
+//! [`Metadata::partition_count`]: [`TopicFault::Missing`], or [`TopicFault::NotAuthorized`] where
+//! the topic may not be seen, whether it exists or not; [`TopicFault::Unreachable`] for the rest.
+//!
+//! In [`Producer::last_error`], with no reports until it is over:
+//! * `_TRANSPORT` (-195): a broker is away.
+//! * `_AUTHENTICATION` (-169): the credentials are wrong.
+//! * `_ALL_BROKERS_DOWN` (-187): they hang up, as when they want SASL or TLS and get plain text.
+//!
+//! Nowhere, because it is retried: not enough replicas, a leader that moved, a corrupt batch.
+//!
+//! [`Producer::send`]: crate::Producer::send
+//! [`Producer::poll`]: crate::Producer::poll
+//! [`Producer::fatal`]: crate::Producer::fatal
+//! [`Producer::purge`]: crate::Producer::purge
+//! [`Producer::last_error`]: crate::Producer::last_error
+//! [`Metadata::partition_count`]: crate::Metadata::partition_count
 
 use std::fmt;
 
@@ -150,7 +197,12 @@ impl Error {
         if let KafkaError::ClientCreation(problem) = error {
             return Self::new(action, problem.clone());
         }
-        match error.rdkafka_error_code() {
+        let code = if let KafkaError::AdminOp(code) = error {
+            Some(*code)
+        } else {
+            error.rdkafka_error_code()
+        };
+        match code {
             Some(code) => Self::with_code(action, ErrorCode(code as i32)),
             None => Self::new(action, error.to_string()),
         }

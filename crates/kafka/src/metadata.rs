@@ -7,7 +7,9 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier,
+};
 use rdkafka::producer::Producer as _;
 
 use crate::context::{Client, LogContext};
@@ -109,26 +111,18 @@ impl Metadata {
         let answers =
             block_on(admin.describe_configs(&resources, &options)).map_err(kafka_error)?;
 
-        let mut limits = BTreeMap::new();
-        let mut refusal = None;
-        for answer in answers {
-            match answer {
-                Ok(resource) => {
-                    let limit = resource.get("max.message.bytes");
-                    let limit = limit.and_then(|entry| entry.value.as_deref()?.parse().ok());
-                    if let (OwnedResourceSpecifier::Topic(topic), Some(limit)) =
-                        (&resource.specifier, limit)
-                    {
-                        limits.insert(topic.clone(), limit);
-                    }
-                }
-                Err(code) => refusal = Some(ErrorCode(code as i32)),
-            }
+        // The crate shows a topic that is missing, or whose configuration may not be read, as one
+        // without entries.
+        let limits: BTreeMap<String, u32> = answers
+            .into_iter()
+            .flatten()
+            .filter_map(|topic| limit_of(&topic))
+            .collect();
+        if limits.is_empty() {
+            let why = "no topic's configuration was shown (it needs DESCRIBE_CONFIGS)";
+            return Err(Error::new(action, why));
         }
-        match refusal {
-            Some(code) if limits.is_empty() => Err(Error::with_code(action, code)),
-            _ => Ok(limits),
-        }
+        Ok(limits)
     }
 
     /// The cluster's id; `None` when it could not be read in time.
@@ -156,6 +150,19 @@ impl Metadata {
             .map_err(|error| Error::from_kafka(action, &error))?;
         Ok(metadata.brokers().len())
     }
+}
+
+fn limit_of(topic: &ConfigResource) -> Option<(String, u32)> {
+    let OwnedResourceSpecifier::Topic(name) = &topic.specifier else {
+        return None;
+    };
+    let limit = topic
+        .get("max.message.bytes")?
+        .value
+        .as_deref()?
+        .parse()
+        .ok()?;
+    Some((name.clone(), limit))
 }
 
 fn count_or_fault(code: Option<ErrorCode>, partitions: usize) -> Result<u32, TopicFault> {

@@ -35,6 +35,16 @@ pub enum MockRequest {
     InitProducerId,
 }
 
+impl MockRequest {
+    fn key(self) -> RDKafkaApiKey {
+        match self {
+            Self::Produce => RDKafkaApiKey::Produce,
+            Self::Metadata => RDKafkaApiKey::Metadata,
+            Self::InitProducerId => RDKafkaApiKey::InitProducerId,
+        }
+    }
+}
+
 impl MockBroker {
     /// Starts a cluster of `brokers` brokers, with the ids 1, 2, ...
     ///
@@ -88,13 +98,13 @@ impl MockBroker {
             .collect();
         let codes = codes
             .map_err(|_| Error::new("make mock requests fail", "librdkafka has no such code"))?;
-        let key = match request {
-            MockRequest::Produce => RDKafkaApiKey::Produce,
-            MockRequest::Metadata => RDKafkaApiKey::Metadata,
-            MockRequest::InitProducerId => RDKafkaApiKey::InitProducerId,
-        };
-        self.cluster().request_errors(key, &codes);
+        self.cluster().request_errors(request.key(), &codes);
         Ok(())
+    }
+
+    /// Makes requests of one kind succeed again.
+    pub fn clear_failures(&self, request: MockRequest) {
+        self.cluster().clear_request_errors(request.key());
     }
 
     /// Disconnects every client and refuses connections until [`all_up`](Self::all_up).

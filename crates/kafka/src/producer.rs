@@ -123,7 +123,16 @@ pub struct Producer {
     client: Arc<Client>,
     settings: Arc<Settings>,
     in_flight: usize,
-    is_purged: bool,
+    end: Option<End>,
+}
+
+/// Why a producer sends no more. What is in flight is still waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// After a fatal error. The broker may still answer for what is on its way.
+    Failed,
+    /// After a purge. Nothing is waited for.
+    Purged,
 }
 
 impl Producer {
@@ -147,11 +156,13 @@ impl Producer {
         let client: Arc<Client> = Arc::new(client);
         let wakeup = Wakeup::new(Arc::clone(&client))
             .map_err(|error| Error::new(action, format!("no wake-up socket: {error}")))?;
+        let settings = Arc::new(settings.clone());
         Ok(Self {
             wakeup,
             client,
-            settings: Arc::new(settings.clone()),
+            settings,
             in_flight: 0,
+            end: None,
         })
     }
 
@@ -162,7 +173,7 @@ impl Producer {
     ///
     /// Outside a tokio runtime with I/O enabled. The first call ties the producer to its runtime.
     pub async fn ready(&mut self) {
-        if self.is_ending() && self.in_flight > 0 {
+        if self.end.is_some() && self.in_flight > 0 {
             self.wakeup.soon().await;
         } else {
             self.wakeup.ready().await;
@@ -179,7 +190,7 @@ impl Producer {
             // librdkafka would take it as "any partition".
             return Err(rejected(ErrorCode::UNKNOWN_PARTITION));
         }
-        if self.is_purged {
+        if self.end == Some(End::Purged) {
             return Err(SendError::Fatal(purged()));
         }
         let context = self.client.context();
@@ -209,8 +220,13 @@ impl Producer {
     /// Serves every waiting event and appends the reports to `deliveries`; returns how many.
     pub fn poll(&mut self, deliveries: &mut Vec<Delivery>) -> usize {
         let mut count = self.serve(deliveries);
-        if self.is_ending() && self.in_flight > count {
-            self.give_up();
+        if self.end.is_none() && self.client.context().take_news() && self.fatal().is_some() {
+            self.end = Some(End::Failed);
+        }
+        if self.in_flight > count
+            && let Some(end) = self.end
+        {
+            self.give_up(end);
             count += self.serve(deliveries);
         }
         assert!(
@@ -234,8 +250,9 @@ impl Producer {
     /// If there were any, this is the producer's end: it takes no more records then.
     pub fn purge(&mut self) {
         if self.in_flight > 0 {
-            self.is_purged = true;
-            self.give_up();
+            self.end = Some(End::Purged);
+            self.client.context().purged();
+            self.give_up(End::Purged);
         }
     }
 
@@ -265,20 +282,14 @@ impl Producer {
         Metadata::new(Arc::downgrade(&self.client), Arc::clone(&self.settings))
     }
 
-    /// Whether records are only waited for any more: after a fatal error, or a purge.
-    fn is_ending(&self) -> bool {
-        self.is_purged || self.client.context().is_fatal()
-    }
-
-    /// Makes librdkafka report what waits, and after a purge also what is on its way. Once is not
-    /// enough: librdkafka queues a batch again whose answer asks for a retry, and after a fatal
-    /// error it neither sends nor reports that batch ever again.
-    fn give_up(&self) {
+    /// Makes librdkafka report what can't be delivered any more. Once is not enough: librdkafka
+    /// queues a batch again whose answer asks for a retry, and after a fatal error it neither sends
+    /// nor reports that batch by itself.
+    fn give_up(&self, end: End) {
         let waiting = PurgeConfig::default().queue().non_blocking();
-        self.client.purge(if self.is_purged {
-            waiting.inflight()
-        } else {
-            waiting
+        self.client.purge(match end {
+            End::Failed => waiting,
+            End::Purged => waiting.inflight(),
         });
     }
 

@@ -77,8 +77,8 @@ pub struct PropertyError {
 
 impl Settings {
     /// Resolves the user's properties over ours. `brokers` is the bootstrap list
-    /// (`host:port,...`). `allow_unsafe` lets through what can lose, repeat or reorder records, with
-    /// a warning in the log; what can't work at all is refused all the same.
+    /// (`host:port,...`). `allow_unsafe` lets through what can lose or reorder records, with a
+    /// warning in the log; what can't work at all is refused all the same.
     ///
     /// # Errors
     ///
@@ -325,14 +325,13 @@ fn accepted_by_librdkafka(spelling: &str, name: &str, value: &str) -> Result<(),
     ))
 }
 
-/// librdkafka's own log is as talkative as ours.
+/// Lines of its information level carry reasons that no error event does; what is shown of them is
+/// decided where they are logged.
 fn log_level() -> RDKafkaLogLevel {
     if tracing::enabled!(target: LOG_TARGET, tracing::Level::TRACE) {
         RDKafkaLogLevel::Debug
-    } else if tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG) {
-        RDKafkaLogLevel::Info
     } else {
-        RDKafkaLogLevel::Notice
+        RDKafkaLogLevel::Info
     }
 }
 

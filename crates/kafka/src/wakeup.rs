@@ -74,8 +74,8 @@ impl Wakeup {
         }
     }
 
-    /// Returns in a moment, whatever happens: for the end of a producer, where records can fall back
-    /// into a queue without an event.
+    /// Returns in a moment, whatever happens: for the end of a producer, where records can fall
+    /// back into a queue without an event.
     pub(crate) async fn soon(&mut self) {
         if !self.is_pending() {
             look_again().await;

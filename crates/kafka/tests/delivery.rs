@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, consume, header, record, settings, settings_with, settle};
+use support::{PATIENCE, consume, header, record, send, settings, settings_with, settle, warm};
 use walpost_kafka::{ErrorCode, MockBroker, Producer, Record, SendError};
 
 #[tokio::test]
@@ -24,14 +24,8 @@ async fn records_arrive_in_order_in_their_partitions_and_bring_their_opaque_back
     let mut deliveries = Vec::new();
     for number in 0..COUNT {
         let value = number.to_be_bytes();
-        producer
-            .send(&record(
-                "orders",
-                partition_of(number),
-                &value,
-                base + number,
-            ))
-            .unwrap();
+        let record = record("orders", partition_of(number), &value, base + number);
+        send(&mut producer, &record, &mut deliveries).await;
         if number % 1_000 == 0 {
             producer.poll(&mut deliveries);
         }
@@ -100,10 +94,10 @@ async fn key_value_and_headers_arrive_byte_for_byte_and_null_is_not_empty() {
         opaque: 3,
         ..full
     };
-    for record in [full, empty, tombstone] {
-        producer.send(&record).unwrap();
-    }
     let mut deliveries = Vec::new();
+    for record in [full, empty, tombstone] {
+        send(&mut producer, &record, &mut deliveries).await;
+    }
     settle(&mut producer, &mut deliveries).await;
 
     let seen = consume(&broker, "orders", 1, 3);
@@ -133,6 +127,7 @@ async fn every_acknowledgement_wakes_the_owner_without_a_timer() {
     let broker = MockBroker::start(1).unwrap();
     broker.create_topic("orders", 4, 1).unwrap();
     let mut producer = Producer::new(&settings(&broker)).unwrap();
+    warm(&mut producer, "orders", 4).await;
     let deadline = tokio::time::Instant::now() + 4 * PATIENCE;
     let (mut sent, mut acknowledged, mut wakes) = (0, 0, 0);
     let mut deliveries = Vec::new();
@@ -188,6 +183,7 @@ async fn a_wait_that_was_given_up_loses_nothing() {
     let broker = MockBroker::start(1).unwrap();
     broker.create_topic("orders", 1, 1).unwrap();
     let mut producer = Producer::new(&settings(&broker)).unwrap();
+    warm(&mut producer, "orders", 1).await;
     let mut deliveries = Vec::new();
     for number in 0..500 {
         producer
@@ -228,6 +224,7 @@ async fn a_full_queue_is_reported_and_the_record_can_be_sent_later() {
     broker.create_topic("orders", 1, 1).unwrap();
     let small = settings(&broker).with("queue.buffering.max.messages", "10");
     let mut producer = Producer::new(&small).unwrap();
+    warm(&mut producer, "orders", 1).await;
     let mut deliveries = Vec::new();
     let mut sent = 0;
     let refusal = loop {
@@ -254,14 +251,40 @@ async fn a_full_queue_is_reported_and_the_record_can_be_sent_later() {
 async fn our_own_window_never_fills_the_queue() {
     let broker = MockBroker::start(1).unwrap();
     broker.create_topic("orders", 1, 1).unwrap();
-    broker.all_down().unwrap();
     let window = settings(&broker).with_window(2_000, 1_000_000);
     let mut producer = Producer::new(&window).unwrap();
+    warm(&mut producer, "orders", 1).await;
+    broker.all_down().unwrap();
     let value = vec![0; 500];
     for number in 0..2_000 {
         producer.send(&record("orders", 0, &value, number)).unwrap();
     }
     assert_eq!(producer.in_flight(), 2_000);
+}
+
+/// A partition that has taken nothing from this producer yet accepts any sequence number: what
+/// follows a rejected first batch closely would overtake it.
+#[tokio::test]
+async fn the_first_record_for_a_partition_travels_alone() {
+    let broker = MockBroker::start(1).unwrap();
+    broker.create_topic("orders", 2, 1).unwrap();
+    let mut producer = Producer::new(&settings(&broker)).unwrap();
+    producer.send(&record("orders", 0, b"value", 1)).unwrap();
+    let refused = producer.send(&record("orders", 0, b"value", 2));
+    assert_eq!(refused, Err(SendError::QueueFull));
+    producer.send(&record("orders", 1, b"value", 3)).unwrap();
+    assert_eq!(producer.in_flight(), 2);
+
+    let mut deliveries = Vec::new();
+    settle(&mut producer, &mut deliveries).await;
+    for number in 10..30 {
+        producer
+            .send(&record("orders", number % 2, b"value", 9))
+            .unwrap();
+    }
+    assert_eq!(producer.in_flight(), 20);
+    settle(&mut producer, &mut deliveries).await;
+    assert_eq!(deliveries.len(), 22);
 }
 
 #[tokio::test]
@@ -316,6 +339,7 @@ async fn an_outage_delays_records_and_neither_loses_nor_reorders_them() {
     let broker = MockBroker::start(1).unwrap();
     broker.create_topic("orders", 2, 1).unwrap();
     let mut producer = Producer::new(&settings(&broker)).unwrap();
+    warm(&mut producer, "orders", 2).await;
     let mut deliveries = Vec::new();
     let send = |producer: &mut Producer, numbers: std::ops::Range<u64>| {
         for number in numbers {
@@ -364,11 +388,11 @@ async fn an_outage_delays_records_and_neither_loses_nor_reorders_them() {
     assert!(deliveries.iter().all(|delivery| delivery.result.is_ok()));
     assert_eq!(producer.last_error(), None, "a delivery clears the error");
     assert_eq!(producer.fatal(), None);
-    let seen = consume(&broker, "orders", 2, 1_100);
+    let seen = consume(&broker, "orders", 2, 1_102);
     for partition in 0..2 {
         let numbers: Vec<u64> = seen
             .iter()
-            .filter(|seen| seen.partition == partition)
+            .filter(|seen| seen.partition == partition && seen.offset > 0)
             .map(|seen| u64::from_be_bytes(seen.value.as_deref().unwrap().try_into().unwrap()))
             .collect();
         let expected: Vec<u64> = (0..1_100)
@@ -410,6 +434,8 @@ async fn purge_reports_every_record_as_an_error() {
 
     let opaques: BTreeSet<u64> = deliveries.iter().map(|delivery| delivery.opaque).collect();
     assert_eq!((deliveries.len(), opaques), (1_000, (1..=1_000).collect()));
+    let refused = producer.send(&record("orders", 0, b"value", 0));
+    assert!(matches!(refused, Err(SendError::Fatal(_))), "{refused:?}");
     let codes: BTreeSet<String> = deliveries
         .iter()
         .map(|delivery| delivery.result.clone().unwrap_err().code.name())

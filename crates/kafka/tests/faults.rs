@@ -7,42 +7,35 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use support::{PATIENCE, consume, record, settings, settle};
+use support::{PATIENCE, consume, record, send, settings, settle, warm};
 use walpost_kafka::{
     Delivery, ErrorCode, MockBroker, MockRequest, Producer, SendError, TopicFault,
 };
 
-/// Sends ten records that are delivered, then lets the next batch fail with `code` and sends fifty
-/// more in batches of ten. Returns the producer and the reports of the fifty.
-async fn fifty_after(broker: &MockBroker, code: ErrorCode) -> (Producer, Vec<Delivery>) {
+/// Delivers one record, lets the next batch fail with `code` and sends fifty more in batches of
+/// ten. `followers` batches behind the first are refused for their sequence numbers, as a real
+/// broker does and the mock does not. Returns the producer and the reports of the fifty.
+async fn fifty_after(
+    broker: &MockBroker,
+    code: ErrorCode,
+    followers: usize,
+) -> (Producer, Vec<Delivery>) {
     broker.create_topic("orders", 1, 1).unwrap();
-    // One request at a time: a real broker refuses the batches that follow a rejected one, for
-    // their sequence numbers; the mock takes them.
-    let batches_of_ten = settings(broker)
-        .with("batch.num.messages", "10")
-        .with("max.in.flight", "1");
+    let batches_of_ten = settings(broker).with("batch.num.messages", "10");
     let mut producer = Producer::new(&batches_of_ten).unwrap();
-    let mut deliveries = Vec::new();
-    for number in 0..10 {
-        producer
-            .send(&record("orders", 0, b"value", number))
-            .unwrap();
-    }
-    settle(&mut producer, &mut deliveries).await;
-    assert!(
-        deliveries.iter().all(|delivery| delivery.result.is_ok()),
-        "{deliveries:?}"
-    );
-    deliveries.clear();
+    warm(&mut producer, "orders", 1).await;
 
-    broker.fail_requests(MockRequest::Produce, &[code]).unwrap();
-    // Held back, so that most of the fifty are queued before the first batch fails.
-    broker.delay_answers(Duration::from_millis(100)).unwrap();
+    let mut codes = vec![code];
+    codes.resize(1 + followers, OUT_OF_ORDER_SEQUENCE_NUMBER);
+    broker.fail_requests(MockRequest::Produce, &codes).unwrap();
+    // Held back, so that several batches are on their way when the first one fails.
+    broker.delay_answers(Duration::from_millis(50)).unwrap();
     for number in 10..60 {
         producer
             .send(&record("orders", 0, b"value", number))
             .unwrap();
     }
+    let mut deliveries = Vec::new();
     settle(&mut producer, &mut deliveries).await;
     let opaques: BTreeSet<u64> = deliveries.iter().map(|delivery| delivery.opaque).collect();
     assert_eq!(
@@ -52,6 +45,8 @@ async fn fifty_after(broker: &MockBroker, code: ErrorCode) -> (Producer, Vec<Del
     );
     (producer, deliveries)
 }
+
+const OUT_OF_ORDER_SEQUENCE_NUMBER: ErrorCode = ErrorCode(45);
 
 fn codes(deliveries: &[Delivery]) -> BTreeSet<String> {
     let code = |delivery: &Delivery| match &delivery.result {
@@ -65,7 +60,7 @@ fn codes(deliveries: &[Delivery]) -> BTreeSet<String> {
 async fn a_rejected_batch_stops_the_producer_and_every_later_record_is_reported() {
     for code in [10, 87, 29].map(ErrorCode) {
         let broker = MockBroker::start(1).unwrap();
-        let (mut producer, deliveries) = fifty_after(&broker, code).await;
+        let (mut producer, deliveries) = fifty_after(&broker, code, 50).await;
 
         let found = codes(&deliveries);
         assert!(found.contains(&code.name()), "{code}: {found:?}");
@@ -99,15 +94,38 @@ async fn a_rejected_batch_stops_the_producer_and_every_later_record_is_reported(
         assert_eq!(refused, SendError::Fatal(fault));
         assert_eq!(producer.in_flight(), 0);
 
-        assert_eq!(consume(&broker, "orders", 1, 10).len(), 10);
+        let seen = consume(&broker, "orders", 1, 1);
+        assert_eq!(seen.len(), 1, "the record before them is all that arrived");
     }
+}
+
+#[tokio::test]
+async fn nothing_overtakes_a_first_record_that_is_rejected() {
+    let broker = MockBroker::start(1).unwrap();
+    broker.create_topic("orders", 1, 1).unwrap();
+    let mut producer = Producer::new(&settings(&broker)).unwrap();
+    broker
+        .fail_requests(MockRequest::Produce, &[ErrorCode::MSG_SIZE_TOO_LARGE])
+        .unwrap();
+    let mut deliveries = Vec::new();
+    let mut refusal = None;
+    for number in 0..20 {
+        let sent = producer.send(&record("orders", 0, b"value", number));
+        refusal = refusal.or_else(|| sent.err());
+    }
+    assert_eq!(refusal, Some(SendError::QueueFull));
+    settle(&mut producer, &mut deliveries).await;
+    assert_eq!(codes(&deliveries), ["MSG_SIZE_TOO_LARGE".to_owned()].into());
+    assert!(producer.fatal().is_some());
+    let refused = producer.send(&record("orders", 0, b"value", 1));
+    assert!(matches!(refused, Err(SendError::Fatal(_))), "{refused:?}");
 }
 
 #[tokio::test]
 async fn an_error_that_passes_is_retried_unseen() {
     for code in [19, 6, 3, 2].map(ErrorCode) {
         let broker = MockBroker::start(1).unwrap();
-        let (producer, deliveries) = fifty_after(&broker, code).await;
+        let (producer, deliveries) = fifty_after(&broker, code, 0).await;
         assert_eq!(
             codes(&deliveries),
             ["delivered".to_owned()].into(),
@@ -122,15 +140,19 @@ async fn an_error_that_passes_is_retried_unseen() {
 #[tokio::test]
 async fn a_replacement_delivers_what_the_stopped_producer_did_not() {
     let broker = MockBroker::start(1).unwrap();
-    let (producer, _) = fifty_after(&broker, ErrorCode::MSG_SIZE_TOO_LARGE).await;
+    let (producer, _) = fifty_after(&broker, ErrorCode::MSG_SIZE_TOO_LARGE, 50).await;
+    broker.clear_failures(MockRequest::Produce);
     drop(producer);
     broker.delay_answers(Duration::ZERO).unwrap();
     let mut producer = Producer::new(&settings(&broker)).unwrap();
     let mut deliveries = Vec::new();
     for number in 10..60 {
-        producer
-            .send(&record("orders", 0, b"value", number))
-            .unwrap();
+        send(
+            &mut producer,
+            &record("orders", 0, b"value", number),
+            &mut deliveries,
+        )
+        .await;
     }
     settle(&mut producer, &mut deliveries).await;
     assert_eq!(codes(&deliveries), ["delivered".to_owned()].into());

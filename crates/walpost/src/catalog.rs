@@ -1,5 +1,7 @@
 //! What the server's catalogue says of publication, tables and slot, and what is wrong with it.
 
+use std::time::Duration;
+
 use walpost_core::TableName;
 use walpost_core::start::SlotRow;
 use walpost_pgoutput::Lsn;
@@ -19,8 +21,12 @@ pub(crate) struct Server {
     pub role: String,
     pub is_standby: bool,
     pub wal_level: String,
-    /// End of the WAL.
+    /// End of the WAL on disk.
     pub flush_lsn: Option<Lsn>,
+    /// End of the WAL that is written: every commit that has returned lies before it.
+    pub current_lsn: Option<Lsn>,
+    /// The setting of this connection; zero is off.
+    pub wal_sender_timeout: Duration,
     /// The role may use replication slots.
     pub can_replicate: bool,
 }
@@ -37,10 +43,16 @@ pub(crate) async fn server(connection: &mut Connection) -> Result<Server, Error>
                  and (r.rolsuper or r.rolreplication)) \
          or exists (select from pg_catalog.pg_roles r \
                     where r.rolname in ('rds_replication', 'rds_superuser', 'cloudsqlsuperuser') \
-                    and pg_has_role(current_user, r.oid, 'member'))";
+                    and pg_has_role(current_user, r.oid, 'member')), \
+         case when pg_is_in_recovery() then null else pg_current_wal_lsn() end, \
+         (select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout')";
     let rows = connection.query(SQL).await?;
     let row = rows.first();
-    let text = |index: usize| row.and_then(|row| row.get(index)).unwrap_or_default().to_owned();
+    let text = |index: usize| {
+        row.and_then(|row| row.get(index))
+            .unwrap_or_default()
+            .to_owned()
+    };
     Ok(Server {
         version: text(0).split(' ').next().unwrap_or_default().to_owned(),
         version_number: text(1).parse().unwrap_or(0),
@@ -50,6 +62,8 @@ pub(crate) async fn server(connection: &mut Connection) -> Result<Server, Error>
         wal_level: text(5),
         flush_lsn: text(6).parse().ok(),
         can_replicate: text(7) == "t",
+        current_lsn: text(8).parse().ok(),
+        wal_sender_timeout: Duration::from_millis(text(9).parse().unwrap_or(0)),
     })
 }
 
@@ -87,13 +101,19 @@ pub(crate) async fn publication(
          from pg_catalog.pg_publication where pubname = {quoted}"
     );
     let rows = connection.query(&sql).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
     let is_set = |index: &usize| row.get(*index) == Some("t");
     let more = [(1, "update"), (2, "delete"), (3, "truncate")];
     let mut publication = Publication {
         name: name.to_owned(),
         publishes_insert: is_set(&0),
-        publishes_more: more.iter().filter(|(i, _)| is_set(i)).map(|(_, what)| *what).collect(),
+        publishes_more: more
+            .iter()
+            .filter(|(i, _)| is_set(i))
+            .map(|(_, what)| *what)
+            .collect(),
         via_root: is_set(&4),
         for_all_tables: is_set(&5),
         tables: Vec::new(),
@@ -120,7 +140,9 @@ fn published_table(row: &Row) -> Option<PublishedTable> {
     Some(PublishedTable {
         name: TableName { schema, name },
         is_partition: row.get(2) == Some("t"),
-        columns: row.get(3).and_then(|columns| serde_json::from_str(columns).ok()),
+        columns: row
+            .get(3)
+            .and_then(|columns| serde_json::from_str(columns).ok()),
         row_filter: row.get(4).map(str::to_owned),
     })
 }
@@ -139,8 +161,8 @@ impl Publication {
         if !self.publishes_more.is_empty() {
             let more = self.publishes_more.join(", ");
             let seen = format!(
-                "the publication '{name}' publishes {more} too: walpost passes them over, after the \
-                 server has decoded and sent them"
+                "the publication '{name}' publishes {more} too: walpost passes them over, after \
+                 the server has decoded and sent them"
             );
             problems.push(Finding::warning("WP-PUB-MORE", seen, set_insert));
         }
@@ -194,12 +216,20 @@ impl Publication {
         }
         let seen = format!(
             "the publication '{name}' carries what is not in outbox.table: {}",
-            foreign.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            foreign
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
         );
         let fix = format!(
             "alter publication {} drop table {};",
             quote_identifier(name),
-            foreign.into_iter().map(qualified).collect::<Vec<_>>().join(", ")
+            foreign
+                .into_iter()
+                .map(qualified)
+                .collect::<Vec<_>>()
+                .join(", ")
         );
         Some(Finding::error("WP-PUB-FOREIGN", seen, fix))
     }
@@ -216,17 +246,19 @@ impl PublishedTable {
         );
         if self.row_filter.is_some() {
             let seen = format!(
-                "the publication '{name}' has a row filter on {table}: the rows that it leaves out are \
-                 not delivered"
+                "the publication '{name}' has a row filter on {table}: the rows that it leaves \
+                 out are not delivered"
             );
             problems.push(Finding::error("WP-PUB-FILTER", seen, again.clone()));
         }
-        let Some(columns) = &self.columns else { return problems };
+        let Some(columns) = &self.columns else {
+            return problems;
+        };
         for NeededColumn { column, used_by } in needed {
             if !columns.contains(column) {
                 let seen = format!(
-                    "the publication '{name}' does not carry the column '{column}' of {table}, which \
-                     {used_by} needs"
+                    "the publication '{name}' does not carry the column '{column}' of {table}, \
+                     which {used_by} needs"
                 );
                 problems.push(Finding::error("WP-PUB-COLUMN", seen, again.clone()));
             }
@@ -263,7 +295,11 @@ pub(crate) async fn table(
     Ok(rows.first().map(|row| {
         let text = |index: usize| row.get(index).unwrap_or_default().to_owned();
         let columns = serde_json::from_str(row.get(2).unwrap_or_default());
-        Table { kind: text(0), persistence: text(1), columns: columns.unwrap_or_default() }
+        Table {
+            kind: text(0),
+            persistence: text(1),
+            columns: columns.unwrap_or_default(),
+        }
     }))
 }
 
@@ -297,13 +333,16 @@ pub(crate) async fn slot(connection: &mut Connection, name: &str) -> Result<Opti
             wal_status: text(5),
             two_phase: row.get(6) == Some("true"),
         };
-        Slot { row, active_name: text(7).filter(|name| !name.is_empty()) }
+        Slot {
+            row,
+            active_name: text(7).filter(|name| !name.is_empty()),
+        }
     }))
 }
 
-/// Whether the publication, or a table's place in it, is of a transaction that the slot may not have
-/// passed yet. Catalogue rows carry the transaction that wrote them; the slot knows the oldest one
-/// that it still needs.
+/// Whether the publication, or a table's place in it, is of a transaction that the slot may not
+/// have passed yet. Catalogue rows carry the transaction that wrote them; the slot knows the oldest
+/// one that it still needs.
 pub(crate) async fn is_publication_younger(
     connection: &mut Connection,
     publication: &str,
@@ -329,7 +368,10 @@ mod tests {
     use super::*;
 
     fn table(name: &str) -> TableName {
-        TableName { schema: "public".to_owned(), name: name.to_owned() }
+        TableName {
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     fn publication() -> Publication {
@@ -349,7 +391,10 @@ mod tests {
     }
 
     fn codes(publication: &Publication) -> Vec<&'static str> {
-        let needed = [NeededColumn { column: "id".to_owned(), used_by: "k".to_owned() }];
+        let needed = [NeededColumn {
+            column: "id".to_owned(),
+            used_by: "k".to_owned(),
+        }];
         let problems = publication.problems(&[table("outbox")], &needed);
         problems.iter().filter_map(|problem| problem.code).collect()
     }
@@ -367,7 +412,10 @@ mod tests {
         wrong.via_root = false;
         wrong.tables[0].row_filter = Some("(false)".to_owned());
         wrong.tables[0].columns = Some(vec!["payload".to_owned()]);
-        let foreign = PublishedTable { name: table("x"), ..publication().tables[0].clone() };
+        let foreign = PublishedTable {
+            name: table("x"),
+            ..publication().tables[0].clone()
+        };
         wrong.tables.push(foreign);
         assert_eq!(
             codes(&wrong),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
 use crate::output::Output;
@@ -18,6 +19,7 @@ Examples:
   walpost init --apply                the same, at once
   walpost check                       what is missing or wrong, each with its fix
   walpost run                         stream until stopped
+  walpost demo                        all of it at work, on servers that are thrown away
   walpost config print --set postgres.slot=orders
 
 Exit codes:
@@ -27,10 +29,18 @@ Exit codes:
   65  an event can't be delivered        79  starting would lose or repeat events
   69  a server can't be reached";
 
+const DEMO_NOTE: &str = "\
+A demo reads a configuration file only where -c names it, and no WALPOST_ variables.\n\
+Ctrl-C ends it. What it made is gone then, and after a SIGKILL too, except on a server of yours.";
+
 /// Every committed row of a Postgres outbox table to Kafka, in order, at least once.
 #[derive(Debug, Parser)]
 #[command(name = "walpost", version, after_help = EXAMPLES, arg_required_else_help = true)]
-#[command(subcommand_required = true, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -56,11 +66,20 @@ pub(crate) struct SettingsArgs {
 #[command(next_help_heading = "Logging (to stderr)")]
 pub(crate) struct LogArgs {
     /// How lines look
-    #[arg(long, value_name = "FORMAT", value_enum, default_value = "auto", global = true)]
-    #[arg(hide_possible_values = true, help = "auto (by terminal), pretty or json")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "auto",
+        global = true
+    )]
+    #[arg(
+        hide_possible_values = true,
+        help = "auto (by terminal), pretty or json"
+    )]
     pub log_format: LogFormat,
     /// off, error, warn, info, debug or trace; by target too: info,walpost_kafka=debug
-    /// [default: info for run, error for reports]
+    /// [default: info for run, warn for demo, error for reports]
     #[arg(long, value_name = "LEVEL", global = true)]
     pub log_level: Option<LogLevel>,
 }
@@ -84,6 +103,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Show it all at work on this machine: Postgres, Kafka, the relay, a writer and every record
+    #[command(after_help = DEMO_NOTE)]
+    Demo(DemoArgs),
     /// Show the configuration
     Config {
         #[command(subcommand)]
@@ -94,6 +116,35 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Use this Kafka cluster, and its topic walpost-demo, instead of one inside the process
+    #[arg(long, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// Use this Postgres, in a schema walpost_demo that is removed at the end, instead of a
+    /// throwaway one
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub postgres: Option<SecretString>,
+    /// End after so many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub events: Option<u64>,
+    /// Events that are written each second, 0 to 1000
+    #[arg(long, value_name = "RATE", default_value_t = 2.0, value_parser = rate)]
+    pub rate: f64,
+}
+
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(text.into())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text
+        .parse()
+        .ok()
+        .filter(|rate| *rate == 0.0 || (0.01..=1_000.0).contains(rate));
+    rate.ok_or_else(|| "expected a number from 0.01 to 1000, or 0 for none".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -128,9 +179,10 @@ impl Cli {
             Command::Run { .. } => ("run", false),
             Command::Init { .. } => ("init", false),
             Command::Check { format } => ("check", format.json),
-            Command::Config { command: ConfigCommand::Print { format } } => {
-                ("config print", format.json)
-            }
+            Command::Demo(_) => ("demo", false),
+            Command::Config {
+                command: ConfigCommand::Print { format },
+            } => ("config print", format.json),
             Command::Version { format } => ("version", format.json),
         };
         Output { command, json }
@@ -143,7 +195,15 @@ impl Cli {
 
     /// Which lines to log.
     pub(crate) fn log_level(&self) -> LogLevel {
-        let default = if self.is_service() { LevelFilter::INFO } else { LevelFilter::ERROR };
+        let default = match self.command {
+            Command::Run { .. } => LevelFilter::INFO,
+            // What goes wrong is told; the rest is what the demo shows itself.
+            Command::Demo(_) => LevelFilter::WARN,
+            Command::Init { .. }
+            | Command::Check { .. }
+            | Command::Config { .. }
+            | Command::Version { .. } => LevelFilter::ERROR,
+        };
         self.log.log_level.clone().unwrap_or_else(|| default.into())
     }
 }
@@ -160,8 +220,33 @@ mod tests {
     }
 
     #[test]
+    fn a_demos_rate_is_a_number_that_makes_sense() {
+        for text in ["0", "0.5", "2", "1000"] {
+            assert!(rate(text).is_ok(), "{text}");
+        }
+        for text in ["-1", "0.001", "1001", "NaN", "inf", "fast", ""] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_demos_postgres_is_not_shown() {
+        let args = [
+            "walpost",
+            "demo",
+            "--postgres",
+            "postgresql://u:hunter2@h/d",
+        ];
+        let cli = Cli::try_parse_from(args).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
     fn global_flags_stand_before_and_after_the_command() {
-        for args in [["walpost", "-c", "f", "init"], ["walpost", "init", "-c", "f"]] {
+        for args in [
+            ["walpost", "-c", "f", "init"],
+            ["walpost", "init", "-c", "f"],
+        ] {
             let cli = Cli::try_parse_from(args).unwrap();
             assert_eq!(cli.settings.config, Some("f".into()));
         }

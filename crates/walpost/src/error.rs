@@ -16,7 +16,11 @@ pub(crate) struct Error {
 impl Error {
     /// What happened, in a sentence without a full stop. It may have several lines.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), fix: None }
+        Self {
+            exit,
+            message: message.into(),
+            fix: None,
+        }
     }
 
     /// What to do about it.
@@ -42,7 +46,10 @@ impl Error {
     ) -> Self {
         let failed = Self::postgres(error, conninfo);
         match error.server() {
-            Some(server) => Self { message: format!("can't {action}: {server}"), ..failed },
+            Some(server) => Self {
+                message: format!("can't {action}: {server}"),
+                ..failed
+            },
             None => failed,
         }
     }
@@ -166,16 +173,24 @@ pub(crate) fn place(conninfo: &Conninfo) -> String {
     match (&conninfo.host, conninfo.hostaddr) {
         (Host::Tcp(host), None) if host.contains(':') => format!("[{host}]:{}", conninfo.port),
         (Host::Tcp(host), None) => format!("{host}:{}", conninfo.port),
-        (Host::Tcp(_) | Host::Unix(_), Some(address)) => format!("{address}, port {}", conninfo.port),
+        (Host::Tcp(_) | Host::Unix(_), Some(address)) => {
+            format!("{address}, port {}", conninfo.port)
+        }
         (Host::Unix(directory), None) => {
-            format!("the socket {}/.s.PGSQL.{}", directory.display(), conninfo.port)
+            format!(
+                "the socket {}/.s.PGSQL.{}",
+                directory.display(),
+                conninfo.port
+            )
         }
     }
 }
 
 fn is_about_the_statement(sqlstate: &str) -> bool {
     // Feature, state, schema, syntax or access rule, limits of configuration.
-    ["0A", "22", "2B", "3F", "42", "55"].iter().any(|class| sqlstate.starts_with(class))
+    ["0A", "22", "2B", "3F", "42", "55"]
+        .iter()
+        .any(|class| sqlstate.starts_with(class))
         || sqlstate == "53400"
 }
 
@@ -189,7 +204,10 @@ mod tests {
         let place = |text: &str| place(&Conninfo::parse(text, &none).unwrap());
         assert_eq!(place("host=db user=u"), "db:5432");
         assert_eq!(place("postgresql://u@[::1]:5433/d"), "[::1]:5433");
-        assert_eq!(place("host=/tmp user=u port=5433"), "the socket /tmp/.s.PGSQL.5433");
+        assert_eq!(
+            place("host=/tmp user=u port=5433"),
+            "the socket /tmp/.s.PGSQL.5433"
+        );
     }
 
     #[test]

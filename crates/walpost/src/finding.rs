@@ -25,7 +25,12 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn ok(seen: impl Into<String>) -> Self {
-        Self { severity: Severity::Ok, code: None, seen: seen.into(), fix: None }
+        Self {
+            severity: Severity::Ok,
+            code: None,
+            seen: seen.into(),
+            fix: None,
+        }
     }
 
     pub(crate) fn warning(
@@ -34,7 +39,12 @@ impl Finding {
         fix: impl Into<String>,
     ) -> Self {
         let (seen, fix) = (seen.into(), Some(fix.into()));
-        Self { severity: Severity::Warning, code: Some(code), seen, fix }
+        Self {
+            severity: Severity::Warning,
+            code: Some(code),
+            seen,
+            fix,
+        }
     }
 
     pub(crate) fn error(
@@ -42,7 +52,10 @@ impl Finding {
         seen: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self { severity: Severity::Error, ..Self::warning(code, seen, fix) }
+        Self {
+            severity: Severity::Error,
+            ..Self::warning(code, seen, fix)
+        }
     }
 
     pub(crate) fn is_error(&self) -> bool {

@@ -1,24 +1,25 @@
 //! The way into a session: connect, read what the server holds, decide where to start, start.
 //!
 //! Everything is asked on the replication connection itself, so that the answers are those of the
-//! server, and of the moment, that the stream comes from. Publication and tables are looked at before
-//! the start: a missing publication shows itself only at the first row, and on newer servers as a
-//! notice while the rows are skipped.
+//! server, and of the moment, that the stream comes from. Publication and tables are looked at
+//! before the start: a missing publication shows itself only at the first row, and on newer servers
+//! as a notice while the rows are skipped.
 
 use std::time::Duration;
 
-use walpost_core::start::{ServerState, SlotRow, start_at};
+use walpost_core::start::{ServerState, start_at};
 use walpost_core::{Format, Role, TableName};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{
-    ConnectOptions, Connection, Mode, Row, StartReplication, WalStream, quote_literal,
+    ConnectOptions, Connection, Error, Mode, StartReplication, WalStream, quote_literal,
 };
 
+use crate::catalog;
 use crate::config::Config;
 use crate::session::SessionError;
 
-/// What we ask the server to use: half of it is the longest silence of a healthy server that we have
-/// to bear, and a vanished relay's slot is free again after it.
+/// What we ask the server to use: half of it is the longest silence of a healthy server that we
+/// have to bear, and a vanished relay's slot is free again after it.
 const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Oid of `bytea`.
@@ -46,12 +47,28 @@ pub(crate) async fn open(config: &Config) -> Result<Opening, SessionError> {
         ..ConnectOptions::default()
     };
     let mut connection = Connection::connect(&postgres.conninfo, &options).await?;
-    let server = server(&mut connection).await?;
-    let slot = slot(&mut connection, &postgres.slot).await?;
-    let floor = start_at(slot.as_ref(), &server.state)
-        .map_err(|refusal| SessionError::Refused { slot: postgres.slot.clone(), refusal })?;
+    let server = catalog::server(&mut connection).await?;
+    if server.is_standby {
+        return Err(SessionError::Standby);
+    }
+    let end_of_wal = |lsn: Option<Lsn>| lsn.ok_or(SessionError::Answer("the end of the WAL"));
+    let state = ServerState {
+        database: server.database,
+        wal_level: server.wal_level,
+        flush_lsn: end_of_wal(server.flush_lsn)?,
+    };
+    let slot = catalog::slot(&mut connection, &postgres.slot)
+        .await?
+        .map(|slot| slot.row);
+    let floor = start_at(slot.as_ref(), &state).map_err(|refusal| SessionError::Refused {
+        slot: postgres.slot.clone(),
+        refusal,
+    })?;
     if let Some(pid) = slot.and_then(|slot| slot.active_pid) {
-        return Err(SessionError::SlotActive { slot: postgres.slot.clone(), pid });
+        return Err(SessionError::SlotActive {
+            slot: postgres.slot.clone(),
+            pid,
+        });
     }
     check_publication(&mut connection, config).await?;
     let format = format(&mut connection, config).await?;
@@ -63,60 +80,13 @@ pub(crate) async fn open(config: &Config) -> Result<Opening, SessionError> {
         messages: false,
     };
     let stream = connection.start_replication(&start).await?;
-    let wal_sender_timeout = server.wal_sender_timeout;
-    Ok(Opening { stream, floor, current: server.current, format, wal_sender_timeout })
-}
-
-struct Server {
-    state: ServerState,
-    current: Lsn,
-    wal_sender_timeout: Duration,
-}
-
-async fn server(connection: &mut Connection) -> Result<Server, SessionError> {
-    const SQL: &str = "select current_database(), current_setting('wal_level'), \
-         (select setting from pg_settings where name = 'wal_sender_timeout'), \
-         pg_is_in_recovery(), \
-         case when pg_is_in_recovery() then pg_last_wal_replay_lsn() \
-              else pg_current_wal_flush_lsn() end, \
-         case when pg_is_in_recovery() then pg_last_wal_replay_lsn() \
-              else pg_current_wal_lsn() end";
-    let rows = connection.query(SQL).await?;
-    let row = rows.first().ok_or(SessionError::Answer("the server's state"))?;
-    if text(row, 3)? == "t" {
-        return Err(SessionError::Standby);
-    }
-    let milliseconds =
-        text(row, 2)?.parse().map_err(|_| SessionError::Answer("wal_sender_timeout"))?;
-    Ok(Server {
-        state: ServerState {
-            database: text(row, 0)?.to_owned(),
-            wal_level: text(row, 1)?.to_owned(),
-            flush_lsn: lsn(row, 4)?.ok_or(SessionError::Answer("the end of the WAL"))?,
-        },
-        current: lsn(row, 5)?.ok_or(SessionError::Answer("the end of the WAL"))?,
-        wal_sender_timeout: Duration::from_millis(milliseconds),
+    Ok(Opening {
+        stream,
+        floor,
+        current: end_of_wal(server.current_lsn)?,
+        format,
+        wal_sender_timeout: server.wal_sender_timeout,
     })
-}
-
-async fn slot(connection: &mut Connection, name: &str) -> Result<Option<SlotRow>, SessionError> {
-    let sql = format!(
-        "select plugin, database, active_pid, restart_lsn, confirmed_flush_lsn, wal_status, \
-         two_phase from pg_replication_slots where slot_name = {}",
-        quote_literal(name)
-    );
-    let rows = connection.query(&sql).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let owned = |index| row.get(index).map(str::to_owned);
-    Ok(Some(SlotRow {
-        plugin: owned(0),
-        database: owned(1),
-        active_pid: row.get(2).and_then(|pid| pid.parse().ok()),
-        restart_lsn: lsn(row, 3)?,
-        confirmed_flush_lsn: lsn(row, 4)?,
-        wal_status: owned(5),
-        two_phase: row.get(6) == Some("t"),
-    }))
 }
 
 /// The publication is there, publishes inserts, and carries every outbox table whole.
@@ -124,31 +94,18 @@ async fn check_publication(
     connection: &mut Connection,
     config: &Config,
 ) -> Result<(), SessionError> {
-    let publication = config.postgres.publication.as_str();
-    let name = quote_literal(publication);
-    let sql = format!("select pubinsert from pg_publication where pubname = {name}");
-    let rows = connection.query(&sql).await?;
-    let wrong = |problem| SessionError::Publication { name: publication.to_owned(), problem };
-    let row = rows.first().ok_or_else(|| wrong("does not exist".to_owned()))?;
-    if text(row, 0)? != "t" {
-        return Err(wrong("does not publish inserts".to_owned()));
+    let name = &config.postgres.publication;
+    let found = catalog::publication(connection, name).await?;
+    let publication = found.ok_or_else(|| SessionError::PublicationMissing(name.clone()))?;
+    let problems = publication.problems(config.mapping.tables(), &config.needed_columns());
+    match problems.into_iter().find(|problem| problem.is_error()) {
+        Some(problem) => Err(SessionError::SetUp(problem)),
+        None => Ok(()),
     }
-    let sql = format!(
-        "select schemaname, tablename from pg_publication_tables where pubname = {name}"
-    );
-    let published = connection.query(&sql).await?;
-    for table in config.mapping.tables() {
-        let TableName { schema, name } = table;
-        let carries = |row: &Row| row.get(0) == Some(schema) && row.get(1) == Some(name);
-        if !published.iter().any(carries) {
-            return Err(wrong(format!("does not carry the table {table}")));
-        }
-    }
-    Ok(())
 }
 
 /// A `bytea` payload is read in the binary format: as text it doubles, and fails past 512 MB.
-async fn format(connection: &mut Connection, config: &Config) -> Result<Format, SessionError> {
+async fn format(connection: &mut Connection, config: &Config) -> Result<Format, Error> {
     let payload = quote_literal(config.mapping.column(Role::Payload));
     for TableName { schema, name } in config.mapping.tables() {
         let sql = format!(
@@ -170,13 +127,4 @@ async fn format(connection: &mut Connection, config: &Config) -> Result<Format, 
         }
     }
     Ok(Format::Text)
-}
-
-fn text(row: &Row, index: usize) -> Result<&str, SessionError> {
-    row.get(index).ok_or(SessionError::Answer("a value that can't be null"))
-}
-
-fn lsn(row: &Row, index: usize) -> Result<Option<Lsn>, SessionError> {
-    let parsed = row.get(index).map(str::parse).transpose();
-    parsed.map_err(|_| SessionError::Answer("an LSN"))
 }

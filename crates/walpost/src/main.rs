@@ -24,7 +24,10 @@ fn main() -> ExitCode {
     };
     if let Err(error) = telemetry::start(cli.log.log_format, cli.log_level()) {
         // Without that thread nothing else would be heard of it.
-        let _ = writeln!(std::io::stderr(), "error: can't start the log's thread: {error}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: can't start the log's thread: {error}"
+        );
         return ExitCode::from(walpost_core::class::Exit::Internal.code());
     }
     let code = commands::execute(&cli).unwrap_or_else(|error| {

@@ -40,19 +40,35 @@ impl Output {
         text: impl FnOnce(Paint) -> String,
     ) -> Result<(), Error> {
         if !self.json {
-            print(&text(Paint { color: telemetry::color(&io::stdout()) }));
+            print(&text(Paint {
+                color: telemetry::color(&io::stdout()),
+            }));
             return Ok(());
         }
         let (ok, command) = (failure.is_none(), self.command);
-        self.envelope(&Envelope { ok, command, result: Some(result), error: failure })
+        self.envelope(&Envelope {
+            ok,
+            command,
+            result: Some(result),
+            error: failure,
+        })
     }
 
     /// Tells why a command could not do its work: with `--json` on stdout, otherwise on stderr.
     pub(crate) fn fail(self, error: &Error, log_is_json: bool) {
         let message = error.to_string();
-        let failure = Failure { code: error.code(), message: &message, hint: error.fix() };
+        let failure = Failure {
+            code: error.code(),
+            message: &message,
+            hint: error.fix(),
+        };
         let Self { command, json } = self;
-        let envelope = Envelope::<()> { ok: false, command, result: None, error: Some(failure) };
+        let envelope = Envelope::<()> {
+            ok: false,
+            command,
+            result: None,
+            error: Some(failure),
+        };
         if json && self.envelope(&envelope).is_ok() {
             return;
         }
@@ -77,7 +93,9 @@ impl Output {
 /// Prints to stdout. A reader that went away (`| head`) has read enough.
 pub(crate) fn print(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 /// Colours, where they are wanted.
@@ -109,7 +127,11 @@ impl Paint {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -125,8 +147,16 @@ mod tests {
 
     #[test]
     fn the_envelope_has_always_the_same_fields() {
-        let envelope = Envelope::<()> { ok: true, command: "check", result: None, error: None };
+        let envelope = Envelope::<()> {
+            ok: true,
+            command: "check",
+            result: None,
+            error: None,
+        };
         let text = serde_json::to_string(&envelope).unwrap();
-        assert_eq!(text, r#"{"ok":true,"command":"check","result":null,"error":null}"#);
+        assert_eq!(
+            text,
+            r#"{"ok":true,"command":"check","result":null,"error":null}"#
+        );
     }
 }

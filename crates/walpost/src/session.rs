@@ -1,16 +1,16 @@
 //! One session: the only loop of the program.
 //!
-//! It owns a replication stream, the producer and a [`Relay`], and does what the relay says. It waits
-//! in one place only; each wake then serves every source in a fixed order, with bounds: delivery
-//! reports before new rows, so that the window empties before it is filled.
+//! It owns a replication stream, the producer and a [`Relay`], and does what the relay says. It
+//! waits in one place only; each wake then serves every source in a fixed order, with bounds:
+//! delivery reports before new rows, so that the window empties before it is filled.
 //!
 //! # The nap
 //!
-//! The walsender sends one packet a message. A reader that is woken for each costs both sides about as
-//! much as the message itself. So while the stream is busy (the last reads were small and close
-//! together) the thread really sleeps for a moment, outside of epoll, and the next read finds dozens of
-//! messages. A quiet stream never naps, nor does one whose window is full, whose timer is due, that is
-//! draining, or whose last read filled the buffer.
+//! The walsender sends one packet a message. A reader that is woken for each costs both sides about
+//! as much as the message itself. So while the stream is busy (the last reads were small and close
+//! together) the thread really sleeps for a moment, outside of epoll, and the next read finds
+//! dozens of messages. A quiet stream never naps, nor does one whose window is full, whose timer is
+//! due, that is draining, or whose last read filled the buffer.
 
 mod convert;
 mod error;
@@ -144,8 +144,8 @@ struct Reads {
     busy: bool,
 }
 
-/// Runs a session to its end. The producer is left with nothing in flight, or else is not to be used
-/// again; what was learnt of the topics is handed back.
+/// Runs a session to its end. The producer is left with nothing in flight, or else is not to be
+/// used again; what was learnt of the topics is handed back.
 pub(crate) async fn run(
     context: SessionContext<'_>,
     opening: Opening,
@@ -325,7 +325,7 @@ impl Session<'_> {
                     // The server skips a publication that it can't load, and the rows with it.
                     return Err(SessionError::PublicationSkipped(notice.message));
                 }
-                warn!(sqlstate = %notice.sqlstate, message = %notice.message, "notice of the server");
+                warn!(sqlstate = %notice.sqlstate, message = %notice.message, "the server says");
                 Ok(())
             }
             StreamMessage::Ended => Err(SessionError::ServerEnded),
@@ -429,8 +429,8 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// The one place that waits. Every branch only waits and can be dropped; what woke it is found out
-    /// by serving all sources.
+    /// The one place that waits. Every branch only waits and can be dropped; what woke it is found
+    /// out by serving all sources.
     async fn wait(&mut self, now: Instant) -> Result<(), SessionError> {
         let mut until = self.relay.poll_timeout().unwrap_or(now);
         if let Some(deadline) = self.drain_deadline {

@@ -1,7 +1,7 @@
 //! The SQL files of `sql/`, with names filled in.
 //!
-//! A file marks a name as psql does: `:"name"` becomes a quoted identifier, `:'name'` a quoted literal.
-//! There is no third way, so a name can't become anything but a name.
+//! A file marks a name as psql does: `:"name"` becomes a quoted identifier, `:'name'` a quoted
+//! literal. There is no third way, so a name can't become anything but a name.
 
 use walpost_core::{Layout, Mapping, Role, TableName};
 use walpost_walsender::{quote_identifier, quote_literal};
@@ -17,7 +17,10 @@ pub(crate) fn outbox(table: &TableName, layout: Layout, mapping: &Mapping) -> St
         Layout::Walpost => OUTBOX,
         Layout::Debezium => OUTBOX_DEBEZIUM,
     };
-    let mut values = vec![("schema", table.schema.as_str()), ("table", table.name.as_str())];
+    let mut values = vec![
+        ("schema", table.schema.as_str()),
+        ("table", table.name.as_str()),
+    ];
     values.extend(Role::ALL.map(|role| (role.name(), mapping.column(role))));
     fill(file, &values)
 }
@@ -25,7 +28,10 @@ pub(crate) fn outbox(table: &TableName, layout: Layout, mapping: &Mapping) -> St
 /// Makes a publication of the tables, unless one of that name is there.
 pub(crate) fn publication(name: &str, tables: &[TableName]) -> String {
     let tables: Vec<_> = tables.iter().map(qualified).collect();
-    fill(PUBLICATION, &[("publication", name), ("tables", &tables.join(", "))])
+    fill(
+        PUBLICATION,
+        &[("publication", name), ("tables", &tables.join(", "))],
+    )
 }
 
 /// Makes the slot, unless one of that name is there. To be run in a transaction of its own.
@@ -35,7 +41,11 @@ pub(crate) fn slot(name: &str) -> String {
 
 /// `"schema"."table"`
 pub(crate) fn qualified(table: &TableName) -> String {
-    format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.name))
+    format!(
+        "{}.{}",
+        quote_identifier(&table.schema),
+        quote_identifier(&table.name)
+    )
 }
 
 /// What was filled in is not looked at again.
@@ -75,24 +85,40 @@ mod tests {
 
     #[test]
     fn every_file_is_filled_whole() {
-        let table = TableName { schema: "public".to_owned(), name: "outbox".to_owned() };
+        let table = TableName {
+            schema: "public".to_owned(),
+            name: "outbox".to_owned(),
+        };
         for layout in [Layout::Walpost, Layout::Debezium] {
-            let spec = MappingSpec { tables: vec![table.clone()], layout, ..MappingSpec::default() };
+            let spec = MappingSpec {
+                tables: vec![table.clone()],
+                layout,
+                ..MappingSpec::default()
+            };
             let mapping = Mapping::new(&spec).unwrap();
             let sql = outbox(&table, layout, &mapping);
             assert!(!sql.contains(":\""), "{sql}");
-            assert!(sql.contains("create table if not exists \"public\".\"outbox\" ("), "{sql}");
+            assert!(
+                sql.contains("create table if not exists \"public\".\"outbox\" ("),
+                "{sql}"
+            );
         }
         let sql = publication("walpost", std::slice::from_ref(&table));
         assert!(sql.contains("'walpost.publication', 'walpost'"), "{sql}");
-        assert!(sql.contains("'walpost.tables', '\"public\".\"outbox\"'"), "{sql}");
+        assert!(
+            sql.contains("'walpost.tables', '\"public\".\"outbox\"'"),
+            "{sql}"
+        );
         assert_eq!(slot("s").matches("'s'").count(), 2);
     }
 
     #[test]
     fn hostile_names_stay_names() {
         let hostile = "a\"; drop table x; -- ' :'slot' :\"table\" $$ \\";
-        let table = TableName { schema: hostile.to_owned(), name: hostile.to_owned() };
+        let table = TableName {
+            schema: hostile.to_owned(),
+            name: hostile.to_owned(),
+        };
         let spec = MappingSpec {
             tables: vec![table.clone()],
             columns: vec![(Role::Payload, hostile.to_owned())],

@@ -1,8 +1,8 @@
 //! Session after session: the one way back from any error.
 //!
-//! Whatever goes wrong at run time ends the session. The session settles what is in flight; here the
-//! error is classified, and either the process stops with a code and the fix, or the next session
-//! starts from what the server holds, after a backoff.
+//! Whatever goes wrong at run time ends the session. The session settles what is in flight; here
+//! the error is classified, and either the process stops with a code and the fix, or the next
+//! session starts from what the server holds, after a backoff.
 
 use std::time::{Duration, Instant};
 

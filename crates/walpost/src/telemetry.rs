@@ -1,9 +1,11 @@
 //! Logs to stderr that never hold anybody up.
 //!
-//! A line goes into a bounded buffer, and a thread writes the buffer out. A reader of stderr that stands
-//! still fills the buffer: from there on lines are dropped and counted, and the count is logged when
-//! there is room again. At the end, [`flush`] waits for the buffer, but only for a while.
+//! A line goes into a bounded buffer, and a thread writes the buffer out. A reader of stderr that
+//! stands still fills the buffer: from there on lines are dropped and counted, and the count is
+//! logged when there is room again. At the end, [`flush`] waits for the buffer, but only for a
+//! while.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -85,11 +87,17 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) -> io::Result<()> {
     let registry = tracing_subscriber::registry().with(level.0);
     let lines = tracing_subscriber::fmt::layer().with_writer(Stderr);
     if format.is_json() {
-        let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let json = lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false);
         registry.with(json).init();
     } else {
         let color = color(&io::stderr());
-        registry.with(lines.with_target(false).with_ansi(color)).init();
+        registry
+            .with(lines.with_target(false).with_ansi(color))
+            .init();
     }
     std::panic::set_hook(Box::new(panicked));
     Ok(())
@@ -114,15 +122,12 @@ pub(crate) fn flush() {
 
 /// Logs first: the process aborts after it.
 fn panicked(info: &std::panic::PanicHookInfo<'_>) {
-    let backtrace = std::backtrace::Backtrace::capture();
-    let backtrace = match backtrace.status() {
-        std::backtrace::BacktraceStatus::Captured => backtrace.to_string(),
-        _ => String::new(),
-    };
+    let backtrace = Backtrace::capture();
+    let is_captured = backtrace.status() == BacktraceStatus::Captured;
     error!(
         location = info.location().map(ToString::to_string),
         thread = std::thread::current().name(),
-        backtrace,
+        backtrace = is_captured.then(|| backtrace.to_string()),
         "a bug: {}",
         info.payload_as_str().unwrap_or("panicked")
     );
@@ -169,8 +174,15 @@ struct State {
 
 impl Buffer {
     const fn new() -> Self {
-        let state = State { bytes: Vec::new(), dropped: 0, writing: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let state = State {
+            bytes: Vec::new(),
+            dropped: 0,
+            writing: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     fn push(&self, line: &[u8]) {
@@ -195,7 +207,10 @@ impl Buffer {
             self.lock().writing = false;
             self.changed.notify_all();
             if dropped > 0 {
-                warn!(dropped, "log lines were dropped: stderr was not read fast enough");
+                warn!(
+                    dropped,
+                    "log lines were dropped: stderr was not read fast enough"
+                );
             }
         }
     }
@@ -204,7 +219,10 @@ impl Buffer {
     fn take(&self, bytes: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
         while state.bytes.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.writing = true;
         std::mem::swap(&mut state.bytes, bytes);
@@ -264,7 +282,10 @@ mod tests {
         drop(open);
         BUFFER.flush(Duration::from_secs(10));
         let bytes: usize = written.try_iter().sum();
-        assert_eq!(bytes, (lines - usize::try_from(dropped).unwrap()) * line.len());
+        assert_eq!(
+            bytes,
+            (lines - usize::try_from(dropped).unwrap()) * line.len()
+        );
     }
 
     /// Writes nothing until the gate's other end is dropped.
@@ -275,8 +296,9 @@ mod tests {
 
     impl Write for Gated {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.gate.recv().unwrap_err();
-            self.sender.send(bytes.len()).unwrap();
+            self.gate.recv().expect_err("nothing is ever sent");
+            let sent = self.sender.send(bytes.len());
+            sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(bytes.len())
         }
 

@@ -116,8 +116,8 @@ impl WalStream {
         self.wait_for(Interest::WRITABLE, WRITE).await
     }
 
-    /// Waits for either: something to read, something can be written. With neither it waits for ever.
-    /// Cancel-safe, as [`readable`](Self::readable).
+    /// Waits for either, as asked for: something to read, something can be written. With neither
+    /// it waits for ever. Cancel-safe, as [`readable`](Self::readable).
     ///
     /// # Errors
     ///

@@ -10,8 +10,8 @@ use super::types::Kind;
 use super::{HeaderTemplate, Mapping, NullPayload, Placement, Role, TableName};
 use crate::limits::MAPPED_COLUMNS_MAX;
 
-/// Names of the types that are not built in, by oid, as the stream's Type messages gave them. A domain
-/// comes under the name of its base type.
+/// Names of the types that are not built in, by oid, as the stream's Type messages gave them. A
+/// domain comes under the name of its base type.
 pub(crate) type Types = BTreeMap<u32, Bytes>;
 
 /// The format that the stream was asked for.
@@ -39,8 +39,8 @@ pub enum BindError {
     /// A column's type can't be printed in a binary stream.
     #[error(
         "the column '{column}' of {table}, which {used_by} needs, has a type (oid {type_oid}) that \
-         can't be read beside a bytea payload: make it text, uuid, an integer, boolean, json, jsonb \
-         or timestamptz"
+         can't be read beside a bytea payload: make it text, uuid, an integer, boolean, json, \
+         jsonb or timestamptz"
     )]
     UnsupportedType {
         /// The table.

@@ -146,7 +146,8 @@ pub struct MappingSpec {
     pub null_payload: NullPayload,
     /// `route.topic`: a template.
     pub topic: Option<String>,
-    /// `route.allow`: topics by name, or `/regular expression/` over the whole name. Empty allows all.
+    /// `route.allow`: topics by name, or `/regular expression/` over the whole name. Empty allows
+    /// all.
     pub allow: Vec<String>,
     /// `route.key`: a template.
     pub key: Option<String>,

@@ -1,8 +1,9 @@
 //! How a row becomes an event: which column is what, where it goes, under which key and headers.
 //!
 //! Three steps, each once as often as needed: a [`MappingSpec`] (configuration) is checked into a
-//! [`Mapping`]; the mapping meets a table's shape and becomes a [`Binding`] of columns by their place
-//! in the row, anew whenever the server describes the table; the binding turns each row into an
+//! [`Mapping`]; the mapping meets a table's shape and becomes a [`Binding`] of columns by their
+//! place in the row, anew whenever the server describes the table; the binding turns each row into
+//! an
 //! [`Event`].
 
 mod bind;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A parsed template. `N` is what a name has become: text at first, a place in the row once a table's
-/// shape is known.
+/// A parsed template. `N` is what a name has become: text at first, a place in the row once a
+/// table's shape is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template<N> {
     pieces: Vec<Piece<N>>,

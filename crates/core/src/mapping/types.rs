@@ -1,8 +1,8 @@
 //! Columns as text, whichever format the stream is in.
 //!
-//! A text stream brings every type as Postgres prints it. A binary stream is used when the payload is
-//! `bytea`; there the types below are printed here, to the same bytes. Any other type is refused when
-//! the table's shape arrives, with the cast that helps.
+//! A text stream brings every type as Postgres prints it. A binary stream is used when the payload
+//! is `bytea`; there the types below are printed here, to the same bytes. Any other type is refused
+//! when the table's shape arrives, with the cast that helps.
 
 use std::borrow::Cow;
 

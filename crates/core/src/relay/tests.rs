@@ -454,8 +454,8 @@ fn an_undeliverable_row_stops_exactly_there_and_all_before_it_is_confirmed() {
     relay.at(4, begin(300), &[]);
     relay.at(5, row("a", "two"), &["record 4 to a/0: two"]);
     let null_payload = insert(OUTBOX, &[Some("id"), Some("a"), None, None, None]);
-    let halted = "halted at 300/1: its payload is NULL (outbox.null_payload: tombstone sends a null \
-                  value instead)";
+    let halted = "halted at 300/1: its payload is NULL \
+                  (outbox.null_payload: tombstone sends a null value instead)";
     relay.at(6, null_payload, &[halted]);
     assert!(!relay.relay.wants_wal());
     relay.at(7, Acked(3), &[]);
@@ -464,6 +464,40 @@ fn an_undeliverable_row_stops_exactly_there_and_all_before_it_is_confirmed() {
     assert!(relay.relay.is_drained());
     assert_eq!(relay.confirmed(), 208);
     relay.at(100, Nothing, &["write 208 flush 208"]);
+}
+
+#[test]
+fn an_undeliverable_row_halts_only_when_the_records_before_it_have_left() {
+    let mut relay = Bench::opened(events(8), 1);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 0 to a/0: one"]);
+    relay.at(3, row("a", "two"), &[]);
+    relay.at(4, commit(200, 208), &[]);
+    relay.at(5, begin(300), &[]);
+    let null_topic = insert(OUTBOX, &[Some("id"), None, None, Some("x"), None]);
+    relay.at(6, null_topic, &[]);
+    assert!(!relay.relay.wants_wal());
+    let outputs = [
+        "record 1 to a/0: two",
+        "halted at 300/0: a column of route.topic is NULL",
+    ];
+    relay.at(7, Acked(0), &outputs);
+    relay.at(8, Acked(1), &[]);
+    assert_eq!(relay.confirmed(), 208);
+}
+
+#[test]
+fn a_drain_forgets_a_row_that_would_have_halted_later() {
+    let mut relay = Bench::opened(events(8), 1);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 0 to a/0: one"]);
+    relay.at(3, row("a", "two"), &[]);
+    let null_topic = insert(OUTBOX, &[Some("id"), None, None, Some("x"), None]);
+    relay.at(4, null_topic, &[]);
+    relay.at(5, Drain, &[]);
+    relay.at(6, Acked(0), &[]);
+    assert!(relay.relay.is_drained());
+    assert!(relay.relay.halted().is_none());
 }
 
 #[test]

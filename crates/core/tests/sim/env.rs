@@ -19,6 +19,8 @@ pub(crate) struct Env {
     pub(crate) pg: Postgres,
     pub(crate) kafka: Cluster,
     pub(crate) history: History,
+    /// Somebody has said that a NULL payload is a tombstone.
+    pub(crate) tombstones: bool,
     /// No more faults: from here on everything has to settle.
     pub(crate) healing: bool,
     /// Sessions so far.
@@ -41,6 +43,7 @@ impl Env {
             pg,
             kafka,
             history: History::default(),
+            tombstones: false,
             healing: false,
             sessions: 0,
             coverage: BTreeMap::new(),

@@ -15,7 +15,7 @@ pub(crate) struct Event {
     pub(crate) id: Uuid,
     pub(crate) topic: usize,
     pub(crate) aggregate: u32,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Option<Bytes>,
     pub(crate) poison: bool,
     /// Set when the commit is on disk.
     committed: Option<Committed>,
@@ -69,7 +69,7 @@ impl History {
         &mut self,
         topic: usize,
         aggregate: u32,
-        payload: Bytes,
+        payload: Option<Bytes>,
         poison: bool,
     ) -> usize {
         let number = self.events.len();
@@ -121,7 +121,11 @@ impl History {
     /// The event behind a record that is on its way.
     pub(crate) fn find(&self, record: &Record) -> &Event {
         let key = record.key.as_ref().expect("every record has a key");
-        let id = Uuid::try_parse_ascii(key).expect("the key is the id");
+        self.named(Uuid::try_parse_ascii(key).expect("the key is the id"))
+    }
+
+    /// The event of that id.
+    pub(crate) fn named(&self, id: Uuid) -> &Event {
         let number = id.as_u128() & 0xFFFF_FFFF;
         let number = usize::try_from(number).expect("few events");
         assert!(
@@ -178,8 +182,8 @@ impl History {
 }
 
 impl Log {
-    /// A sender goes up; only another one may start further back. What was never in Kafka comes behind
-    /// everything that is there.
+    /// A sender goes up; only another one may start further back. What was never in Kafka comes
+    /// behind everything that is there.
     fn append(&mut self, order: usize, is_new: bool, sender: u64, key: &LogKey) {
         if let Some((last_sender, last)) = self.last {
             assert!(
@@ -208,11 +212,7 @@ impl Log {
 fn check_content(event: &Event, position: Position, record: &Record) {
     let id = event.id.to_string();
     assert_eq!(record.position, position, "{id} has another position");
-    assert_eq!(
-        record.value.as_ref(),
-        Some(&event.payload),
-        "{id} has another value"
-    );
+    assert_eq!(record.value, event.payload, "{id} has another value");
     let header = |name: &str| {
         let found = record.headers.iter().find(|header| header.name() == name);
         found.and_then(|header| header.value.as_deref())

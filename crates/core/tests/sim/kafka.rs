@@ -1,5 +1,5 @@
-//! Kafka as a model: topics with partitions, one queue a partition, acks in order inside a partition
-//! and in any order across; and the producer of one session.
+//! Kafka as a model: topics with partitions, one queue a partition, acks in order inside a
+//! partition and in any order across; and the producer of one session.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -247,8 +247,8 @@ impl Producer {
     }
 
     /// The producer ends. Requests that had left may have been carried out: of each partition some
-    /// first part of what was in flight. Returns the last reports: what is in Kafka without one counts
-    /// as not taken, like all the rest.
+    /// first part of what was in flight. Returns the last reports: what is in Kafka without one
+    /// counts as not taken, like all the rest.
     pub(crate) fn purge(
         &mut self,
         cluster: &Cluster,

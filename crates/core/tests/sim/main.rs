@@ -1,8 +1,8 @@
 //! Seeded simulation: the real relay against models of Postgres and Kafka.
 //!
 //! One seed is one schedule on one virtual clock: transactions, crashes, shutdowns, outages,
-//! rejections, kills. The promises are checked at every step, and at the end everything heals and has
-//! to come to rest: each committed event is in Kafka and the slot stands at the end of the WAL.
+//! rejections, kills. The promises are checked at every step, and at the end everything heals and
+//! has to come to rest: each committed event is in Kafka and the slot stands at the end of the WAL.
 //!
 //! `WALPOST_SIM_SEEDS=n` sets how many seeds are run, `WALPOST_SIM_SEED=n` runs one of them with a
 //! trace of all that happens.
@@ -32,7 +32,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 19] = [
+const COVERED: [&str; 20] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -48,6 +48,7 @@ const COVERED: [&str; 19] = [
     "one in a shutdown",
     "a halt for a missing topic",
     "a halt for a rejected event",
+    "a halt for a missing payload",
     "a complete drain",
     "a drain that ran out of time",
     "the process was killed",

@@ -1,5 +1,5 @@
-//! What a seed draws before it starts: sizes, speeds, and which kinds of faults it may meet. A run with
-//! few kinds of faults gets further into each of them than one with all.
+//! What a seed draws before it starts: sizes, speeds, and which kinds of faults it may meet. A run
+//! with few kinds of faults gets further into each of them than one with all.
 
 use fastrand::Rng;
 use walpost_core::Format;
@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Reject,
     /// Kafka does not take an event, and its neighbours in the batch with it.
     Poison,
+    /// Rows without a payload, which the relay refuses until it is told what they mean.
+    NullPayload,
     /// Topics are created after their first event.
     TopicLate,
     /// Topics get more partitions.
@@ -51,7 +53,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -64,6 +66,7 @@ impl Fault {
         Self::Outage,
         Self::Reject,
         Self::Poison,
+        Self::NullPayload,
         Self::TopicLate,
         Self::TopicGrow,
         Self::TopicAgain,

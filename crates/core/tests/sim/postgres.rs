@@ -158,6 +158,8 @@ impl Postgres {
             let large = if chance(rng, 5) { 8 } else { 1 };
             let size = rng.usize(0..plan.payload_max * large);
             let payload = Bytes::from(vec![rng.alphanumeric() as u8; size]);
+            let is_null = plan.has(Fault::NullPayload) && chance(rng, 2);
+            let payload = (!is_null).then_some(payload);
             let poison = plan.has(Fault::Poison) && chance(rng, 2);
             let topic = rng.usize(0..plan.topics);
             let aggregate = rng.u32(0..plan.aggregates);
@@ -272,8 +274,8 @@ impl Postgres {
         }
     }
 
-    /// START_REPLICATION: a position below the slot's is raised to it without a word. Decoding begins
-    /// further back, where the oldest transaction began that was open then.
+    /// START_REPLICATION: a position below the slot's is raised to it without a word. Decoding
+    /// begins further back, where the oldest transaction began that was open then.
     pub(crate) fn start_replication(&mut self, at: Lsn, rng: &mut Rng, plan: &Plan, now: u64) {
         let start = at.as_u64().max(self.slot.confirmed);
         let first = self.wal.partition_point(|record| record.end <= start);

@@ -1,12 +1,12 @@
-//! One session: the relay, its producer, its connection. It does what the contract of `Relay` asks of
-//! the owner.
+//! One session: the relay, its producer, its connection. It does what the contract of `Relay` asks
+//! of the owner.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use walpost_core::{
-    Delivery, Mapping, MappingSpec, Position, Reason, Record, Relay, RelayError, Session as Start,
-    Status, TableName, Ticket, Topic, TopicFault, Topics,
+    Delivery, EventId, Mapping, MappingSpec, NullPayload, Position, Reason, Record, Relay,
+    RelayError, Session as Start, Status, TableName, Ticket, Topic, TopicFault, Topics,
 };
 use walpost_pgoutput::{CopyMessage, Lsn, PgTimestamp, StandbyStatus};
 
@@ -73,6 +73,11 @@ impl Session {
                 schema: "public".to_owned(),
                 name: "outbox".to_owned(),
             }],
+            null_payload: if env.tombstones {
+                NullPayload::Tombstone
+            } else {
+                NullPayload::Refuse
+            },
             ..MappingSpec::default()
         };
         let start = Start {
@@ -289,6 +294,12 @@ impl Session {
         } else if let Reason::Rejected(rejection) = &halt.reason {
             assert_eq!(rejection.code, TOO_LARGE, "halt: not the event's fault");
             env.cover("a halt for a rejected event");
+        } else if let EventId::Uuid(id) = halt.id
+            && halt.reason == Reason::NullPayload
+        {
+            let payload = &env.history.named(id).payload;
+            assert!(payload.is_none(), "halt: {id} has a payload");
+            env.cover("a halt for a missing payload");
         } else {
             panic!("halt: {}", halt.reason);
         }
@@ -308,6 +319,7 @@ impl Session {
                 "the server shuts down and the stream is not read",
             ));
         }
+        self.check_halt();
         match self.phase {
             Phase::Streaming if self.unacked > 0 && now >= self.moved_at + PARK_MS => {
                 Some(End::Park)
@@ -348,6 +360,14 @@ impl Session {
 
     fn is_settled(&self) -> bool {
         self.producer.unreported == 0 && self.deliveries.is_empty()
+    }
+
+    /// What stands before the event in the way has left, so that it can arrive.
+    fn check_halt(&self) {
+        if matches!(self.phase, Phase::Halting { .. }) && self.is_settled() {
+            let reached = self.is_halt_reached();
+            assert!(reached, "halt: records before it have not left");
+        }
     }
 
     /// Everything before the event in the way is acknowledged.

@@ -1,5 +1,5 @@
-//! The walsender: decodes the WAL from behind the start position, sends whole transactions in commit
-//! order as real bytes, and listens to status updates, as `walsender.c` does.
+//! The walsender: decodes the WAL from behind the start position, sends whole transactions in
+//! commit order as real bytes, and listens to status updates, as `walsender.c` does.
 
 use std::collections::VecDeque;
 
@@ -253,8 +253,8 @@ impl Walsender {
         self.interrupt(world, rng);
     }
 
-    /// A keepalive between two messages of a transaction. By the source it reports what was sent, so
-    /// nothing of this transaction; by the manual it reports the end of the WAL.
+    /// A keepalive between two messages of a transaction. By the source it reports what was sent,
+    /// so nothing of this transaction; by the manual it reports the end of the WAL.
     fn interrupt(&mut self, world: &View<'_>, rng: &mut Rng) {
         let plan = world.plan;
         if self.sending.is_none() || !plan.has(Fault::KeepaliveInside) || !chance(rng, 20) {
@@ -315,7 +315,8 @@ impl Walsender {
     }
 
     /// Everything on disk is sent. In service it says so unless the client knows. In a shutdown it
-    /// waits until `flush`, or `write` where `flush` is 0, is *exactly* there, and asks until it is.
+    /// waits until `flush`, or `write` where `flush` is 0, is *exactly* there, and asks until it
+    /// is.
     pub(crate) fn caught_up(&mut self, now: u64) {
         if !self.server_open {
             return;
@@ -393,19 +394,17 @@ fn insert(row: &Row, world: &View<'_>) -> Insert {
     let aggregate = format!("aggregate-{}", event.aggregate);
     let columns = columns(row.shape);
     let values = columns.iter().map(|(name, _)| match *name {
-        "id" => &id[..],
-        "destination" => topic.as_bytes(),
-        "aggregate_type" => b"Order",
-        "aggregate_id" => aggregate.as_bytes(),
-        "event_type" => b"Happened",
-        _ => &event.payload[..],
+        "id" => Some(&id[..]),
+        "destination" => Some(topic.as_bytes()),
+        "aggregate_type" => Some(&b"Order"[..]),
+        "aggregate_id" => Some(aggregate.as_bytes()),
+        "event_type" => Some(&b"Happened"[..]),
+        _ => event.payload.as_deref(),
     });
-    let cell = |value| {
-        if binary {
-            Cell::Binary(value)
-        } else {
-            Cell::Text(value)
-        }
+    let cell = |value| match value {
+        None => Cell::Null,
+        Some(value) if binary => Cell::Binary(value),
+        Some(value) => Cell::Text(value),
     };
     Insert {
         relation: TABLE,

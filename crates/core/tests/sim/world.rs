@@ -191,6 +191,7 @@ impl World {
             | Fault::Question
             | Fault::BehindFloor
             | Fault::Poison
+            | Fault::NullPayload
             | Fault::TopicLate
             | Fault::Metadata => {}
         }
@@ -236,6 +237,7 @@ impl World {
         env.kafka.up = true;
         env.kafka.rejects = false;
         env.kafka.strict_until = 0;
+        env.tombstones = true;
         for topic in &mut env.kafka.topics {
             topic.exists_at = topic.exists_at.min(now);
         }

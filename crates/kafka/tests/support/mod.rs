@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
-use walpost_kafka::{Delivery, Header, MockBroker, Producer, Record, Settings};
+use walpost_kafka::{Delivery, Header, MockBroker, Producer, Record, SendError, Settings};
 
 /// Nothing here takes longer unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +39,37 @@ pub(crate) fn record<'a>(
         headers: &[],
         opaque,
     }
+}
+
+/// Sends a record as soon as the producer takes it.
+pub(crate) async fn send(
+    producer: &mut Producer,
+    record: &Record<'_>,
+    deliveries: &mut Vec<Delivery>,
+) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = producer.send(record) {
+        assert_eq!(error, SendError::QueueFull);
+        tokio::time::timeout_at(deadline, producer.ready())
+            .await
+            .expect("no report came");
+        producer.poll(deliveries);
+    }
+}
+
+/// Sends one record to each of the partitions, after which records can be sent close together.
+pub(crate) async fn warm(producer: &mut Producer, topic: &str, partitions: i32) {
+    let mut deliveries = Vec::new();
+    for partition in 0..partitions {
+        producer
+            .send(&record(topic, partition, b"first", 0))
+            .unwrap();
+    }
+    settle(producer, &mut deliveries).await;
+    assert!(
+        deliveries.iter().all(|delivery| delivery.result.is_ok()),
+        "{deliveries:?}"
+    );
 }
 
 /// Polls whenever the producer says so, until nothing is in flight.

@@ -62,7 +62,10 @@ pub(super) fn check(config: &Config, output: Output) -> Result<ExitCode, Error> 
     let kafka = kafka.map_err(|_| Error::new(Exit::Internal, "the look at Kafka broke off"))?;
     let looks = [("postgres", postgres?), ("kafka", kafka)];
     let report = report(&looks);
-    let blind = looks.iter().filter_map(|(_, look)| look.blind).max_by_key(|exit| exit.code());
+    let blind = looks
+        .iter()
+        .filter_map(|(_, look)| look.blind)
+        .max_by_key(|exit| exit.code());
     let summary = summary(&report);
     let failure = (report.errors > 0).then_some(Failure {
         code: "check",
@@ -79,11 +82,22 @@ pub(super) fn check(config: &Config, output: Output) -> Result<ExitCode, Error> 
 
 fn report<'a>(looks: &'a [(&'static str, Look)]) -> Report<'a> {
     let checked = |(area, look): &'a (&'static str, Look)| {
-        look.findings.iter().map(|finding| Checked { area, finding })
+        look.findings
+            .iter()
+            .map(|finding| Checked { area, finding })
     };
     let checks: Vec<_> = looks.iter().flat_map(checked).collect();
-    let count = |severity| checks.iter().filter(|check| check.finding.severity == severity).count();
-    Report { errors: count(Severity::Error), warnings: count(Severity::Warning), checks }
+    let count = |severity| {
+        checks
+            .iter()
+            .filter(|check| check.finding.severity == severity)
+            .count()
+    };
+    Report {
+        errors: count(Severity::Error),
+        warnings: count(Severity::Warning),
+        checks,
+    }
 }
 
 fn summary(report: &Report<'_>) -> String {
@@ -91,7 +105,11 @@ fn summary(report: &Report<'_>) -> String {
         1 => format!("1 {word}"),
         count => format!("{count} {word}s"),
     };
-    format!("{}, {}", plural(report.errors, "error"), plural(report.warnings, "warning"))
+    format!(
+        "{}, {}",
+        plural(report.errors, "error"),
+        plural(report.warnings, "warning")
+    )
 }
 
 fn text(report: &Report<'_>, summary: &str, paint: Paint) -> String {
@@ -107,7 +125,10 @@ fn text(report: &Report<'_>, summary: &str, paint: Paint) -> String {
             Severity::Warning => paint.yellow("warning"),
             Severity::Error => paint.red("error  "),
         };
-        let code = finding.code.map(|code| format!("{code}: ")).unwrap_or_default();
+        let code = finding
+            .code
+            .map(|code| format!("{code}: "))
+            .unwrap_or_default();
         text.push_str(&format!("  {mark}  {code}{}\n", finding.seen));
         if let Some(fix) = &finding.fix {
             text.push_str(&format!("           fix: {fix}\n"));

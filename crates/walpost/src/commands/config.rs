@@ -94,7 +94,9 @@ impl Printed {
                 in_flight_bytes: config.delivery.window.bytes,
                 unknown_topic_after: duration(config.delivery.unknown_topic_after),
             },
-            shutdown: Shutdown { drain: duration(config.drain) },
+            shutdown: Shutdown {
+                drain: duration(config.drain),
+            },
         }
     }
 }
@@ -125,7 +127,10 @@ impl Route {
         let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
         let default_headers = || layout.headers().iter().map(owned).collect();
         Self {
-            topic: spec.topic.clone().unwrap_or_else(|| layout.topic().to_owned()),
+            topic: spec
+                .topic
+                .clone()
+                .unwrap_or_else(|| layout.topic().to_owned()),
             allow: spec.allow.clone(),
             key: spec.key.clone().unwrap_or_else(|| layout.key().to_owned()),
             partition_by: spec.partition_by.clone(),
@@ -140,7 +145,10 @@ impl Kafka {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Self {
             brokers: config.kafka.brokers.clone(),
-            properties: settings.filter(|(name, _)| *name != "bootstrap.servers").map(owned).collect(),
+            properties: settings
+                .filter(|(name, _)| *name != "bootstrap.servers")
+                .map(owned)
+                .collect(),
         }
     }
 }
@@ -173,7 +181,11 @@ mod tests {
             "route.headers={z: '${id}', a: '${id}'}",
         ];
         let set = set.map(str::to_owned).to_vec();
-        let config = Config::load(&Sources { set, ..Sources::default() }).unwrap();
+        let config = Config::load(&Sources {
+            set,
+            ..Sources::default()
+        })
+        .unwrap();
         let printed = Printed::of(&config);
         let json = serde_json::to_string(&printed).unwrap();
         let yaml = to_yaml(&printed).unwrap();
@@ -181,7 +193,10 @@ mod tests {
             assert!(!text.contains("hunter2"), "{text}");
             assert!(text.contains(MASK), "{text}");
             let (_, headers) = text.rsplit_once("headers").unwrap();
-            assert!(headers.find('z').unwrap() < headers.find('a').unwrap(), "{text}");
+            assert!(
+                headers.find('z').unwrap() < headers.find('a').unwrap(),
+                "{text}"
+            );
         }
     }
 }

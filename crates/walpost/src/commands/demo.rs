@@ -4,8 +4,8 @@
 //! writer --> Postgres --> relay --> Kafka --> viewer
 //! ```
 //!
-//! Postgres is a throwaway cluster of the installed binaries, Kafka is librdkafka's mock cluster inside
-//! this process; either can be a real one instead. The relay is the one of `walpost run`.
+//! Postgres is a throwaway cluster of the installed binaries, Kafka is librdkafka's mock cluster
+//! inside this process; either can be a real one instead. The relay is the one of `walpost run`.
 
 mod binaries;
 mod cluster;
@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -46,6 +47,9 @@ const SIDE_SHUTDOWN: Duration = Duration::from_millis(100);
 
 /// A file without settings: what lies in the working directory is not meant for a demo.
 const NO_FILE: &str = "/dev/null";
+
+/// What a server says at its end comes a moment after its connections are lost.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs until it is interrupted, or has shown as many records as were asked for.
 pub(crate) fn demo(args: &DemoArgs, sources: Sources) -> Result<(), Error> {
@@ -77,10 +81,10 @@ impl From<Error> for Stop {
 /// An error of printing.
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::Unread,
-            _ => Self::Failed(internal("print", &error)),
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Unread;
         }
+        Self::Failed(internal("print", &error))
     }
 }
 
@@ -104,7 +108,7 @@ async fn rehearse(args: &DemoArgs, sources: Sources) -> Result<(), Stop> {
     let removed = scene.stage.remove(&scene.config).await;
     played?;
     removed?;
-    Ok(view.note(&view.summary())?)
+    Ok(view.end()?)
 }
 
 /// Where the demo plays.
@@ -125,10 +129,10 @@ impl Scene {
     ) -> Result<Self, Error> {
         let (stage, url) = match &cluster {
             Some(cluster) => (Stage::thrown_away(), cluster.url()),
-            None => (Stage::kept(), args.postgres.clone().unwrap_or_default()),
+            None => (Stage::kept(), exposed(args.postgres.as_ref())),
         };
-        // Variables that configure a relay, or the client of a server that is not ours, are not meant
-        // for the demo. Flags are, and come after ours.
+        // Variables that configure a relay, or the client of a server that is not ours, are not
+        // meant for the demo. Flags are, and come after ours.
         let is_foreign = |name: &str| {
             name.starts_with("WALPOST_") || (cluster.is_some() && name.starts_with("PG"))
         };
@@ -143,7 +147,12 @@ impl Scene {
         ];
         sources.set.splice(..0, ours);
         let config = Config::load(&sources)?;
-        Ok(Self { config, stage, broker, cluster })
+        Ok(Self {
+            config,
+            stage,
+            broker,
+            cluster,
+        })
     }
 
     async fn play(
@@ -196,6 +205,11 @@ impl Scene {
     }
 }
 
+fn exposed(url: Option<&SecretString>) -> String {
+    url.map(|url| url.expose_secret().to_owned())
+        .unwrap_or_default()
+}
+
 /// The relay, on its own thread.
 struct Relay {
     shutdown: ShutdownHandle,
@@ -212,7 +226,9 @@ impl Relay {
 
     /// Waits for its end. Can be dropped.
     async fn ended(&mut self) -> Result<(), Error> {
-        let Some(result) = &mut self.result else { return Ok(()) };
+        let Some(result) = &mut self.result else {
+            return Ok(());
+        };
         let ended = result.await;
         self.result = None;
         ended.unwrap_or_else(|_| Err(Error::new(Exit::Internal, "the relay's thread is gone")))
@@ -245,7 +261,7 @@ impl Watch<'_> {
                 () = signals.next() => return Ok(()),
                 ended = self.relay.ended() => return Err(relay_ended(ended).into()),
                 why = cluster_ended(&mut self.cluster) => return Err(why.into()),
-                Err(why) = &mut self.writing => return Err(why.into()),
+                Err(why) = &mut self.writing => return Err(self.cause(why).await.into()),
                 Some(note) = self.noted.recv() => view.note(&note)?,
                 seen = self.viewer.next() => {
                     view.record(&seen?)?;
@@ -256,10 +272,21 @@ impl Watch<'_> {
             }
         }
     }
+
+    /// A writer that has failed, or the server that is gone.
+    async fn cause(&mut self, why: Error) -> Error {
+        let gone = cluster_ended(&mut self.cluster);
+        tokio::time::timeout(LAST_WORDS, gone).await.unwrap_or(why)
+    }
 }
 
 fn relay_ended(result: Result<(), Error>) -> Error {
-    let unasked = || Error::new(Exit::Internal, "the relay has stopped, and nobody asked it to");
+    let unasked = || {
+        Error::new(
+            Exit::Internal,
+            "the relay has stopped, and nobody asked it to",
+        )
+    };
     result.err().unwrap_or_else(unasked)
 }
 

@@ -1,8 +1,8 @@
 //! `walpost init`: the table, the publications and the slot, as SQL to read or step by step.
 //!
-//! The order matters. A publication that is younger than the slot does not exist in the WAL before it, and
-//! what was committed there is never decoded. The slot comes last, in a transaction of its own: Postgres
-//! makes none in a transaction that has written.
+//! The order matters. A publication that is younger than the slot does not exist in the WAL before
+//! it, and what was committed there is never decoded. The slot comes last, in a transaction of its
+//! own: Postgres makes none in a transaction that has written.
 
 use std::time::Duration;
 
@@ -24,8 +24,9 @@ const SLOT_DEADLINE: Duration = Duration::from_secs(30);
 const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the slot was there before the publication, or before a table was in it.
-const YOUNGER: &str = "the slot was there before the publication was what it is now: what was committed \
-                       in between is not in its stream. If nothing was, drop the slot and run this again";
+const YOUNGER: &str = "the slot was there before the publication was what it is now: what was \
+                       committed in between is not in its stream. If nothing was, drop the slot \
+                       and run this again";
 
 /// `query_canceled`: what `statement_timeout` does.
 const QUERY_CANCELED: &str = "57014";
@@ -37,13 +38,16 @@ pub(super) fn print(config: &Config) {
     let (postgres, tables) = (&config.postgres, config.mapping.tables());
     let spare = postgres.spare_publication();
     let mut text = format!(
-        "-- Sets walpost up in the database '{}'. It can be run again: what is there stays as it is.\n\
+        "-- Sets walpost up in the database '{}'. It can be run again: what is there stays.\n\
          -- psql -v ON_ERROR_STOP=1 -f FILE, and not in one transaction (--single-transaction).\n\
          -- The server needs wal_level = logical.\n",
         one_line(&postgres.conninfo.database)
     );
     for table in tables {
-        step(&mut text, &sql::outbox(table, config.mapping_spec.layout, &config.mapping));
+        step(
+            &mut text,
+            &sql::outbox(table, config.mapping_spec.layout, &config.mapping),
+        );
     }
     step(&mut text, &sql::publication(&postgres.publication, tables));
     text.push_str(
@@ -80,7 +84,14 @@ async fn connect(config: &Config) -> Result<Connection, Error> {
     let connected = Connection::connect(conninfo, &options).await;
     let mut connection = connected.map_err(|error| Error::postgres(&error, conninfo))?;
     // An application's schema must not stand in for the catalogue.
-    run(&mut connection, config, "set the search path", "set search_path = pg_catalog", "").await?;
+    run(
+        &mut connection,
+        config,
+        "set the search path",
+        "set search_path = pg_catalog",
+        "",
+    )
+    .await?;
     Ok(connection)
 }
 
@@ -92,7 +103,9 @@ async fn run(
     statement: &str,
     right: &str,
 ) -> Result<(), Error> {
-    let Err(error) = connection.query(statement).await else { return Ok(()) };
+    let Err(error) = connection.query(statement).await else {
+        return Ok(());
+    };
     let failed = Error::statement(action, &error, &config.postgres.conninfo);
     Err(match error.sqlstate() {
         Some(INSUFFICIENT_PRIVILEGE) if !right.is_empty() => failed.with_fix(right),
@@ -103,8 +116,8 @@ async fn run(
 fn refuse_server(server: &catalog::Server) -> Result<(), Error> {
     if server.wal_level != "logical" {
         let message = format!("the server's wal_level is '{}'", server.wal_level);
-        let fix = "alter system set wal_level = 'logical'; then restart the server (a managed one has \
-                   a setting for it). Nothing was changed";
+        let fix = "alter system set wal_level = 'logical'; then restart the server (a managed one \
+                   has a setting for it). Nothing was changed";
         return Err(Error::new(Exit::Configuration, message).with_fix(fix));
     }
     if server.is_standby {
@@ -125,14 +138,22 @@ async fn make_tables(connection: &mut Connection, config: &Config) -> Result<(),
             continue;
         }
         let make = sql::outbox(table, config.mapping_spec.layout, &config.mapping);
-        run(connection, config, &format!("create the table {table}"), &make, RIGHT).await?;
+        run(
+            connection,
+            config,
+            &format!("create the table {table}"),
+            &make,
+            RIGHT,
+        )
+        .await?;
         say("created", &format!("table {table}"));
     }
     Ok(())
 }
 
 async fn make_publications(connection: &mut Connection, config: &Config) -> Result<(), Error> {
-    const RIGHT: &str = "run it as the role that owns the outbox tables, with CREATE on the database";
+    const RIGHT: &str =
+        "run it as the role that owns the outbox tables, with CREATE on the database";
     let (postgres, tables) = (&config.postgres, config.mapping.tables());
     let mut problems = Vec::new();
     for name in [postgres.publication.clone(), postgres.spare_publication()] {
@@ -144,7 +165,14 @@ async fn make_publications(connection: &mut Connection, config: &Config) -> Resu
             continue;
         }
         let action = format!("create the publication '{name}'");
-        run(connection, config, &action, &sql::publication(&name, tables), RIGHT).await?;
+        run(
+            connection,
+            config,
+            &action,
+            &sql::publication(&name, tables),
+            RIGHT,
+        )
+        .await?;
         say("created", &format!("publication {name}"));
     }
     refuse_publications(&problems)
@@ -158,18 +186,28 @@ fn refuse_publications(problems: &[Finding]) -> Result<(), Error> {
             say("", &format!("fix: {fix}"));
         }
     }
-    let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
+    let errors: Vec<_> = problems
+        .iter()
+        .filter(|problem| problem.is_error())
+        .collect();
     if errors.is_empty() {
         return Ok(());
     }
     let lines = |line: fn(&Finding) -> Option<&str>| {
-        errors.iter().filter_map(|error| line(error)).collect::<Vec<_>>().join("\n  ")
+        errors
+            .iter()
+            .filter_map(|error| line(error))
+            .collect::<Vec<_>>()
+            .join("\n  ")
     };
     let message = format!(
         "what is there is not altered, and the slot was not touched:\n  {}",
         lines(|error| Some(&error.seen))
     );
-    let fix = format!("run this, then 'walpost init --apply' again:\n  {}", lines(|error| error.fix.as_deref()));
+    let fix = format!(
+        "run this, then 'walpost init --apply' again:\n  {}",
+        lines(|error| error.fix.as_deref())
+    );
     Err(Error::new(Exit::Configuration, message).with_fix(fix))
 }
 
@@ -180,20 +218,27 @@ async fn make_slot(
 ) -> Result<(), Error> {
     let postgres = &config.postgres;
     let failed = |error: walpost_walsender::Error| Error::postgres(&error, &postgres.conninfo);
-    let slot = catalog::slot(connection, &postgres.slot).await.map_err(failed)?;
+    let slot = catalog::slot(connection, &postgres.slot)
+        .await
+        .map_err(failed)?;
     if let Some(slot) = slot {
         accept_slot(&slot, server, &postgres.slot)?;
         let publication = &postgres.publication;
-        let younger = catalog::is_publication_younger(connection, publication, &postgres.slot).await;
+        let younger =
+            catalog::is_publication_younger(connection, publication, &postgres.slot).await;
         if younger.map_err(failed)? {
             say("warning", YOUNGER);
         }
         return Ok(());
     }
     create_slot(connection, config).await?;
-    let made = catalog::slot(connection, &postgres.slot).await.map_err(failed)?;
+    let made = catalog::slot(connection, &postgres.slot)
+        .await
+        .map_err(failed)?;
     let position = made.and_then(|slot| slot.row.confirmed_flush_lsn);
-    let from = position.map(|lsn| format!(", from {lsn} on")).unwrap_or_default();
+    let from = position
+        .map(|lsn| format!(", from {lsn} on"))
+        .unwrap_or_default();
     say("created", &format!("slot {}{from}", postgres.slot));
     Ok(())
 }
@@ -208,7 +253,10 @@ fn accept_slot(slot: &catalog::Slot, server: &catalog::Server, name: &str) -> Re
     };
     match start_at(Some(&slot.row), &state) {
         Ok(confirmed) => {
-            say("exists", &format!("slot {name}, confirmed up to {confirmed}"));
+            say(
+                "exists",
+                &format!("slot {name}, confirmed up to {confirmed}"),
+            );
             Ok(())
         }
         Err(refusal) => {
@@ -242,7 +290,7 @@ async fn create_slot(connection: &mut Connection, config: &Config) -> Result<(),
     if error.sqlstate() == Some(QUERY_CANCELED) {
         let waits = blockers(connection).await;
         let message = format!(
-            "the slot could not be made within {} s: it waits for every transaction that was open{}",
+            "the slot could not be made within {} s: it waits for transactions that are open{}",
             SLOT_DEADLINE.as_secs(),
             list(&waits)
         );
@@ -268,13 +316,17 @@ async fn blockers(connection: &mut Connection) -> Vec<String> {
          select xact_start as since, format('process %s of %s in %s (%s), open for %s s', pid, \
              usename, datname, coalesce(nullif(application_name, ''), 'no application_name'), \
              extract(epoch from clock_timestamp() - xact_start)::int) as text \
-         from pg_catalog.pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid() \
+         from pg_catalog.pg_stat_activity \
+         where backend_xid is not null and pid <> pg_backend_pid() \
          union all \
          select prepared, format('prepared transaction %L of %s in %s, open for %s s', gid, owner, \
              database, extract(epoch from clock_timestamp() - prepared)::int) \
          from pg_catalog.pg_prepared_xacts) open order by since";
     let rows = connection.query(SQL).await.unwrap_or_default();
-    rows.iter().filter_map(|row| row.get(0)).map(one_line).collect()
+    rows.iter()
+        .filter_map(|row| row.get(0))
+        .map(one_line)
+        .collect()
 }
 
 fn list(lines: &[String]) -> String {
@@ -286,7 +338,10 @@ fn list(lines: &[String]) -> String {
 }
 
 fn say(what: &str, about: &str) {
-    output::print(&format!("{what:8} {}\n", about.replace('\n', "\n         ")));
+    output::print(&format!(
+        "{what:8} {}\n",
+        about.replace('\n', "\n         ")
+    ));
 }
 
 fn step(text: &mut String, sql: &str) {
@@ -295,7 +350,9 @@ fn step(text: &mut String, sql: &str) {
 }
 
 fn without_comments(sql: &str) -> String {
-    sql.split_inclusive('\n').skip_while(|line| line.starts_with("--")).collect()
+    sql.split_inclusive('\n')
+        .skip_while(|line| line.starts_with("--"))
+        .collect()
 }
 
 /// Names and the server's texts can't break out of a comment or a line.
@@ -315,11 +372,19 @@ mod tests {
         let error = refuse_publications(&[warning, error]).unwrap_err();
         assert_eq!(error.exit(), Exit::Configuration);
         assert!(error.to_string().contains("no table"), "{error}");
-        assert!(error.fix().is_some_and(|fix| fix.contains("alter publication")), "{error:?}");
+        assert!(
+            error
+                .fix()
+                .is_some_and(|fix| fix.contains("alter publication")),
+            "{error:?}"
+        );
     }
 
     #[test]
     fn only_the_leading_comment_is_left_out() {
-        assert_eq!(without_comments("-- a\n-- b\nselect 1;\n-- c\n"), "select 1;\n-- c\n");
+        assert_eq!(
+            without_comments("-- a\n-- b\nselect 1;\n-- c\n"),
+            "select 1;\n-- c\n"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod demo;
 mod init;
 mod run;
 mod version;
@@ -26,7 +27,13 @@ pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
         Command::Init { apply: false } => init::print(&config()?),
         Command::Init { apply: true } => block_on(init::apply(&config()?))??,
         Command::Check { .. } => return check::check(&config()?, output),
-        Command::Config { command: ConfigCommand::Print { .. } } => {
+        Command::Demo(args) => {
+            let (file, set) = (cli.settings.config.clone(), cli.settings.set.clone());
+            demo::demo(args, Sources::new(file, set))?;
+        }
+        Command::Config {
+            command: ConfigCommand::Print { .. },
+        } => {
             config::print(&config()?, output)?;
         }
         Command::Version { .. } => version::print(output)?,

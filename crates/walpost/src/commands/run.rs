@@ -1,7 +1,7 @@
 //! `walpost run`: two threads, the signals, and the supervisor's verdict.
 //!
-//! The relay has a thread of its own, whose runtime it owns alone: it really sleeps at times. The main
-//! thread is the side: signals, and questions that block, in its runtime's blocking pool.
+//! The relay has a thread of its own, whose runtime it owns alone: it really sleeps at times. The
+//! main thread is the side: signals, and questions that block, in its runtime's blocking pool.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn supervise(config: Config, once: bool) -> anyhow::Result<Result<(), Erro
 }
 
 /// Starts the relay's thread. Its result comes through the channel.
-fn spawn_relay(
+pub(super) fn spawn_relay(
     config: Config,
     once: bool,
     signal: ShutdownSignal,

@@ -25,10 +25,14 @@ pub(super) fn print(output: Output) -> Result<(), Error> {
         architecture: std::env::consts::ARCH,
     };
     output.report(&version, None, |_| {
-        let Version { walpost, librdkafka, librdkafka_features, os, architecture } = &version;
+        let Version {
+            walpost,
+            librdkafka,
+            librdkafka_features,
+            os,
+            architecture,
+        } = &version;
         let features = librdkafka_features.join(", ");
-        format!(
-            "walpost {walpost} ({os} {architecture})\nlibrdkafka {librdkafka} ({features})\n"
-        )
+        format!("walpost {walpost} ({os} {architecture})\nlibrdkafka {librdkafka} ({features})\n")
     })
 }

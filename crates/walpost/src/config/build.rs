@@ -28,26 +28,36 @@ const IN_FLIGHT_EVENTS_MAX: u32 = 10_000_000;
 /// A secret is a line, not a file of data.
 const SECRET_BYTES_MAX: usize = 64 << 10;
 
-/// Variables of libpq that say where the server is: with one of them `postgres.url` can be left out.
+/// Variables of libpq that say where the server is: with one of them `postgres.url` can be left
+/// out.
 const PLACE_VARIABLES: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGDATABASE"];
 
 /// Checks everything.
-pub(super) fn build(
-    layer: Layer,
-    variables: &[(String, String)],
-) -> Result<Config, Vec<Problem>> {
-    let mut builder = Builder { entries: layer.entries, problems: layer.problems };
+pub(super) fn build(layer: Layer, variables: &[(String, String)]) -> Result<Config, Vec<Problem>> {
+    let mut builder = Builder {
+        entries: layer.entries,
+        problems: layer.problems,
+    };
     let postgres = builder.postgres(variables);
     let mapping_spec = builder.mapping_spec();
     let mapping = builder.mapping(&mapping_spec);
     let delivery = builder.delivery();
-    let slot = postgres.as_ref().map_or(NAME_DEFAULT, |postgres| &postgres.slot);
+    let slot = postgres
+        .as_ref()
+        .map_or(NAME_DEFAULT, |postgres| &postgres.slot);
     let kafka = builder.kafka(slot, delivery.window);
-    let drain = builder.parsed("shutdown.drain", value::duration).unwrap_or(DRAIN_DEFAULT);
+    let drain = builder
+        .parsed("shutdown.drain", value::duration)
+        .unwrap_or(DRAIN_DEFAULT);
     match (postgres, mapping, kafka) {
-        (Some(postgres), Some(mapping), Some(kafka)) if builder.problems.is_empty() => {
-            Ok(Config { postgres, mapping, mapping_spec, kafka, delivery, drain })
-        }
+        (Some(postgres), Some(mapping), Some(kafka)) if builder.problems.is_empty() => Ok(Config {
+            postgres,
+            mapping,
+            mapping_spec,
+            kafka,
+            delivery,
+            drain,
+        }),
         _ => Err(builder.problems),
     }
 }
@@ -126,7 +136,10 @@ impl Builder {
         );
         let null_payload = self.one_of(
             "outbox.null_payload",
-            &[("refuse", NullPayload::Refuse), ("tombstone", NullPayload::Tombstone)],
+            &[
+                ("refuse", NullPayload::Refuse),
+                ("tombstone", NullPayload::Tombstone),
+            ],
         );
         let headers = self.map("route.headers");
         MappingSpec {
@@ -144,7 +157,9 @@ impl Builder {
 
     fn tables(&mut self) -> Vec<walpost_core::TableName> {
         const TABLE: &str = "outbox.table";
-        let names = self.list(TABLE).unwrap_or_else(|| vec![TABLE_DEFAULT.to_owned()]);
+        let names = self
+            .list(TABLE)
+            .unwrap_or_else(|| vec![TABLE_DEFAULT.to_owned()]);
         let mut tables = Vec::new();
         for name in names {
             match value::table(&name) {
@@ -163,7 +178,10 @@ impl Builder {
         let mut columns = Vec::new();
         for (name, column) in self.map(COLUMNS) {
             let path = format!("{COLUMNS}.{name}");
-            match (Role::named(&name), value::identifier(&column, value::IDENTIFIER_BYTES_MAX)) {
+            match (
+                Role::named(&name),
+                value::identifier(&column, value::IDENTIFIER_BYTES_MAX),
+            ) {
                 (Some(role), Ok(column)) => columns.push((role, column)),
                 (Some(_), Err(expected)) => self.wrong(&path, expected),
                 (None, _) => {
@@ -198,13 +216,15 @@ impl Builder {
         let defaults = WindowLimits::default();
         let events = self.parsed("delivery.in_flight_events", |text| {
             let number = text.parse().ok();
-            number.filter(|events| (1..=IN_FLIGHT_EVENTS_MAX).contains(events)).ok_or_else(|| {
-                format!("expected a number from 1 to {IN_FLIGHT_EVENTS_MAX}")
-            })
+            number
+                .filter(|events| (1..=IN_FLIGHT_EVENTS_MAX).contains(events))
+                .ok_or_else(|| format!("expected a number from 1 to {IN_FLIGHT_EVENTS_MAX}"))
         });
-        let bytes = self.parsed("delivery.in_flight_bytes", |text| match value::size(text)? {
-            0 => Err("expected more than 0 bytes".to_owned()),
-            bytes => Ok(bytes),
+        let bytes = self.parsed("delivery.in_flight_bytes", |text| {
+            match value::size(text)? {
+                0 => Err("expected more than 0 bytes".to_owned()),
+                bytes => Ok(bytes),
+            }
         });
         let unknown_topic_after = self.parsed("delivery.unknown_topic_after", value::duration);
         Delivery {
@@ -230,7 +250,9 @@ impl Builder {
             Some(_) => {}
         }
         // The properties are judged also where no broker is named.
-        let some_brokers = brokers.as_deref().filter(|brokers| !brokers.trim().is_empty());
+        let some_brokers = brokers
+            .as_deref()
+            .filter(|brokers| !brokers.trim().is_empty());
         let client_id = format!("walpost-{slot}");
         let settings = Settings::new(
             some_brokers.unwrap_or("localhost:9092"),
@@ -247,7 +269,12 @@ impl Builder {
                 ),
             }),
             Err(errors) => {
-                for PropertyError { property, problem, fix } in errors {
+                for PropertyError {
+                    property,
+                    problem,
+                    fix,
+                } in errors
+                {
                     self.wrong_property(&property, format!("{problem}; {fix}"));
                 }
                 None
@@ -266,7 +293,10 @@ impl Builder {
             };
             let path = format!("{PROPERTIES}.{name}");
             if given.iter().any(|(other, _)| other == secret_name) {
-                self.wrong(&path, format!("{secret_name} is given too: keep one of them"));
+                self.wrong(
+                    &path,
+                    format!("{secret_name} is given too: keep one of them"),
+                );
             }
             match secret(text) {
                 Ok(secret) => {
@@ -351,7 +381,8 @@ impl Builder {
     /// A key that has to be given, unless it was given wrongly.
     fn missing(&mut self, path: &str, text: &str) {
         if !self.is_blamed(path) {
-            self.problems.push(Problem::new(Origin::Missing, path, text));
+            self.problems
+                .push(Problem::new(Origin::Missing, path, text));
         }
     }
 
@@ -372,7 +403,9 @@ fn secret(file: &str) -> Result<String, String> {
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() || text.len() > SECRET_BYTES_MAX {
-        return Err(format!("the file {file} is empty, or too large for a secret"));
+        return Err(format!(
+            "the file {file} is empty, or too large for a secret"
+        ));
     }
     Ok(text.to_owned())
 }

@@ -67,7 +67,12 @@ impl Layer {
     }
 
     fn push(&mut self, key: &'static Key, name: Option<String>, value: Given, origin: Origin) {
-        self.entries.push(Entry { key, name, value, origin });
+        self.entries.push(Entry {
+            key,
+            name,
+            value,
+            origin,
+        });
     }
 }
 
@@ -78,12 +83,22 @@ pub(super) fn from_file(file: &str, text: &str) -> Layer {
     let root = match raw::parse(text) {
         Ok(root) => root,
         Err(raw::SyntaxError { problem, at }) => {
-            layer.problem(Origin::File { file, at }, "", format!("not valid YAML: {problem}"));
+            layer.problem(
+                Origin::File { file, at },
+                "",
+                format!("not valid YAML: {problem}"),
+            );
             return layer;
         }
     };
-    let origin = move |node: &Node| Origin::File { file: Arc::clone(&file), at: Some(node.at) };
-    let mut reader = Reader { layer, origin: &origin };
+    let origin = move |node: &Node| Origin::File {
+        file: Arc::clone(&file),
+        at: Some(node.at),
+    };
+    let mut reader = Reader {
+        layer,
+        origin: &origin,
+    };
     reader.root(&root);
     reader.layer
 }
@@ -93,7 +108,9 @@ pub(super) fn from_file(file: &str, text: &str) -> Layer {
 pub(super) fn from_environment(variables: &[(String, String)]) -> Layer {
     let mut layer = Layer::default();
     for (variable, value) in variables {
-        let Some(rest) = variable.strip_prefix("WALPOST_") else { continue };
+        let Some(rest) = variable.strip_prefix("WALPOST_") else {
+            continue;
+        };
         let origin = || Origin::Environment(variable.clone());
         let lower = rest.to_ascii_lowercase();
         if !rest.contains("__") {
@@ -120,18 +137,26 @@ pub(super) fn from_environment(variables: &[(String, String)]) -> Layer {
 pub(super) fn from_flags(flags: &[String]) -> Layer {
     let mut layer = Layer::default();
     for flag in flags {
-        let Some((path, value)) = flag.split_once('=') else {
-            layer.problem(Origin::Flag, "", "needs the form KEY=VALUE, as postgres.slot=orders");
-            continue;
-        };
-        let map = schema::KEYS.iter().find_map(|key| {
-            let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
-            (key.kind == Kind::Map).then(|| (key.path, name.to_owned()))
-        });
-        match map {
-            Some((path, name)) => assign(&mut layer, path, Some(name), value, &Origin::Flag),
-            None => assign(&mut layer, path, None, value, &Origin::Flag),
-        }
+        layer.overlay(from_flag(flag));
+    }
+    layer
+}
+
+/// Of several flags for one key the last one counts.
+fn from_flag(flag: &str) -> Layer {
+    let mut layer = Layer::default();
+    let Some((path, value)) = flag.split_once('=') else {
+        let text = "needs the form KEY=VALUE, as postgres.slot=orders";
+        layer.problem(Origin::Flag, "", text);
+        return layer;
+    };
+    let map = schema::KEYS.iter().find_map(|key| {
+        let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
+        (key.kind == Kind::Map).then(|| (key.path, name.to_owned()))
+    });
+    match map {
+        Some((path, name)) => assign(&mut layer, path, Some(name), value, &Origin::Flag),
+        None => assign(&mut layer, path, None, value, &Origin::Flag),
     }
     layer
 }
@@ -140,7 +165,10 @@ pub(super) fn from_flags(flags: &[String]) -> Layer {
 fn without_level(lower: &str) -> Option<String> {
     let meant = |key: &&Key| key.path.replace('.', "_") == lower;
     let key = schema::KEYS.iter().find(meant)?;
-    Some(format!("WALPOST_{}", key.path.replace('.', "__").to_ascii_uppercase()))
+    Some(format!(
+        "WALPOST_{}",
+        key.path.replace('.', "__").to_ascii_uppercase()
+    ))
 }
 
 /// `SASL_PASSWORD` is `sasl.password`; where a file holds a secret, `SASL_PASSWORD_FILE`.
@@ -151,7 +179,9 @@ fn variable_name(path: &str, name: &str) -> String {
     let dotted = |name: &str| name.replace('_', ".");
     match name.strip_suffix("_file") {
         // These are files for librdkafka itself.
-        Some(secret) if walpost_kafka::is_secret(&dotted(secret)) && !secret.contains("assertion") => {
+        Some(secret)
+            if walpost_kafka::is_secret(&dotted(secret)) && !secret.contains("assertion") =>
+        {
             format!("{}_file", dotted(secret))
         }
         _ => dotted(name),
@@ -181,7 +211,10 @@ fn assign(layer: &mut Layer, path: &str, name: Option<String>, value: &str, orig
     match raw::parse(value) {
         Ok(node) => {
             let origin = |_: &Node| origin.clone();
-            let mut reader = Reader { layer: std::mem::take(layer), origin: &origin };
+            let mut reader = Reader {
+                layer: std::mem::take(layer),
+                origin: &origin,
+            };
             reader.value(key, &node);
             *layer = reader.layer;
         }
@@ -209,7 +242,10 @@ impl Reader<'_> {
             Value::Null => return,
             Value::Map(entries) => entries,
             other @ (Value::Scalar(_) | Value::List(_)) => {
-                let text = format!("expected sections such as 'postgres:', found {}", other.kind());
+                let text = format!(
+                    "expected sections such as 'postgres:', found {}",
+                    other.kind()
+                );
                 return self.problem(root, "", text);
             }
         };
@@ -245,7 +281,11 @@ impl Reader<'_> {
             (Kind::List, Value::List(items)) => self.list(key, items, node),
             (Kind::Map, Value::Map(entries)) => self.map(key, entries),
             (_, Value::Null) => {
-                self.problem(node, key.path, "has no value: give it one, or take the key out");
+                self.problem(
+                    node,
+                    key.path,
+                    "has no value: give it one, or take the key out",
+                );
             }
             (Kind::Text, found) => self.wrong_type(key.path, "one value", found, node),
             (Kind::List, found) => self.wrong_type(key.path, "a value or a list", found, node),
@@ -256,9 +296,10 @@ impl Reader<'_> {
     fn list(&mut self, key: &'static Key, items: &[Node], node: &Node) {
         let mut texts = Vec::new();
         for item in items {
-            match &item.value {
-                Value::Scalar(text) => texts.push(text.clone()),
-                found => self.wrong_type(key.path, "a list of values", found, item),
+            if let Value::Scalar(text) = &item.value {
+                texts.push(text.clone());
+            } else {
+                self.wrong_type(key.path, "a list of values", &item.value, item);
             }
         }
         let origin = (self.origin)(node);
@@ -267,24 +308,28 @@ impl Reader<'_> {
 
     fn map(&mut self, key: &'static Key, entries: &[(Node, Node)]) {
         for (name, node) in self.named(key.path, entries) {
-            match &node.value {
-                Value::Scalar(text) => self.scalar(key, Some(name.text.to_owned()), text, node),
-                found => {
-                    let path = format!("{}.{}", key.path, name.text);
-                    let expected = if key.path == PROPERTIES {
-                        "one value, under the property's whole name (as sasl.username)"
-                    } else {
-                        "one value"
-                    };
-                    self.wrong_type(&path, expected, found, node);
-                }
+            if let Value::Scalar(text) = &node.value {
+                self.scalar(key, Some(name.text.to_owned()), text, node);
+                continue;
             }
+            let path = format!("{}.{}", key.path, name.text);
+            let expected = if key.path == PROPERTIES {
+                "one value, under the property's whole name (as sasl.username)"
+            } else {
+                "one value"
+            };
+            self.wrong_type(&path, expected, &node.value, node);
         }
     }
 
     fn scalar(&mut self, key: &'static Key, name: Option<String>, text: &str, node: &Node) {
         let origin = (self.origin)(node);
-        let entry = Entry { key, name, value: Given::Text(text.to_owned()), origin };
+        let entry = Entry {
+            key,
+            name,
+            value: Given::Text(text.to_owned()),
+            origin,
+        };
         // Taken as it stands it would be a password nobody has.
         if text.contains("${env:") || text.contains("${file:") {
             let text = "${env:…} and ${file:…} are not available in this version: set the key by \
@@ -295,25 +340,33 @@ impl Reader<'_> {
     }
 
     fn wrong_type(&mut self, path: &str, expected: &str, found: &Value, node: &Node) {
-        self.problem(node, path, format!("expected {expected}, found {}", found.kind()));
+        self.problem(
+            node,
+            path,
+            format!("expected {expected}, found {}", found.kind()),
+        );
     }
 
     /// The entries of a map whose keys are text, each once.
-    fn named<'n>(
-        &mut self,
-        path: &str,
-        entries: &'n [(Node, Node)],
-    ) -> Vec<(Name<'n>, &'n Node)> {
+    fn named<'n>(&mut self, path: &str, entries: &'n [(Node, Node)]) -> Vec<(Name<'n>, &'n Node)> {
         let mut named: Vec<(Name<'n>, &'n Node)> = Vec::new();
         for (node, value) in entries {
             let Value::Scalar(text) = &node.value else {
-                self.problem(node, path, format!("a key has to be text, not {}", node.value.kind()));
+                self.problem(
+                    node,
+                    path,
+                    format!("a key has to be text, not {}", node.value.kind()),
+                );
                 continue;
             };
             match named.iter().find(|(name, _)| name.text == text) {
                 None => named.push((Name { text, node }, value)),
                 Some((first, _)) => {
-                    let path = if path.is_empty() { text } else { &format!("{path}.{text}") };
+                    let path = if path.is_empty() {
+                        text
+                    } else {
+                        &format!("{path}.{text}")
+                    };
                     let line = first.node.at.line;
                     self.problem(node, path, format!("is there twice, first in line {line}"));
                 }

@@ -1,4 +1,5 @@
-//! Configuration: file, environment and flags become one checked [`Config`], or every problem at once.
+//! Configuration: file, environment and flags become one checked [`Config`], or every problem at
+//! once.
 //!
 //! ```text
 //! walpost.yaml ── raw ──┐
@@ -6,8 +7,8 @@
 //! --set ────────────────┘
 //! ```
 //!
-//! After [`Config::load`] nothing is optional and no text means something later. No message quotes a
-//! line of the file or a value that can be a secret.
+//! After [`Config::load`] nothing is optional and no text means something later. No message quotes
+//! a line of the file or a value that can be a secret.
 
 mod build;
 mod layer;
@@ -96,12 +97,17 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// The process's environment with these flags. A variable that is not UTF-8 is no one's that we know.
+    /// The process's environment with these flags. A variable that is not UTF-8 is no one's that we
+    /// know.
     pub(crate) fn new(file: Option<PathBuf>, set: Vec<String>) -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self { file, set, variables: std::env::vars_os().filter_map(text).collect() }
+        Self {
+            file,
+            set,
+            variables: std::env::vars_os().filter_map(text).collect(),
+        }
     }
 }
 
@@ -124,9 +130,15 @@ fn file_layer(file: Option<&Path>) -> Layer {
             return Layer::default();
         }
         Err(error) => {
-            let origin = Origin::File { file: shown.into(), at: None };
+            let origin = Origin::File {
+                file: shown.into(),
+                at: None,
+            };
             let problem = Problem::new(origin, "", format!("can't read the file: {error}"));
-            return Layer { problems: vec![problem], ..Layer::default() };
+            return Layer {
+                problems: vec![problem],
+                ..Layer::default()
+            };
         }
     };
     layer::from_file(&shown, &text)
@@ -154,7 +166,9 @@ fn report(sources: &Sources, mut problems: Vec<Problem>) -> Error {
         message.push_str(&problem.to_string());
     }
     let error = Error::new(Exit::Configuration, message);
-    let nothing_given = problems.iter().all(|problem| problem.origin == Origin::Missing);
+    let nothing_given = problems
+        .iter()
+        .all(|problem| problem.origin == Origin::Missing);
     if nothing_given && sources.file.is_none() && !Path::new(FILE_DEFAULT).exists() {
         return error.with_fix(format!(
             "there is no {FILE_DEFAULT} in the working directory: name the file with -c"

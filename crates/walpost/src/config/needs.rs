@@ -20,7 +20,10 @@ impl Config {
         let mut need = |name: &str, used_by: &str| {
             let column = Role::named(name).map_or(name, |role| self.mapping.column(role));
             if needed.iter().all(|known| known.column != column) {
-                needed.push(NeededColumn { column: column.to_owned(), used_by: used_by.to_owned() });
+                needed.push(NeededColumn {
+                    column: column.to_owned(),
+                    used_by: used_by.to_owned(),
+                });
             }
         };
         need(Role::Id.name(), "outbox.columns.id");
@@ -43,13 +46,16 @@ impl Config {
     }
 }
 
-/// Configuration keys with their templates. A layout's own headers are left out where their column is
-/// missing, so that nothing needs them.
+/// Configuration keys with their templates. A layout's own headers are left out where their column
+/// is missing, so that nothing needs them.
 fn templates(spec: &MappingSpec) -> Vec<(String, String)> {
     let layout = spec.layout;
     let mut templates = vec![
         ("route.topic".to_owned(), topic(spec).to_owned()),
-        ("route.key".to_owned(), spec.key.as_deref().unwrap_or(layout.key()).to_owned()),
+        (
+            "route.key".to_owned(),
+            spec.key.as_deref().unwrap_or(layout.key()).to_owned(),
+        ),
     ];
     if let Some(text) = spec.partition_by.as_deref().filter(|text| *text != "key") {
         templates.push(("route.partition_by".to_owned(), text.to_owned()));
@@ -74,7 +80,9 @@ fn columns(template: &str) -> Vec<&str> {
         if before.ends_with('$') {
             continue;
         }
-        let Some((name, after)) = after.split_once('}') else { break };
+        let Some((name, after)) = after.split_once('}') else {
+            break;
+        };
         rest = after;
         if !name.starts_with("walpost.") {
             columns.push(name);

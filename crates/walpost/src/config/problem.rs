@@ -8,7 +8,10 @@ use super::raw::Position;
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    File { file: Arc<str>, at: Option<Position> },
+    File {
+        file: Arc<str>,
+        at: Option<Position>,
+    },
     /// The variable's name.
     Environment(String),
     Flag,
@@ -19,7 +22,10 @@ pub(super) enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { file, at: Some(Position { line, column }) } => {
+            Self::File {
+                file,
+                at: Some(Position { line, column }),
+            } => {
                 write!(f, "{file}:{line}:{column}: ")
             }
             Self::File { file, at: None } => write!(f, "{file}: "),
@@ -41,7 +47,11 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(super) fn new(origin: Origin, key: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { origin, key: key.into(), text: text.into() }
+        Self {
+            origin,
+            key: key.into(),
+            text: text.into(),
+        }
     }
 }
 

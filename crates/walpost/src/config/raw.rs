@@ -1,7 +1,7 @@
 //! YAML text into nodes that know where they stand. The only place that knows the YAML library.
 //!
-//! Every scalar keeps the text that the file has: what it means is for the key to say. So a password
-//! of digits keeps its leading zeros, and a duration needs no quotes.
+//! Every scalar keeps the text that the file has: what it means is for the key to say. So a
+//! password of digits keeps its leading zeros, and a duration needs no quotes.
 
 use std::fmt;
 
@@ -70,8 +70,14 @@ pub(super) struct SyntaxError {
 /// Reads one document. An empty text is nothing.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let start = Position { line: 1, column: 1 };
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Node { value: Value::Null, at: start });
+    if text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        return Ok(Node {
+            value: Value::Null,
+            at: start,
+        });
     }
     match serde_saphyr::from_str_with_options::<Spanned<Parsed>>(text, options()) {
         Ok(parsed) => Ok(node(parsed, text)),
@@ -111,8 +117,8 @@ enum Parsed {
     Text(String),
     /// Looks like a boolean or a number; here as the library prints it.
     Plain(String),
-    List(Vec<Spanned<Parsed>>),
-    Map(Vec<(Spanned<Parsed>, Spanned<Parsed>)>),
+    List(Vec<Spanned<Self>>),
+    Map(Vec<(Spanned<Self>, Spanned<Self>)>),
 }
 
 impl<'de> Deserialize<'de> for Parsed {
@@ -219,7 +225,10 @@ fn source(location: Location, text: &str) -> Option<&str> {
 
 fn position(location: Location) -> Option<Position> {
     let (line, column) = (location.line(), location.column());
-    (line > 0).then_some(Position { line, column: column.max(1) })
+    (line > 0).then_some(Position {
+        line,
+        column: column.max(1),
+    })
 }
 
 /// The library's words where they can't carry a value, ours where they can.
@@ -229,13 +238,13 @@ fn problem(error: &serde_saphyr::Error) -> String {
     if let Error::ExternalMessage { source, msg, .. } = error
         && let ExternalMessageSource::Parser(parser) = &**source
     {
-        return match parser.kind() {
-            ErrorKind::UnexpectedCharacter { .. } => {
-                "unexpected character: text that starts with a special character, or has ': ' or \
-                 ' #' in it, needs quotes"
-                    .to_owned()
-            }
-            _ => msg.clone(),
+        // The only one of the parser's messages that has a character of the text in it.
+        return if matches!(parser.kind(), ErrorKind::UnexpectedCharacter { .. }) {
+            "unexpected character: text that starts with a special character, or has ': ' or ' #' \
+             in it, needs quotes"
+                .to_owned()
+        } else {
+            msg.clone()
         };
     }
     let text = if matches!(error, Error::UnknownAnchor { .. }) {
@@ -257,29 +266,47 @@ mod tests {
     use super::*;
 
     fn scalar(node: &Node) -> &str {
-        match &node.value {
-            Value::Scalar(text) => text,
-            other => panic!("{other:?}"),
-        }
+        let Value::Scalar(text) = &node.value else {
+            panic!("{node:?}")
+        };
+        text
     }
 
     fn map(node: &Node) -> &[(Node, Node)] {
-        match &node.value {
-            Value::Map(entries) => entries,
-            other => panic!("{other:?}"),
-        }
+        let Value::Map(entries) = &node.value else {
+            panic!("{node:?}")
+        };
+        entries
     }
 
     #[test]
     fn scalars_keep_the_text_of_the_file() {
         for text in [
-            "007", "1e5", "0x1F", "1_000", "1.50", ".inf", "+5", "true", "yes", "5s", "64MiB",
-            "12345678901234567890123", "a:b", "-1", "0o17", "1.0", "NaN", "2026-01-01",
+            "007",
+            "1e5",
+            "0x1F",
+            "1_000",
+            "1.50",
+            ".inf",
+            "+5",
+            "true",
+            "yes",
+            "5s",
+            "64MiB",
+            "12345678901234567890123",
+            "a:b",
+            "-1",
+            "0o17",
+            "1.0",
+            "NaN",
+            "2026-01-01",
         ] {
             let parsed = parse(&format!("a: {text}")).unwrap();
             assert_eq!(scalar(&map(&parsed)[0].1), text);
             let parsed = parse(&format!("[ {text} ]")).unwrap();
-            let Value::List(items) = &parsed.value else { panic!("{parsed:?}") };
+            let Value::List(items) = &parsed.value else {
+                panic!("{parsed:?}")
+            };
             assert_eq!(scalar(&items[0]), text);
         }
         assert_eq!(scalar(&map(&parse("a: '007 '").unwrap())[0].1), "007 ");
@@ -292,7 +319,9 @@ mod tests {
         assert_eq!(key.at, Position { line: 2, column: 1 });
         let (key, list) = &map(inner)[0];
         assert_eq!(key.at, Position { line: 3, column: 3 });
-        let Value::List(items) = &list.value else { panic!("{list:?}") };
+        let Value::List(items) = &list.value else {
+            panic!("{list:?}")
+        };
         assert_eq!(items[1].at, Position { line: 4, column: 5 });
     }
 
@@ -312,14 +341,31 @@ mod tests {
     #[test]
     fn a_syntax_error_has_a_place_and_never_the_text() {
         for text in [
-            "a: hunter2: b", "a: [hunter2", "a: *hunter2", "a: @hunter2", "a: \"hunter2",
-            "a: {hunter2", "a: %hunter2\n b", "a: |\n hunter2\nb", "a: 'hunter2' x", "\thunter2: 1",
-            "a: !hunter2:x [", "? hunter2\n: : :", "a: \"\\hunter2\"", "a: 1\n---\nhunter2: 1",
-            "hunter2: {<<: {a: 1}}", "a: !!binary hunter2", "a: !!int hunter2", "a: &hunter2",
+            "a: hunter2: b",
+            "a: [hunter2",
+            "a: *hunter2",
+            "a: @hunter2",
+            "a: \"hunter2",
+            "a: {hunter2",
+            "a: %hunter2\n b",
+            "a: |\n hunter2\nb",
+            "a: 'hunter2' x",
+            "\thunter2: 1",
+            "a: !hunter2:x [",
+            "? hunter2\n: : :",
+            "a: \"\\hunter2\"",
+            "a: 1\n---\nhunter2: 1",
+            "hunter2: {<<: {a: 1}}",
+            "a: !!binary hunter2",
+            "a: !!int hunter2",
+            "a: &hunter2",
         ] {
             if let Err(error) = parse(text) {
                 assert!(error.at.is_some(), "{text}: {error:?}");
-                assert!(!format!("{error:?}").contains("hunter2"), "{text}: {error:?}");
+                assert!(
+                    !format!("{error:?}").contains("hunter2"),
+                    "{text}: {error:?}"
+                );
             }
         }
         assert!(parse("a: *hunter2").is_err());

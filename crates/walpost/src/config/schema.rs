@@ -60,15 +60,24 @@ const LATER: &[&str] = &[
 const ALIKE_MIN: f64 = 0.75;
 
 const fn text(path: &'static str) -> Key {
-    Key { path, kind: Kind::Text }
+    Key {
+        path,
+        kind: Kind::Text,
+    }
 }
 
 const fn list(path: &'static str) -> Key {
-    Key { path, kind: Kind::List }
+    Key {
+        path,
+        kind: Kind::List,
+    }
 }
 
 const fn map(path: &'static str) -> Key {
-    Key { path, kind: Kind::Map }
+    Key {
+        path,
+        kind: Kind::Map,
+    }
 }
 
 /// The key of that path.
@@ -111,7 +120,11 @@ pub(super) fn nearest<'a>(
     let likeness = |candidate: &str| {
         let whole = strsim::normalized_damerau_levenshtein(name, candidate);
         let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
-        if last(name) == last(candidate) { whole.max(ALIKE_MIN) } else { whole }
+        if last(name) == last(candidate) {
+            whole.max(ALIKE_MIN)
+        } else {
+            whole
+        }
     };
     candidates
         .into_iter()
@@ -129,7 +142,10 @@ mod tests {
     fn a_misspelt_key_is_recognised() {
         let suggests = |path: &str, known: &str| {
             let text = unknown(path);
-            assert!(text.contains(&format!("did you mean {known}?")), "{path}: {text}");
+            assert!(
+                text.contains(&format!("did you mean {known}?")),
+                "{path}: {text}"
+            );
         };
         suggests("postgres.pubication", "postgres.publication");
         suggests("kafka.broker", "kafka.brokers");
@@ -146,6 +162,11 @@ mod tests {
             assert_eq!(key.path.split('.').count(), 2, "{}", key.path);
         }
         let sections: Vec<_> = sections().collect();
-        assert_eq!(sections, ["postgres", "outbox", "route", "kafka", "delivery", "shutdown"]);
+        assert_eq!(
+            sections,
+            [
+                "postgres", "outbox", "route", "kafka", "delivery", "shutdown"
+            ]
+        );
     }
 }

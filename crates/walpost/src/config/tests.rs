@@ -13,9 +13,8 @@ fn load(yaml: &str) -> Result<Config, Error> {
 }
 
 fn load_with(yaml: &str, variables: &[(&str, &str)], set: &[&str]) -> Result<Config, Error> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory_with(yaml);
     let file = directory.path().join("walpost.yaml");
-    fs::write(&file, yaml).unwrap();
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Config::load(&Sources {
         file: Some(file),
@@ -29,7 +28,9 @@ fn problems(yaml: &str, variables: &[(&str, &str)], set: &[&str]) -> Vec<String>
     let message = load_with(yaml, variables, set).unwrap_err().to_string();
     let line = |line: &str| {
         let line = line.trim();
-        line.rsplit_once("/walpost.yaml:").map_or(line, |(_, line)| line).to_owned()
+        line.rsplit_once("/walpost.yaml:")
+            .map_or(line, |(_, line)| line)
+            .to_owned()
     };
     message.lines().skip(1).map(line).collect()
 }
@@ -37,13 +38,19 @@ fn problems(yaml: &str, variables: &[(&str, &str)], set: &[&str]) -> Vec<String>
 #[test]
 fn the_smallest_file_has_every_default() {
     let config = load(MINIMAL).unwrap();
-    assert_eq!(config.postgres.conninfo.to_string(), "postgresql://u@db:5433/shop");
+    assert_eq!(
+        config.postgres.conninfo.to_string(),
+        "postgresql://u@db:5433/shop"
+    );
     assert_eq!(config.postgres.slot, "walpost");
     assert_eq!(config.postgres.publication, "walpost");
     assert_eq!(config.postgres.spare_publication(), "walpost_spare");
     assert_eq!(config.mapping.tables()[0].to_string(), "public.outbox");
     assert_eq!(config.kafka.brokers, "k1:9092");
-    assert_eq!(config.kafka.settings.get("client.id"), Some("walpost-walpost"));
+    assert_eq!(
+        config.kafka.settings.get("client.id"),
+        Some("walpost-walpost")
+    );
     assert_eq!(config.delivery.window, WindowLimits::default());
     assert_eq!(config.delivery.unknown_topic_after, Duration::from_secs(60));
     assert!(!config.delivery.unknown_topic_after_set);
@@ -68,14 +75,28 @@ fn every_key_is_read() {
     assert_eq!(spec.tables[1].to_string(), "public.C");
     assert_eq!(spec.layout, walpost_core::Layout::Debezium);
     assert_eq!(spec.null_payload, walpost_core::NullPayload::Tombstone);
-    assert_eq!(spec.columns, [(walpost_core::Role::Payload, "body".to_owned())]);
+    assert_eq!(
+        spec.columns,
+        [(walpost_core::Role::Payload, "body".to_owned())]
+    );
     assert_eq!(spec.allow, ["t.a", "/t\\..*/"]);
-    let headers: Vec<_> = spec.headers.iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let headers: Vec<_> = spec
+        .headers
+        .iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(headers, ["z", "a"]);
     assert_eq!(config.kafka.brokers, "k1:9092,k2:9092");
     assert_eq!(config.kafka.settings.get("linger.ms"), Some("5"));
     assert_eq!(config.kafka.settings.get("client.id"), Some("walpost-s_1"));
-    assert_eq!(config.delivery.window, WindowLimits { events: 10, bytes: 1 << 20 });
+    assert_eq!(
+        config.delivery.window,
+        WindowLimits {
+            events: 10,
+            bytes: 1 << 20
+        }
+    );
     assert!(config.delivery.unknown_topic_after_set);
     assert_eq!(config.drain, Duration::from_millis(100));
     assert_eq!(password(&config), "007");
@@ -83,52 +104,27 @@ fn every_key_is_read() {
 
 #[test]
 fn bad_inputs_are_told_with_their_place() {
-    let cases: &[(&str, &str)] = &[
-        ("postgres: {slto: x}\n", "1:12: postgres.slto: there is no such key; did you mean postgres.slot?"),
-        ("postgras: {slot: x}\n", "1:1: postgras: there is no such key; did you mean postgres?"),
-        ("http: {listen: x}\n", "1:1: http: is not available in this version"),
-        ("postgres: {checkpoint: none}\n", "1:12: postgres.checkpoint: is not available in this version"),
-        ("postgres:\n  slot: a-b\n", "2:9: postgres.slot: expected 1 to 63 characters out of a-z, 0-9 and '_'"),
-        ("postgres:\n  slot: [a]\n", "2:9: postgres.slot: expected one value, found a list"),
-        ("postgres:\n  slot:\n", "2:7: postgres.slot: has no value: give it one, or take the key out"),
-        ("postgres:\n  slot: a\n  slot: b\n", "3:3: postgres.slot: is there twice, first in line 2"),
-        ("shutdown: {drain: 5}\n", "1:19: shutdown.drain: expected a number and a unit, as 100ms, 5s, 2m or 1h"),
-        ("delivery: {in_flight_bytes: 64M}\n", "1:29: delivery.in_flight_bytes: expected a number of bytes, as 65536, 512KiB, 64MiB or 1GiB"),
-        ("delivery: {in_flight_events: 0}\n", "1:30: delivery.in_flight_events: expected a number from 1 to 10000000"),
-        ("outbox: {layout: debesium}\n", "1:18: outbox.layout: expected walpost or debezium"),
-        ("outbox: {columns: {agregate_id: x}}\n", "1:33: outbox.columns.agregate_id: there is no such role; did you mean aggregate_id?"),
-        ("outbox: {table: [a, public.a]}\n", "1:17: outbox.table: public.a is there twice"),
-        ("outbox: {table: []}\n", "outbox.table: name at least one table"),
-        ("outbox: {table: {a: b}}\n", "1:17: outbox.table: expected a value or a list, found a map"),
-        ("outbox: [a]\n", "1:9: outbox: expected keys below it, found a list"),
-        ("- a\n", "1:1: expected sections such as 'postgres:', found a list"),
-        ("route: {topic: '${walpost.nope}'}\n", "1:16: route.topic: '${walpost.nope}' is not known"),
-        ("route: {allow: ['a b']}\n", "1:16: route.allow: 'a b': "),
-        ("route: {headers: {walpost-x: a}}\n", "1:30: route.headers.walpost-x: a header needs a name"),
-        ("kafka: {unsafe: yes}\n", "1:17: kafka.unsafe: expected true or false"),
-        ("kafka: {brokers: 'a:1,,b:1'}\n", "1:18: kafka.brokers: one of them is empty"),
-        ("kafka: {properties: {acks: 1}}\n", "1:28: kafka.properties.acks: with anything but acks=all"),
-        ("kafka: {properties: {sasl: {username: x}}}\n", "1:28: kafka.properties.sasl: expected one value, under the property's whole name (as sasl.username), found a map"),
-        ("kafka: {properties: {linger.mss: 1}}\n", "1:34: kafka.properties.linger.mss: librdkafka has no such property; did you mean linger.ms?"),
-        ("postgres: {password: '${env:PW}'}\n", "1:22: postgres.password: ${env:"),
-        ("postgres: {password_file: /no/such/file}\n", "1:27: postgres.password_file: can't read the file /no/such/file: "),
-        ("a: [\n", "not valid YAML: "),
-        ("1: {a: b}\n", "1:1: 1: there is no such key"),
-        ("[a]: {a: b}\n", "1:1: a key has to be text, not a list"),
-    ];
-    for (yaml, expected) in cases {
+    for (yaml, expected) in BAD_INPUTS {
         let mut found = problems(yaml, &[], &[]);
         found.retain(|problem| !problem.contains("is missing: "));
         assert_eq!(found.len(), 1, "{yaml}: {found:?}");
-        assert!(found[0].contains(expected), "{yaml}:\n{}\n{expected}", found[0]);
+        assert!(
+            found[0].contains(expected),
+            "{yaml}:\n{}\n{expected}",
+            found[0]
+        );
     }
 }
 
 #[test]
 fn all_problems_are_told_at_once_in_the_order_of_the_file() {
     let found = problems(
-        "kafka: {properties: {acks: 0, nope: 1}}\npostgres: {slot: A, typo: x}\nroute: {topic: ''}\n",
-        &[("WALPOST_SHUTDOWN__DRAIN", "5"), ("WALPOST_POSTGRES__SLOTT", "5")],
+        "kafka: {properties: {acks: 0, nope: 1}}\npostgres: {slot: A, typo: x}\n\
+         route: {topic: ''}\n",
+        &[
+            ("WALPOST_SHUTDOWN__DRAIN", "5"),
+            ("WALPOST_POSTGRES__SLOTT", "5"),
+        ],
         &["outbox.layout=x", "novalue"],
     );
     let starts = [
@@ -153,13 +149,21 @@ fn all_problems_are_told_at_once_in_the_order_of_the_file() {
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let slot = |config: Config| config.postgres.slot;
-    let yaml = format!("{MINIMAL}shutdown: {{drain: 1s}}\n")
-        .replace("shop\" }", "shop\", slot: file }");
-    let env = [("WALPOST_POSTGRES__SLOT", "env"), ("WALPOST_SHUTDOWN__DRAIN", "2s")];
+    let yaml =
+        format!("{MINIMAL}shutdown: {{drain: 1s}}\n").replace("shop\" }", "shop\", slot: file }");
+    let env = [
+        ("WALPOST_POSTGRES__SLOT", "env"),
+        ("WALPOST_SHUTDOWN__DRAIN", "2s"),
+    ];
     assert_eq!(slot(load_with(&yaml, &[], &[]).unwrap()), "file");
     assert_eq!(slot(load_with(&yaml, &env, &[]).unwrap()), "env");
     let config = load_with(&yaml, &env, &["postgres.slot=flag"]).unwrap();
-    assert_eq!((config.drain.as_secs(), slot(config)), (2, "flag".to_owned()));
+    assert_eq!(
+        (config.drain.as_secs(), slot(config)),
+        (2, "flag".to_owned())
+    );
+    let twice = ["postgres.slot=a", "postgres.slot=b"];
+    assert_eq!(slot(load_with(&yaml, &env, &twice).unwrap()), "b");
 }
 
 #[test]
@@ -184,7 +188,10 @@ fn the_environment_reaches_into_maps() {
     assert_eq!(config.kafka.settings.get("sasl.username"), Some("me"));
     assert_eq!(config.kafka.settings.get("linger.ms"), Some("7"));
     assert_eq!(config.kafka.brokers, "k2:1,k3:1");
-    assert_eq!(spec.columns, [(walpost_core::Role::AggregateId, "agg".to_owned())]);
+    assert_eq!(
+        spec.columns,
+        [(walpost_core::Role::AggregateId, "agg".to_owned())]
+    );
     assert_eq!(spec.allow, ["orders", "payments"]);
     let headers = spec.headers.clone().unwrap();
     assert_eq!(headers[0], ("b".to_owned(), "${id}".to_owned()));
@@ -207,9 +214,16 @@ fn environment_alone_is_enough() {
         ("WALPOST_KAFKA__BROKERS", "k:9092"),
     ];
     assert!(load_with("", &variables, &[]).is_ok());
-    let variables = [("PGHOST", "db"), ("PGUSER", "u"), ("WALPOST_KAFKA__BROKERS", "k:9092")];
+    let variables = [
+        ("PGHOST", "db"),
+        ("PGUSER", "u"),
+        ("WALPOST_KAFKA__BROKERS", "k:9092"),
+    ];
     let config = load_with("", &variables, &[]).unwrap();
-    assert_eq!(config.postgres.conninfo.to_string(), "postgresql://u@db:5432/u");
+    assert_eq!(
+        config.postgres.conninfo.to_string(),
+        "postgresql://u@db:5432/u"
+    );
 }
 
 #[test]
@@ -230,15 +244,27 @@ fn secrets_come_from_files_without_their_last_line_end() {
     let variables = [sasl, ("WALPOST_POSTGRES__PASSWORD", "env")];
     let config = load_with(&yaml, &variables, &[]).unwrap();
     assert_eq!(password(&config), "env");
-    let variables = [sasl, ("WALPOST_KAFKA__PROPERTIES__SASL_PASSWORD_FILE", file)];
+    let variables = [
+        sasl,
+        ("WALPOST_KAFKA__PROPERTIES__SASL_PASSWORD_FILE", file),
+    ];
     let config = load_with(MINIMAL, &variables, &[]).unwrap();
     assert_eq!(config.kafka.settings.get("sasl.password"), Some(" s3cret "));
+    let by_value = MINIMAL.replace("shop\" }", "shop\", password: x }");
+    let variables = [("WALPOST_POSTGRES__PASSWORD_FILE", file)];
+    let config = load_with(&by_value, &variables, &[]).unwrap();
+    assert_eq!(password(&config), " s3cret ");
     let both = yaml
         .replace(" password_file", " password: x, password_file")
         .replace("sasl.password_file", "sasl.password: x, sasl.password_file");
     let found = problems(&both, &[sasl], &[]);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found.iter().all(|problem| problem.contains("keep one of them")), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|problem| problem.contains("keep one of them")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -276,14 +302,33 @@ fn secrets_are_in_no_debug_output_and_in_no_message() {
 
 #[test]
 fn a_missing_file_is_an_error_only_when_it_was_named() {
-    let sources = Sources { file: Some("/no/such.yaml".into()), ..Sources::default() };
+    let sources = Sources {
+        file: Some("/no/such.yaml".into()),
+        ..Sources::default()
+    };
     let error = Config::load(&sources).unwrap_err();
-    assert!(error.to_string().contains("/no/such.yaml: can't read the file: "), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("/no/such.yaml: can't read the file: "),
+        "{error}"
+    );
     assert_eq!(error.exit(), Exit::Configuration);
     let error = Config::load(&Sources::default()).unwrap_err();
-    assert!(error.fix().is_some_and(|fix| fix.contains("-c")), "{error:?}");
-    let sources = Sources { file: Some("/dev/zero".into()), ..Sources::default() };
-    assert!(Config::load(&sources).unwrap_err().to_string().contains("larger than 1 MiB"));
+    assert!(
+        error.fix().is_some_and(|fix| fix.contains("-c")),
+        "{error:?}"
+    );
+    let sources = Sources {
+        file: Some("/dev/zero".into()),
+        ..Sources::default()
+    };
+    assert!(
+        Config::load(&sources)
+            .unwrap_err()
+            .to_string()
+            .contains("larger than 1 MiB")
+    );
 }
 
 proptest! {
@@ -313,6 +358,122 @@ proptest! {
     }
 }
 
+/// A file, and the one problem that it has.
+const BAD_INPUTS: &[(&str, &str)] = &[
+    (
+        "postgres: {slto: x}\n",
+        "1:12: postgres.slto: there is no such key; did you mean postgres.slot?",
+    ),
+    (
+        "postgras: {slot: x}\n",
+        "1:1: postgras: there is no such key; did you mean postgres?",
+    ),
+    (
+        "http: {listen: x}\n",
+        "1:1: http: is not available in this version",
+    ),
+    (
+        "postgres: {checkpoint: none}\n",
+        "1:12: postgres.checkpoint: is not available in this version",
+    ),
+    (
+        "postgres:\n  slot: a-b\n",
+        "2:9: postgres.slot: expected 1 to 63 characters out of a-z, 0-9 and '_'",
+    ),
+    (
+        "postgres:\n  slot: [a]\n",
+        "2:9: postgres.slot: expected one value, found a list",
+    ),
+    (
+        "postgres:\n  slot:\n",
+        "2:7: postgres.slot: has no value: give it one, or take the key out",
+    ),
+    (
+        "postgres:\n  slot: a\n  slot: b\n",
+        "3:3: postgres.slot: is there twice, first in line 2",
+    ),
+    (
+        "shutdown: {drain: 5}\n",
+        "1:19: shutdown.drain: expected a number and a unit, as 100ms, 5s, 2m or 1h",
+    ),
+    (
+        "delivery: {in_flight_bytes: 64M}\n",
+        "1:29: delivery.in_flight_bytes: expected a number of bytes, as 65536, 512KiB",
+    ),
+    (
+        "delivery: {in_flight_events: 0}\n",
+        "1:30: delivery.in_flight_events: expected a number from 1 to 10000000",
+    ),
+    (
+        "outbox: {layout: debesium}\n",
+        "1:18: outbox.layout: expected walpost or debezium",
+    ),
+    (
+        "outbox: {columns: {agregate_id: x}}\n",
+        "1:33: outbox.columns.agregate_id: there is no such role; did you mean aggregate_id?",
+    ),
+    (
+        "outbox: {table: [a, public.a]}\n",
+        "1:17: outbox.table: public.a is there twice",
+    ),
+    (
+        "outbox: {table: []}\n",
+        "outbox.table: name at least one table",
+    ),
+    (
+        "outbox: {table: {a: b}}\n",
+        "1:17: outbox.table: expected a value or a list, found a map",
+    ),
+    (
+        "outbox: [a]\n",
+        "1:9: outbox: expected keys below it, found a list",
+    ),
+    (
+        "- a\n",
+        "1:1: expected sections such as 'postgres:', found a list",
+    ),
+    (
+        "route: {topic: '${walpost.nope}'}\n",
+        "1:16: route.topic: '${walpost.nope}' is not known",
+    ),
+    ("route: {allow: ['a b']}\n", "1:16: route.allow: 'a b': "),
+    (
+        "route: {headers: {walpost-x: a}}\n",
+        "1:30: route.headers.walpost-x: a header needs a name",
+    ),
+    (
+        "kafka: {unsafe: yes}\n",
+        "1:17: kafka.unsafe: expected true or false",
+    ),
+    (
+        "kafka: {brokers: 'a:1,,b:1'}\n",
+        "1:18: kafka.brokers: one of them is empty",
+    ),
+    (
+        "kafka: {properties: {acks: 1}}\n",
+        "1:28: kafka.properties.acks: with anything but acks=all",
+    ),
+    (
+        "kafka: {properties: {sasl: {username: x}}}\n",
+        "1:28: kafka.properties.sasl: expected one value, under the property's whole name",
+    ),
+    (
+        "kafka: {properties: {linger.mss: 1}}\n",
+        "kafka.properties.linger.mss: librdkafka has no such property; did you mean linger.ms?",
+    ),
+    (
+        "postgres: {password: '${env:PW}'}\n",
+        "1:22: postgres.password: ${env:",
+    ),
+    (
+        "postgres: {password_file: /no/such/file}\n",
+        "1:27: postgres.password_file: can't read the file /no/such/file: ",
+    ),
+    ("a: [\n", "not valid YAML: "),
+    ("1: {a: b}\n", "1:1: 1: there is no such key"),
+    ("[a]: {a: b}\n", "1:1: a key has to be text, not a list"),
+];
+
 /// What has to be set beside a SASL password.
 const SASL: &str = "{security.protocol: sasl_ssl, sasl.mechanism: PLAIN, sasl.username: u}";
 
@@ -335,8 +496,19 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
+fn directory_with(yaml: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("walpost.yaml"), yaml).unwrap();
+    directory
+}
+
 fn password(config: &Config) -> &str {
     use secrecy::ExposeSecret;
 
-    config.postgres.conninfo.password.as_ref().map_or("", |password| password.expose_secret())
+    config
+        .postgres
+        .conninfo
+        .password
+        .as_ref()
+        .map_or("", |password| password.expose_secret())
 }

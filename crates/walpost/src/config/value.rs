@@ -97,7 +97,10 @@ pub(super) fn table(text: &str) -> Result<TableName, Expected> {
     }
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(name), None, None) => Ok(TableName { schema: "public".to_owned(), name }),
+        (Some(name), None, None) => Ok(TableName {
+            schema: "public".to_owned(),
+            name,
+        }),
         (Some(schema), Some(name), None) => Ok(TableName { schema, name }),
         _ => Err(expected_table()),
     }
@@ -106,7 +109,11 @@ pub(super) fn table(text: &str) -> Result<TableName, Expected> {
 /// A table as `outbox.table` takes it, with quotes only where they are needed.
 pub(crate) fn table_text(name: &TableName) -> String {
     let plain = name.to_string();
-    if table(&plain).as_ref() == Ok(name) { plain } else { crate::sql::qualified(name) }
+    if table(&plain).as_ref() == Ok(name) {
+        plain
+    } else {
+        crate::sql::qualified(name)
+    }
 }
 
 fn table_part(text: &str) -> Result<(String, &str), Expected> {
@@ -114,12 +121,18 @@ fn table_part(text: &str) -> Result<(String, &str), Expected> {
         let end = text.find(['.', '"']).unwrap_or(text.len());
         let (part, after) = text.split_at(end);
         if part.chars().any(char::is_uppercase) {
-            return Err("a name with capital letters needs double quotes inside the value, as \
+            return Err(
+                "a name with capital letters needs double quotes inside the value, as \
                         '\"Outbox\"' (without them Postgres reads it in lower case)"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let plain = |char: char| char.is_alphanumeric() || char == '_' || char == '$';
-        return if part.chars().all(plain) { Ok((part.to_owned(), after)) } else { Err(expected_table()) };
+        return if part.chars().all(plain) {
+            Ok((part.to_owned(), after))
+        } else {
+            Err(expected_table())
+        };
     };
     let mut part = String::new();
     let mut rest = quoted;
@@ -150,7 +163,16 @@ mod tests {
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(duration("2 m"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        for text in ["5", "", "s", "-1s", "1.5s", "5 parsecs", "99999999999h", "9000h"] {
+        for text in [
+            "5",
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "5 parsecs",
+            "99999999999h",
+            "9000h",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -160,7 +182,15 @@ mod tests {
         assert_eq!(size("64MiB"), Ok(64 << 20));
         assert_eq!(size("1 kB"), Ok(1000));
         assert_eq!(size("7"), Ok(7));
-        for text in ["", "MiB", "-1", "1.5MiB", "64M", "99999999999999999999", "99999999999GiB"] {
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "1.5MiB",
+            "64M",
+            "99999999999999999999",
+            "99999999999GiB",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }
@@ -171,15 +201,24 @@ mod tests {
         let name = |schema: &str, name: &str| Ok((schema.to_owned(), name.to_owned()));
         assert_eq!(named("outbox"), name("public", "outbox"));
         assert_eq!(named("app.outbox"), name("app", "outbox"));
-        assert_eq!(named("\"My.App\".\"a \"\"b\"\"\""), name("My.App", "a \"b\""));
+        assert_eq!(
+            named("\"My.App\".\"a \"\"b\"\"\""),
+            name("My.App", "a \"b\"")
+        );
         assert_eq!(named("größe.x$1"), name("größe", "x$1"));
-        for text in ["", ".", "a.", ".a", "a.b.c", "a b", "a;b", "\"a", "\"a\"b", "a\"b\"", "\"\"", "A"] {
+        for text in [
+            "", ".", "a.", ".a", "a.b.c", "a b", "a;b", "\"a", "\"a\"b", "a\"b\"", "\"\"", "A",
+        ] {
             assert!(named(text).is_err(), "{text}");
         }
         for text in ["app.outbox", "\"My.App\".\"a \"\"b\"\"\""] {
             assert_eq!(table_text(&table(text).unwrap()), text);
         }
-        assert!(named("public.Outbox").unwrap_err().contains("double quotes"));
+        assert!(
+            named("public.Outbox")
+                .unwrap_err()
+                .contains("double quotes")
+        );
         assert!(named(&"x".repeat(64)).is_err());
     }
 

@@ -7,6 +7,7 @@ use walpost_kafka::Fault;
 use walpost_walsender::Conninfo;
 
 use crate::error::postgres_fix;
+use crate::finding::Finding;
 
 /// Why a session ended, or could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +27,12 @@ pub(crate) enum SessionError {
     /// Another walsender streams from the slot.
     #[error("the slot '{slot}' is in use by the server process {pid}: waiting for it")]
     SlotActive { slot: String, pid: i32 },
-    /// The publication would not bring the outbox.
-    #[error("the publication '{name}' {problem}")]
-    Publication { name: String, problem: String },
+    /// There is no such publication.
+    #[error("the publication '{0}' does not exist")]
+    PublicationMissing(String),
+    /// The publication would not bring the whole outbox.
+    #[error("{}", .0.seen)]
+    SetUp(Finding),
     /// The server passes over rows because it can't load the publication.
     #[error("the server skips rows: {0}")]
     PublicationSkipped(String),
@@ -66,7 +70,7 @@ impl SessionError {
             Self::Answer(_) => Class::Definite(Exit::Internal),
             Self::Standby | Self::Producer(_) => ALARM,
             Self::Refused { refusal, .. } => Class::Definite(refusal.exit()),
-            Self::Publication { .. } => Class::Definite(Exit::Configuration),
+            Self::PublicationMissing(_) | Self::SetUp(_) => Class::Definite(Exit::Configuration),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
             Self::Relay(error) => relay_class(error),
             Self::Stalled { .. } => Class::Definite(Exit::Unavailable),
@@ -76,9 +80,10 @@ impl SessionError {
     /// What an operator can do.
     pub(crate) fn fix(&self, conninfo: &Conninfo) -> Option<String> {
         match self {
-            Self::Publication { .. } => Some(
-                "'walpost init' prints the SQL that makes it. Rows that were committed while it did \
-                 not carry the table are not in the stream"
+            Self::SetUp(finding) => finding.fix.clone(),
+            Self::PublicationMissing(_) => Some(
+                "'walpost init' prints the SQL that makes it. Rows that were committed while there \
+                 was none are not in the stream"
                     .to_owned(),
             ),
             Self::PublicationSkipped(_) => Some(
@@ -94,9 +99,9 @@ impl SessionError {
                  sync?"
             )),
             Self::Postgres(error) if error.sqlstate() == Some("42704") => Some(
-                "the publication does not exist at this position of the WAL: it was made after the \
-                 slot, or dropped since. Make the slot anew after the publication ('walpost init'); \
-                 the rows in between are only in the outbox table"
+                "the publication does not exist at this position of the WAL: it was made after \
+                 the slot, or dropped since. Make the slot anew after the publication ('walpost \
+                 init'); the rows in between are only in the outbox table"
                     .to_owned(),
             ),
             Self::Postgres(error) => postgres_fix(error, conninfo),
@@ -128,7 +133,9 @@ fn relay_class(error: &RelayError) -> Class {
                 Class::Transient { alarm: true }
             }
         },
-        // Decode, protocol, row: what is not understood is never passed over.
-        _ => Class::Definite(Exit::Internal),
+        // What is not understood is never passed over.
+        RelayError::Decode(_) | RelayError::Protocol(_) | RelayError::Row { .. } | _ => {
+            Class::Definite(Exit::Internal)
+        }
     }
 }

@@ -190,6 +190,30 @@ async fn stream_that_is_always_readable_does_not_stop_the_timers() {
 }
 
 #[tokio::test]
+async fn wait_for_both_directions_ends_with_the_first_and_for_none_never() {
+    const SHORT: Duration = Duration::from_millis(20);
+    let (mut stream, mut peer) = stream();
+    timeout(SHORT, stream.ready(false, false))
+        .await
+        .unwrap_err();
+    timeout(SHORT, stream.ready(true, false)).await.unwrap_err();
+    let long = Duration::from_secs(20);
+    timeout(long, stream.ready(false, true))
+        .await
+        .unwrap()
+        .unwrap();
+    timeout(long, stream.ready(true, true))
+        .await
+        .unwrap()
+        .unwrap();
+    peer.write_all(&data(b"a")).unwrap();
+    timeout(long, stream.ready(true, false))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
 async fn status_is_written_as_copy_data() {
     let (mut stream, mut peer) = stream();
     assert!(!stream.wants_write());

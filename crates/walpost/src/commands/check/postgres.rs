@@ -27,7 +27,7 @@ pub(super) async fn look(config: &Config) -> Look {
     let conninfo = &config.postgres.conninfo;
     let mut connection = match Connection::connect(conninfo, &options).await {
         Ok(connection) => connection,
-        Err(error) => return not_connected(look, config, &error),
+        Err(error) => return not_connected(config, &error),
     };
     if let Err(error) = look_inside(&mut look, &mut connection, config).await {
         let fix = postgres_fix(&error, conninfo).unwrap_or_else(|| "try again".to_owned());
@@ -38,7 +38,7 @@ pub(super) async fn look(config: &Config) -> Look {
     look
 }
 
-fn not_connected(look: Look, config: &Config, error: &walpost_walsender::Error) -> Look {
+fn not_connected(config: &Config, error: &walpost_walsender::Error) -> Look {
     let conninfo = &config.postgres.conninfo;
     let exit = postgres_exit(error);
     let code = match (error.sqlstate(), exit) {
@@ -48,11 +48,17 @@ fn not_connected(look: Look, config: &Config, error: &walpost_walsender::Error) 
     };
     let fix = postgres_fix(error, conninfo).unwrap_or_else(|| "check postgres.url".to_owned());
     let finding = Finding::error(code, chain(error), fix);
-    match exit {
-        Exit::Permission => look.blind(Exit::Permission, finding),
-        // The server was reached, and said what is wrong.
-        Exit::Configuration => Look { findings: vec![finding], blind: None },
-        _ => look.blind(Exit::Unavailable, finding),
+    // Where the server was reached, and said what is wrong, it was not blind.
+    let blind = match exit {
+        Exit::Configuration => None,
+        Exit::Permission => Some(Exit::Permission),
+        Exit::Undeliverable | Exit::Unavailable | Exit::Internal | Exit::Gap => {
+            Some(Exit::Unavailable)
+        }
+    };
+    Look {
+        findings: vec![finding],
+        blind,
     }
 }
 
@@ -78,7 +84,12 @@ async fn look_inside(
 }
 
 fn look_at_server(look: &mut Look, server: &Server, config: &Config) {
-    let Server { version, database, role, .. } = server;
+    let Server {
+        version,
+        database,
+        role,
+        ..
+    } = server;
     let place = &config.postgres.conninfo;
     look.push(Finding::ok(format!(
         "PostgreSQL {version}, database '{database}', as '{role}' ({place})"
@@ -92,7 +103,11 @@ fn look_at_server(look: &mut Look, server: &Server, config: &Config) {
     }
     if server.is_standby {
         let fix = "connect to the primary";
-        look.push(Finding::error("WP-PG-STANDBY", "the server is a standby", fix));
+        look.push(Finding::error(
+            "WP-PG-STANDBY",
+            "the server is a standby",
+            fix,
+        ));
     }
     if server.wal_level == "logical" {
         look.push(Finding::ok("wal_level is logical"));
@@ -103,7 +118,9 @@ fn look_at_server(look: &mut Look, server: &Server, config: &Config) {
         look.push(Finding::error("WP-PG-WAL-LEVEL", seen, fix));
     }
     if server.can_replicate {
-        look.push(Finding::ok(format!("the role '{role}' may use replication slots")));
+        look.push(Finding::ok(format!(
+            "the role '{role}' may use replication slots"
+        )));
     } else {
         let seen = format!("the role '{role}' has not got REPLICATION");
         let fix = format!("alter role {} replication;", quote_identifier(role));
@@ -124,9 +141,14 @@ fn look_at_table(
     let mut problems = Vec::new();
     if !matches!(table.kind.as_str(), "r" | "p") {
         let seen = format!("{name} is not a table: only a table's rows are in the WAL");
-        problems.push(Finding::error("WP-TABLE-KIND", seen, "name the table in outbox.table"));
+        problems.push(Finding::error(
+            "WP-TABLE-KIND",
+            seen,
+            "name the table in outbox.table",
+        ));
     } else if table.persistence != "p" {
-        let seen = format!("the table {name} is unlogged or temporary: its rows are not in the WAL");
+        let seen =
+            format!("the table {name} is unlogged or temporary: its rows are not in the WAL");
         let fix = format!("alter table {} set logged;", crate::sql::qualified(name));
         problems.push(Finding::error("WP-TABLE-PERSISTENCE", seen, fix));
     }
@@ -139,7 +161,10 @@ fn look_at_table(
     }
     if problems.is_empty() {
         let columns: Vec<_> = needed.iter().map(|needed| needed.column.as_str()).collect();
-        problems.push(Finding::ok(format!("the table {name} has {}", columns.join(", "))));
+        problems.push(Finding::ok(format!(
+            "the table {name} has {}",
+            columns.join(", ")
+        )));
     }
     problems.into_iter().for_each(|problem| look.push(problem));
 }
@@ -161,7 +186,9 @@ async fn look_at_publications(
         Some(publication) => {
             let problems = publication.problems(tables, needed);
             if problems.is_empty() {
-                look.push(Finding::ok(format!("the publication '{name}' carries the outbox")));
+                look.push(Finding::ok(format!(
+                    "the publication '{name}' carries the outbox"
+                )));
             }
             problems.into_iter().for_each(|problem| look.push(problem));
         }
@@ -177,7 +204,10 @@ async fn look_at_spare(
 ) -> Result<(), walpost_walsender::Error> {
     let spare = config.postgres.spare_publication();
     let (seen, fix) = match catalog::publication(connection, &spare).await? {
-        None => (format!("the spare publication '{spare}' does not exist"), INIT.to_owned()),
+        None => (
+            format!("the spare publication '{spare}' does not exist"),
+            INIT.to_owned(),
+        ),
         Some(found) if !found.problems(config.mapping.tables(), needed).is_empty() => (
             format!("the spare publication '{spare}' does not carry just the outbox"),
             format!("drop publication {}; then {INIT}", quote_identifier(&spare)),
@@ -196,14 +226,20 @@ fn look_at_slot(look: &mut Look, server: &Server, slot: Option<&Slot>, config: &
         database: server.database.clone(),
         // Told already, and not the slot's.
         wal_level: "logical".to_owned(),
-        flush_lsn: server.flush_lsn.unwrap_or(walpost_pgoutput::Lsn::new(u64::MAX)),
+        flush_lsn: server
+            .flush_lsn
+            .unwrap_or(walpost_pgoutput::Lsn::new(u64::MAX)),
     };
     let row = slot.map(|slot| &slot.row);
     let confirmed = match start_at(row, &state) {
         Ok(confirmed) => confirmed,
         Err(refusal) => {
             let (code, fix) = slot_problem(&refusal);
-            look.push(Finding::error(code, format!("slot '{name}': {refusal}"), fix));
+            look.push(Finding::error(
+                code,
+                format!("slot '{name}': {refusal}"),
+                fix,
+            ));
             return false;
         }
     };
@@ -246,8 +282,8 @@ async fn look_at_ages(
     let (publication, slot) = (&config.postgres.publication, &config.postgres.slot);
     if catalog::is_publication_younger(connection, publication, slot).await? {
         let seen = format!(
-            "the publication '{publication}' was made or altered after the slot '{slot}' was, and the \
-             slot has not passed that yet: what was committed before is not in the stream"
+            "the publication '{publication}' was made or altered after the slot '{slot}' was, and \
+             the slot has not passed that yet: what was committed before is not in the stream"
         );
         let fix = "if the slot is new, drop it and run 'walpost init --apply' again; otherwise \
                    compare the outbox table with Kafka";

@@ -48,7 +48,10 @@ impl Binaries {
     }
 
     fn at(dir: &Path, owner: Option<&Owner>) -> Result<Self, String> {
-        if let Some(missing) = ["initdb", "postgres"].iter().find(|name| !is_file(dir, name)) {
+        if let Some(missing) = ["initdb", "postgres"]
+            .iter()
+            .find(|name| !is_file(dir, name))
+        {
             return Err(format!("no {missing}"));
         }
         let mut command = Command::new(dir.join("postgres"));
@@ -57,7 +60,8 @@ impl Binaries {
         if let Some(owner) = owner {
             owner.own(&mut command);
         }
-        let as_whom = owner.map_or_else(String::new, |owner| format!(" as the user {}", owner.name));
+        let as_whom =
+            owner.map_or_else(String::new, |owner| format!(" as the user {}", owner.name));
         let output = command
             .output()
             .map_err(|error| format!("postgres does not run{as_whom}: {error}"))?;
@@ -83,7 +87,11 @@ impl Binaries {
 
     /// The client of this version, or the one in `PATH` where only the server is installed.
     pub(super) fn psql(&self) -> PathBuf {
-        if is_file(&self.dir, "psql") { self.dir.join("psql") } else { PathBuf::from("psql") }
+        if is_file(&self.dir, "psql") {
+            self.dir.join("psql")
+        } else {
+            PathBuf::from("psql")
+        }
     }
 }
 
@@ -102,7 +110,9 @@ impl Owner {
             return Ok(None);
         }
         let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let found = ["postgres", "nobody"].iter().find_map(|name| Self::named(&users, name));
+        let found = ["postgres", "nobody"]
+            .iter()
+            .find_map(|name| Self::named(&users, name));
         found.map(Some).ok_or_else(|| {
             Error::new(
                 Exit::Configuration,
@@ -120,7 +130,11 @@ impl Owner {
         })?;
         let uid = fields.nth(1)?.parse().ok().filter(|uid| *uid != 0)?;
         let gid = fields.next()?.parse().ok()?;
-        Some(Self { name: name.to_owned(), uid, gid })
+        Some(Self {
+            name: name.to_owned(),
+            uid,
+            gid,
+        })
     }
 
     /// Has the command run as this user, without our groups.
@@ -139,8 +153,8 @@ fn is_root() -> bool {
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// The directory of the `postgres` in `PATH`. It may be a link to one program of an installation, whose
-/// real place has them all.
+/// The directory of the `postgres` in `PATH`. It may be a link to one program of an installation,
+/// whose real place has them all.
 fn in_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).find(|dir| is_file(dir, "postgres"))?;
@@ -166,11 +180,18 @@ fn is_file(dir: &Path, name: &str) -> bool {
 
 /// "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)" has the version 15.18.
 fn version(said: &str) -> Option<&str> {
-    said.split_once("(PostgreSQL) ")?.1.split_whitespace().next()
+    said.split_once("(PostgreSQL) ")?
+        .1
+        .split_whitespace()
+        .next()
 }
 
 fn major(version: &str) -> Option<u32> {
-    version.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()
+    version
+        .split(|char: char| !char.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -180,8 +201,14 @@ mod tests {
     #[test]
     fn versions_are_read_from_what_postgres_says() {
         for (said, expected) in [
-            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some(("15.18", Some(15)))),
-            ("postgres (PostgreSQL) 19beta1\n", Some(("19beta1", Some(19)))),
+            (
+                "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n",
+                Some(("15.18", Some(15))),
+            ),
+            (
+                "postgres (PostgreSQL) 19beta1\n",
+                Some(("19beta1", Some(19))),
+            ),
             ("postgres (PostgreSQL) 9.6.24", Some(("9.6.24", Some(9)))),
             ("command not found", None),
             ("", None),
@@ -209,7 +236,11 @@ mod tests {
         assert_eq!((owner.uid, owner.gid), (101, 104));
         assert_eq!(Owner::named(users, "nobody"), None);
         assert_eq!(Owner::named(users, "bad"), None);
-        assert_eq!(Owner::named(users, "root"), None, "as root Postgres does not run");
+        assert_eq!(
+            Owner::named(users, "root"),
+            None,
+            "as root Postgres does not run"
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! A throwaway Postgres: its own data directory, reachable through a socket in it and by nobody else.
+//! A throwaway Postgres: its own data directory, reachable through a socket in it and by nobody
+//! else.
 //!
-//! It does not listen on TCP. Authentication is `trust`, and whoever may connect as a superuser may run
-//! commands as the user that Postgres runs as: the socket's directory, which only that user (and root)
-//! can enter, is what keeps other users of the machine out. It also saves looking for a free port.
+//! It does not listen on TCP. Authentication is `trust`, and whoever may connect as a superuser may
+//! run commands as the user that Postgres runs as: the socket's directory, which only that user
+//! (and root) can enter, is what keeps other users of the machine out. It also saves looking for a
+//! free port.
 
 use std::fs;
 use std::io;
@@ -15,7 +17,7 @@ use walpost_core::class::Exit;
 use walpost_walsender::{ConnectOptions, Connection, Conninfo, Mode};
 
 use super::binaries::{Binaries, Owner};
-use super::guard::{Guard, INITIALIZED};
+use super::guard::Guard;
 use crate::error::Error;
 
 /// `initdb` and the start of the server take about a second together.
@@ -30,8 +32,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 103;
 /// The file name of the socket of port 5432, which clients take as their default.
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
 
-/// No durability, small caches, and what logical replication needs. `mmap`: what is shared lies in the
-/// data directory and goes away with it.
+/// No durability, small caches, and what logical replication needs. `mmap`: what is shared lies in
+/// the data directory and goes away with it.
 const SETTINGS: &[&str] = &[
     "port=5432",
     "listen_addresses=",
@@ -57,11 +59,17 @@ impl Cluster {
         let owner = Owner::choose()?;
         let binaries = Binaries::find(owner.as_ref())?;
         let dir = directory(&std::env::temp_dir(), owner.is_some());
-        let settings = SETTINGS.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]);
+        let settings = SETTINGS
+            .iter()
+            .flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]);
         let settings: Vec<String> = settings.collect();
         let guard = Guard::start(&dir, binaries.dir(), owner.as_ref(), &settings)
             .map_err(|error| Error::new(Exit::Internal, format!("can't start /bin/sh: {error}")))?;
-        let mut cluster = Self { guard, dir, binaries };
+        let mut cluster = Self {
+            guard,
+            dir,
+            binaries,
+        };
         match tokio::time::timeout(START_DEADLINE, cluster.wait_until_it_answers()).await {
             Ok(Ok(())) => Ok(cluster),
             Ok(Err(why)) => Err(not_started(&why)),
@@ -70,23 +78,14 @@ impl Cluster {
     }
 
     async fn wait_until_it_answers(&mut self) -> Result<(), String> {
-        match self.guard.next_line().await {
-            Some(line) if line == INITIALIZED => {}
-            Some(line) => return Err(format!("{line}\n{}", self.guard.last_words().await)),
-            None => return Err("the shell that starts it has ended".to_owned()),
-        }
-        let asked = self.guard.go_on();
-        asked.map_err(|error| format!("the shell that starts it has ended: {error}"))?;
         let conninfo = parsed(&self.url()).map_err(|error| error.to_string())?;
+        let options = sql_options();
         loop {
             let again = Instant::now() + CONNECT_INTERVAL;
             tokio::select! {
                 biased;
-                line = self.guard.next_line() => {
-                    let rest = self.guard.last_words().await;
-                    return Err(format!("{}\n{rest}", line.unwrap_or_default()));
-                }
-                connected = Connection::connect(&conninfo, &sql_options()) => {
+                why = self.guard.ended() => return Err(why),
+                connected = Connection::connect(&conninfo, &options) => {
                     if let Ok(connection) = connected {
                         connection.close().await;
                         return Ok(());
@@ -99,14 +98,19 @@ impl Cluster {
 
     /// Waits for the server's end, which nobody wants, and says why. Can be dropped.
     pub(super) async fn ended(&mut self) -> Error {
-        let line = self.guard.next_line().await.unwrap_or_default();
-        let rest = self.guard.last_words().await;
-        Error::new(Exit::Unavailable, format!("the throwaway Postgres is gone: {line}\n{rest}"))
+        let why = self.guard.ended().await;
+        Error::new(
+            Exit::Unavailable,
+            format!("the throwaway Postgres is gone: {why}"),
+        )
     }
 
     /// How to connect, complete: nothing is left to environment variables.
     pub(super) fn url(&self) -> String {
-        format!("host={} port=5432 user=postgres dbname=postgres", self.dir.display())
+        format!(
+            "host={} port=5432 user=postgres dbname=postgres",
+            self.dir.display()
+        )
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -143,17 +147,27 @@ fn not_started(why: &str) -> Error {
     )
 }
 
-/// A path that does not exist yet, below `temp` where that is of use: the socket's path must be short,
-/// a user other than ours must be able to make a directory there, and neither the shell's nor libpq's
-/// rules of quoting are to be met in it.
+/// A path that does not exist yet, below `temp` where that is of use: the socket's path must be
+/// short, a user other than ours must be able to make a directory there, and neither the shell's
+/// nor libpq's rules of quoting are to be met in it.
 fn directory(temp: &Path, for_another_user: bool) -> PathBuf {
-    let name = format!("walpost-demo-{}-{:06x}", std::process::id(), fastrand::u32(..1 << 24));
+    let name = format!(
+        "walpost-demo-{}-{:06x}",
+        std::process::id(),
+        fastrand::u32(..1 << 24)
+    );
     let in_temp = temp.join(&name);
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/-_.+".contains(char);
-    let plain = in_temp.to_str().is_some_and(|path| path.chars().all(is_plain));
+    let plain = in_temp
+        .to_str()
+        .is_some_and(|path| path.chars().all(is_plain));
     let short = in_temp.join(SOCKET_NAME).as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
     let open = !for_another_user || is_open_to_all(temp).unwrap_or(false);
-    if temp.is_absolute() && plain && short && open { in_temp } else { Path::new("/tmp").join(name) }
+    if temp.is_absolute() && plain && short && open {
+        in_temp
+    } else {
+        Path::new("/tmp").join(name)
+    }
 }
 
 /// Whether everybody may enter the directory and make files in it.
@@ -175,7 +189,13 @@ mod tests {
     #[test]
     fn a_temporary_directory_that_is_too_long_or_odd_is_not_used() {
         let long = format!("/var/{}", "x".repeat(80));
-        for temp in [long.as_str(), "/var/a b", "/var/it's", "relative", "/var/größe"] {
+        for temp in [
+            long.as_str(),
+            "/var/a b",
+            "/var/it's",
+            "relative",
+            "/var/größe",
+        ] {
             let chosen = directory(Path::new(temp), false);
             assert_eq!(chosen.parent(), Some(Path::new("/tmp")), "{temp}");
         }
@@ -188,10 +208,14 @@ mod tests {
         let private = tempfile::tempdir_in("/tmp").unwrap();
         let open = private.path().join("open");
         fs::create_dir(&open).unwrap();
-        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let set_mode = |dir: &Path, mode| {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set_mode(&open, 0o777);
+        set_mode(private.path(), 0o700);
         assert_eq!(directory(&open, true).parent(), Some(Path::new("/tmp")));
         assert_eq!(directory(&open, false).parent(), Some(open.as_path()));
-        fs::set_permissions(private.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        set_mode(private.path(), 0o755);
         assert_eq!(directory(&open, true).parent(), Some(open.as_path()));
     }
 

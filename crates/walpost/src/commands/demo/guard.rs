@@ -6,7 +6,7 @@
 //! Since the shell itself makes the directory and starts everything, there is no moment at which
 //! something exists that nobody would clean up.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::binaries::Owner;
-
-/// What the shell says when the data directory is there.
-pub(super) const INITIALIZED: &str = "initialized";
 
 /// An immediate shutdown takes 0.1 s. Postgres itself kills its processes after 5 s.
 const END_DEADLINE: Duration = Duration::from_secs(10);
@@ -32,11 +29,12 @@ pub(super) struct Guard {
     /// Its closing is the sign. `None` once it was given.
     pipe: Option<ChildStdin>,
     lines: UnboundedReceiver<String>,
+    heard: Vec<String>,
 }
 
 impl Guard {
-    /// Starts the shell, which makes `dir`, a data directory in it, and says [`INITIALIZED`].
-    /// `server` are the arguments for `postgres`, which starts with [`Guard::go_on`].
+    /// Starts the shell, which makes `dir`, makes a data directory in it and starts a server with a
+    /// socket there. `server` are further arguments for `postgres`.
     pub(super) fn start(
         dir: &Path,
         binaries: &Path,
@@ -64,36 +62,30 @@ impl Guard {
         let stdout = shell.stdout.take().expect("it was asked for as a pipe");
         let (sender, lines) = unbounded_channel();
         // The thread ends with the shell, at the latest: nobody else has the other end.
-        thread::Builder::new().name("guard".to_owned()).spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
+        thread::Builder::new()
+            .name("guard".to_owned())
+            .spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
                 }
-            }
-        })?;
-        Ok(Self { shell, pipe, lines })
+            })?;
+        Ok(Self {
+            shell,
+            pipe,
+            lines,
+            heard: Vec::new(),
+        })
     }
 
-    /// Lets the shell start Postgres.
-    pub(super) fn go_on(&mut self) -> io::Result<()> {
-        match &mut self.pipe {
-            Some(pipe) => pipe.write_all(b"start\n"),
-            None => Ok(()),
+    /// Waits for the end of the shell, which comes by itself only when something went wrong, and
+    /// tells what it said: what has ended, and the end of its log. Can be dropped.
+    pub(super) async fn ended(&mut self) -> String {
+        while let Some(line) = self.lines.recv().await {
+            self.heard.push(line);
         }
-    }
-
-    /// The next line that the shell says. `None`: it has ended. Can be dropped.
-    pub(super) async fn next_line(&mut self) -> Option<String> {
-        self.lines.recv().await
-    }
-
-    /// What the shell said when it ended by itself: why, and the end of the server's log.
-    pub(super) async fn last_words(&mut self) -> String {
-        let mut words = Vec::new();
-        while let Ok(Some(line)) = tokio::time::timeout(END_DEADLINE, self.next_line()).await {
-            words.push(line);
-        }
-        words.join("\n")
+        self.heard.join("\n")
     }
 }
 
@@ -125,37 +117,40 @@ pub(super) fn clean_environment(command: &mut Command) {
 
 /// Arguments: the directory to make, the directory of the binaries, then those of `postgres`.
 ///
-/// Signals are ignored, by whatever it starts too until that installs its own handlers: only the end
-/// of the pipe counts. The pipe for standard output may be gone by then (SIGPIPE).
+/// At the end of the pipe the whole process group is told to stop, and again until it has: a
+/// program that has just been started may not listen yet. SIGINT ends initdb, and is a fast
+/// shutdown for Postgres; SIGQUIT is an immediate one. The shell itself takes no notice, nor does
+/// what cleans up.
 const SCRIPT: &str = r#"
-trap '' HUP INT TERM PIPE
+trap '' HUP TERM PIPE
+trap : INT QUIT
 umask 077
 exec 3<&0 </dev/null 2>&1
 dir=$1 bin=$2
 shift 2
-log=$dir/log
-finish() {
-    [ -z "$1" ] || { echo "$1"; tail -n 12 "$log"; }
-    rm -rf -- "$dir"
-    exit
-}
 mkdir "$dir" || exit
-"$bin/initdb" -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync \
-    >"$log" 2>&1 || finish "initdb failed"
-echo initialized
-read -r _ <&3 || finish
-"$bin/postgres" -D "$dir/data" -k "$dir" "$@" >"$log" 2>&1 &
-server=$!
 (
+    trap '' INT QUIT
     while read -r _; do :; done
-    kill -s QUIT "$server"
+    while :; do
+        for signal in INT QUIT; do kill -s "$signal" 0; sleep 0.1; done
+    done
 ) <&3 &
 watcher=$!
-wait "$server"
-status=$?
-kill -s KILL "$watcher" 2>/dev/null
+if "$bin/initdb" -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 --no-locale \
+    --no-sync >"$dir/log" 2>&1
+then
+    "$bin/postgres" -D "$dir/data" -k "$dir" "$@" >"$dir/log" 2>&1
+    ended="postgres ended with status $?"
+else
+    ended="initdb failed"
+fi
+trap '' INT QUIT
+echo "$ended"
+tail -n 12 "$dir/log"
+rm -rf -- "$dir" || { sleep 1; rm -rf -- "$dir"; }
+kill -s KILL "$watcher"
 wait
-finish "postgres ended with status $status"
 "#;
 
 #[cfg(test)]
@@ -186,6 +181,14 @@ mod tests {
             self.home.path().join("cluster")
         }
 
+        async fn wait_for(&self, name: &str) {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !self.dir().join(name).exists() {
+                assert!(Instant::now() < deadline, "{name} did not appear");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+
         fn start(&self) -> Guard {
             Guard::start(&self.dir(), self.home.path(), None, &["-x".to_owned()]).unwrap()
         }
@@ -195,15 +198,11 @@ mod tests {
     async fn the_server_is_shut_down_and_the_directory_removed() {
         let fake = Fake::new(
             "mkdir \"$2\"",
-            "trap 'echo \"$@\" > \"$2/../../quit\"; exit 2' QUIT\n\
+            "trap : INT; trap 'echo \"$@\" > \"$2/../../quit\"; exit 2' QUIT\n\
              echo up > \"$2/up\"; while :; do sleep 0.01; done",
         );
-        let mut guard = fake.start();
-        assert_eq!(guard.next_line().await.as_deref(), Some(INITIALIZED));
-        guard.go_on().unwrap();
-        while !fake.dir().join("data/up").exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let guard = fake.start();
+        fake.wait_for("data/up").await;
         drop(guard);
         let arguments = fs::read_to_string(fake.home.path().join("quit")).unwrap();
         assert!(arguments.ends_with(" -x\n"), "{arguments}");
@@ -212,9 +211,12 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_started_when_the_pipe_closes_before() {
-        let fake = Fake::new("mkdir \"$2\"", "touch \"$2/../../started\"");
-        let mut guard = fake.start();
-        assert_eq!(guard.next_line().await.as_deref(), Some(INITIALIZED));
+        let fake = Fake::new(
+            "mkdir \"$2\"; touch \"$2/up\"; trap 'exit 1' INT; while :; do sleep 0.01; done",
+            "touch \"$2/../../started\"",
+        );
+        let guard = fake.start();
+        fake.wait_for("data/up").await;
         drop(guard);
         assert!(!fake.dir().exists());
         assert!(!fake.home.path().join("started").exists());
@@ -224,7 +226,7 @@ mod tests {
     async fn a_failed_initdb_is_told_with_its_words() {
         let fake = Fake::new("echo no space left; exit 1", "");
         let mut guard = fake.start();
-        assert_eq!(guard.last_words().await, "initdb failed\nno space left");
+        assert_eq!(guard.ended().await, "initdb failed\nno space left");
         drop(guard);
         assert!(!fake.dir().exists());
     }
@@ -233,9 +235,7 @@ mod tests {
     async fn a_server_that_ends_by_itself_is_told_with_its_words() {
         let fake = Fake::new("mkdir \"$2\"", "echo FATAL: no; exit 3");
         let mut guard = fake.start();
-        assert_eq!(guard.next_line().await.as_deref(), Some(INITIALIZED));
-        guard.go_on().unwrap();
-        let words = guard.last_words().await;
+        let words = guard.ended().await;
         assert_eq!(words, "postgres ended with status 3\nFATAL: no");
         drop(guard);
         assert!(!fake.dir().exists());
@@ -246,7 +246,7 @@ mod tests {
         let fake = Fake::new("mkdir \"$2\"", "");
         fs::create_dir(fake.dir()).unwrap();
         let mut guard = fake.start();
-        assert!(guard.last_words().await.contains("exist"), "mkdir says so");
+        assert!(guard.ended().await.contains("exist"), "mkdir says so");
         drop(guard);
         assert!(fake.dir().exists());
     }

@@ -22,7 +22,12 @@ pub(super) struct Introduction<'a> {
 impl Introduction<'_> {
     /// Several lines; headings end with a colon.
     pub(super) fn text(&self) -> String {
-        let Self { stage, broker, partitions, .. } = self;
+        let Self {
+            stage,
+            broker,
+            partitions,
+            ..
+        } = self;
         let (topic, brokers) = (broker.topic(), broker.bootstrap());
         let kafka = match broker {
             Broker::Mock(_) => format!("{brokers}, a mock cluster inside this process"),
@@ -73,20 +78,30 @@ impl Introduction<'_> {
 
     fn writer(&self) -> String {
         if self.rate > 0.0 {
-            format!("{} events/s: orders, and their events in the same transaction", self.rate)
+            format!(
+                "{} events/s: orders, and their events in the same transaction",
+                self.rate
+            )
         } else {
             "none: insert rows of your own".to_owned()
         }
     }
 
     fn psql(&self) -> String {
-        let Conninfo { user, database, port, .. } = self.conninfo;
+        let Conninfo {
+            user,
+            database,
+            port,
+            ..
+        } = self.conninfo;
         let host = match (&self.conninfo.host, self.conninfo.hostaddr) {
             (_, Some(address)) => address.to_string(),
             (Host::Tcp(host), None) => host.clone(),
             (Host::Unix(directory), None) => directory.display().to_string(),
         };
-        let program = self.cluster.map_or_else(|| Path::new("psql").to_owned(), Cluster::psql);
+        let program = self
+            .cluster
+            .map_or_else(|| Path::new("psql").to_owned(), Cluster::psql);
         let sql = format!(
             "insert into {} (destination, aggregate_type, aggregate_id, event_type, payload) \
              values ('{}', 'order', 'order-1', 'OrderPlaced', jsonb_build_object('total', 42))",
@@ -123,7 +138,10 @@ mod tests {
 
     #[test]
     fn words_are_quoted_for_a_shell_where_they_need_it() {
-        assert_eq!(quoted("/usr/lib/postgresql/15/bin/psql"), "/usr/lib/postgresql/15/bin/psql");
+        assert_eq!(
+            quoted("/usr/lib/postgresql/15/bin/psql"),
+            "/usr/lib/postgresql/15/bin/psql"
+        );
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), "'it'\\''s'");
         assert_eq!(quoted(""), "''");
@@ -144,8 +162,14 @@ mod tests {
         };
         let text = introduction.text();
         assert!(!text.contains("hunter2"), "{text}");
-        assert!(text.contains("psql -h db.example -p 5433 -U me -d shop -c \"insert"), "{text}");
-        assert!(text.contains("kcat -b k1:9092,k2:9092 -C -t walpost-demo -f"), "{text}");
+        assert!(
+            text.contains("psql -h db.example -p 5433 -U me -d shop -c \"insert"),
+            "{text}"
+        );
+        assert!(
+            text.contains("kcat -b k1:9092,k2:9092 -C -t walpost-demo -f"),
+            "{text}"
+        );
         assert!(text.contains("drop schema if exists"), "{text}");
     }
 }

@@ -23,7 +23,7 @@ const PARTITIONS: i32 = 3;
 
 /// The mock cluster looks for new records only when a fetch has waited so long. The wait is part of
 /// the latency that is shown.
-const MOCK_FETCH_WAIT_MS: &str = "1";
+const MOCK_FETCH_WAIT_MS: &str = "2";
 
 /// Limit for finding the topic.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -50,7 +50,8 @@ impl Broker {
         }
         let failed = |error: walpost_kafka::Error| Error::new(Exit::Internal, error.to_string());
         let mock = MockBroker::start(1).map_err(failed)?;
-        mock.create_topic(MOCK_TOPIC, PARTITIONS, 1).map_err(failed)?;
+        mock.create_topic(MOCK_TOPIC, PARTITIONS, 1)
+            .map_err(failed)?;
         Ok(Self::Mock(mock))
     }
 
@@ -85,7 +86,9 @@ impl Viewer {
         let (topic, brokers) = (broker.topic(), broker.bootstrap());
         let (settings, from) = match broker {
             Broker::Mock(_) => {
-                let settings = settings.clone().with("fetch.wait.max.ms", MOCK_FETCH_WAIT_MS);
+                let settings = settings
+                    .clone()
+                    .with("fetch.wait.max.ms", MOCK_FETCH_WAIT_MS);
                 (settings, ReadFrom::Beginning)
             }
             Broker::Given(_) => (settings.clone(), ReadFrom::End),
@@ -106,9 +109,17 @@ impl Viewer {
             .name("viewer".to_owned())
             .spawn(move || read(&consumer, &sender, &stopped))
             .map_err(|error| {
-                Error::new(Exit::Internal, format!("can't start the viewer's thread: {error}"))
+                Error::new(
+                    Exit::Internal,
+                    format!("can't start the viewer's thread: {error}"),
+                )
             })?;
-        Ok(Self { records: Some(records), stop, thread: Some(thread), partitions })
+        Ok(Self {
+            records: Some(records),
+            stop,
+            thread: Some(thread),
+            partitions,
+        })
     }
 
     pub(super) fn partitions(&self) -> usize {
@@ -118,9 +129,10 @@ impl Viewer {
     /// The next record. Can be dropped.
     pub(super) async fn next(&mut self) -> Result<Seen, Error> {
         match &mut self.records {
-            Some(records) => records.recv().await.unwrap_or_else(|| {
-                Err(Error::new(Exit::Internal, "the viewer's thread is gone"))
-            }),
+            Some(records) => records
+                .recv()
+                .await
+                .unwrap_or_else(|| Err(Error::new(Exit::Internal, "the viewer's thread is gone"))),
             None => std::future::pending().await,
         }
     }
@@ -142,7 +154,10 @@ fn read(consumer: &Consumer, records: &Sender<Result<Seen, Error>>, stop: &Atomi
     while !stop.load(Ordering::Relaxed) {
         let seen = match consumer.poll(POLL) {
             Ok(None) => continue,
-            Ok(Some(record)) => Ok(Seen { record, at: SystemTime::now() }),
+            Ok(Some(record)) => Ok(Seen {
+                record,
+                at: SystemTime::now(),
+            }),
             Err(error) => Err(Error::new(Exit::Unavailable, error.to_string())),
         };
         let failed = seen.is_err();

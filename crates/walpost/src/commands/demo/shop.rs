@@ -60,7 +60,12 @@ impl Shop {
     /// One seed makes one history. Numbers go on from `last_number`.
     pub(super) fn new(seed: u64, last_number: u32) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { random, orders: Vec::new(), last_number, transactions: 0 }
+        Self {
+            random,
+            orders: Vec::new(),
+            last_number,
+            transactions: 0,
+        }
     }
 
     /// What happens next.
@@ -90,7 +95,10 @@ impl Shop {
             self.orders.push(order);
             return self.orders.len() - 1;
         }
-        if matches!(self.orders[index].status, Status::Shipped | Status::Cancelled) {
+        if matches!(
+            self.orders[index].status,
+            Status::Shipped | Status::Cancelled
+        ) {
             self.orders[index] = self.order();
         }
         index
@@ -129,7 +137,10 @@ impl Order {
     /// Of the change to its status.
     fn events(&self) -> Vec<Event> {
         let (order, total) = (self.name(), self.total());
-        let event = |kind, payload: serde_json::Value| Event { kind, payload: payload.to_string() };
+        let event = |kind, payload: serde_json::Value| Event {
+            kind,
+            payload: payload.to_string(),
+        };
         match self.status {
             Status::New | Status::Placed => {
                 let payload = json!({"order": order, "customer": self.customer, "total": total});

@@ -1,8 +1,8 @@
 //! What the demo makes in the database, and removes from one that is not thrown away.
 //!
 //! On a server of the user's everything has the demo's own name: its schema, its publications, its
-//! slot. Nothing that was there before is written to: an application's own outbox may be read by a relay
-//! already, which would deliver the demo's orders in earnest.
+//! slot. Nothing that was there before is written to: an application's own outbox may be read by a
+//! relay already, which would deliver the demo's orders in earnest.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,12 @@ impl Stage {
 
     /// In a server of the user's.
     pub(super) fn kept() -> Self {
-        Self { schema: NAME, slot: NAME, is_thrown_away: false, is_to_be_removed: false }
+        Self {
+            schema: NAME,
+            slot: NAME,
+            is_thrown_away: false,
+            is_to_be_removed: false,
+        }
     }
 
     /// The outbox's name, as in SQL.
@@ -90,7 +95,12 @@ impl Stage {
         run(connection, config, &orders).await?;
         let (spec, mapping) = (&config.mapping_spec, &config.mapping);
         for table in mapping.tables() {
-            run(connection, config, &sql::outbox(table, spec.layout, mapping)).await?;
+            run(
+                connection,
+                config,
+                &sql::outbox(table, spec.layout, mapping),
+            )
+            .await?;
         }
         let postgres = &config.postgres;
         for publication in [postgres.publication.clone(), postgres.spare_publication()] {
@@ -121,7 +131,11 @@ impl Stage {
             return Err(Error::new(Exit::Configuration, message)
                 .with_fix("rename it, or name another database"));
         }
-        if self.is_streaming(connection).await.map_err(|error| failed(&error, config))? {
+        if self
+            .is_streaming(connection)
+            .await
+            .map_err(|error| failed(&error, config))?
+        {
             let message = format!("the slot {} is in use: another demo runs there", self.slot);
             return Err(Error::new(Exit::Configuration, message)
                 .with_fix("end the other one, or name another database server"));
@@ -202,13 +216,19 @@ impl Stage {
 }
 
 async fn connect(config: &Config) -> Result<Connection, Error> {
-    let options = ConnectOptions { mode: Mode::Sql, ..sql_options() };
+    let options = ConnectOptions {
+        mode: Mode::Sql,
+        ..sql_options()
+    };
     let connected = Connection::connect(&config.postgres.conninfo, &options).await;
     connected.map_err(|error| failed(&error, config))
 }
 
 async fn run(connection: &mut Connection, config: &Config, sql: &str) -> Result<Vec<Row>, Error> {
-    connection.query(sql).await.map_err(|error| failed(&error, config))
+    connection
+        .query(sql)
+        .await
+        .map_err(|error| failed(&error, config))
 }
 
 fn failed(error: &walpost_walsender::Error, config: &Config) -> Error {
@@ -223,7 +243,7 @@ mod tests {
     fn nothing_that_is_the_users_is_removed() {
         for statement in Stage::kept().removal() {
             assert!(statement.contains("walpost_demo"), "{statement}");
-            assert!(!statement.contains("public"), "{statement}");
+            assert!(!statement.contains("public."), "{statement}");
         }
     }
 

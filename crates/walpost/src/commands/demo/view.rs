@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use walpost_kafka::ConsumedRecord;
 
+use crate::telemetry;
+
 /// Columns of a line of headers: of a terminal that is a little wider than the usual 80.
 const COLUMNS: usize = 100;
 
@@ -32,24 +34,32 @@ pub(super) struct Seen {
 /// Prints, and keeps the count and the latencies.
 pub(super) struct View {
     colour: bool,
+    terminal: bool,
     records: u64,
     latencies_us: Vec<i64>,
 }
 
 impl View {
-    /// Colours on a terminal, unless `NO_COLOR` is set.
+    /// Colours on a terminal that wants them.
     pub(super) fn new() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let dumb = set("TERM").is_some_and(|term| term == "dumb");
-        let colour = io::stdout().is_terminal() && set("NO_COLOR").is_none() && !dumb;
-        Self { colour, records: 0, latencies_us: Vec::new() }
+        let stdout = io::stdout();
+        Self {
+            colour: telemetry::color(&stdout),
+            terminal: stdout.is_terminal(),
+            records: 0,
+            latencies_us: Vec::new(),
+        }
     }
 
     /// Prints text that is no record. Markup: a line that ends with a colon is a heading.
     pub(super) fn print(&self, text: &str) -> io::Result<()> {
         let mut out = String::new();
         for line in text.lines() {
-            let style = if line.ends_with(':') { Style::Bold } else { Style::Plain };
+            let style = if line.ends_with(':') {
+                Style::Bold
+            } else {
+                Style::Plain
+            };
             let _ = writeln!(out, "{}", self.painted(style, line));
         }
         write_out(&out)
@@ -73,8 +83,16 @@ impl View {
         self.records
     }
 
-    /// One line about all of it.
-    pub(super) fn summary(&mut self) -> String {
+    /// Prints one line about all of it.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        // The terminal has put ^C at the beginning of the line.
+        let start = if self.terminal { "\n" } else { "" };
+        let summary = self.summary();
+        write_out(start)?;
+        self.note(&summary)
+    }
+
+    fn summary(&mut self) -> String {
         let records = match self.records {
             0 => return "no records seen".to_owned(),
             1 => "1 record seen".to_owned(),
@@ -88,7 +106,12 @@ impl View {
 
     fn block(&self, record: &ConsumedRecord, latency_us: Option<i64>) -> String {
         let mut out = String::new();
-        let place = format!("{}[{}]@{}", shown(record.topic.as_bytes()), record.partition, record.offset);
+        let place = format!(
+            "{}[{}]@{}",
+            shown(record.topic.as_bytes()),
+            record.partition,
+            record.offset
+        );
         let after = match latency_us {
             Some(latency) => {
                 let text = format!("{} ms after its commit", milliseconds(latency));
@@ -99,13 +122,20 @@ impl View {
         let _ = writeln!(out, "{}  {after}", self.painted(Style::Bold, &place));
         let _ = writeln!(out, "{}{}", self.label("key"), bytes(record.key.as_deref()));
         let mut label = "headers";
-        for line in wrapped(record.headers.iter().map(|(name, value)| {
-            format!("{}={}", shown(name.as_bytes()), bytes(value.as_deref()))
-        })) {
+        for line in
+            wrapped(record.headers.iter().map(|(name, value)| {
+                format!("{}={}", shown(name.as_bytes()), bytes(value.as_deref()))
+            }))
+        {
             let _ = writeln!(out, "{}{line}", self.label(label));
             label = "";
         }
-        let _ = writeln!(out, "{}{}\n", self.label("value"), bytes(record.value.as_deref()));
+        let _ = writeln!(
+            out,
+            "{}{}\n",
+            self.label("value"),
+            bytes(record.value.as_deref())
+        );
         out
     }
 
@@ -158,7 +188,11 @@ impl Style {
 /// From the commit to the consumer, by two clocks that are one where Postgres is on this machine.
 /// Negative where its clock is ahead.
 fn latency_us(seen: &Seen) -> Option<i64> {
-    let (_, value) = seen.record.headers.iter().find(|(name, _)| name == "walpost-commit-time")?;
+    let (_, value) = seen
+        .record
+        .headers
+        .iter()
+        .find(|(name, _)| name == "walpost-commit-time")?;
     let text = std::str::from_utf8(value.as_deref()?).ok()?;
     let committed: Timestamp = text.parse().ok()?;
     let now = i64::try_from(seen.at.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()?;
@@ -264,7 +298,12 @@ mod tests {
     }
 
     fn plain() -> View {
-        View { colour: false, records: 0, latencies_us: Vec::new() }
+        View {
+            colour: false,
+            terminal: false,
+            records: 0,
+            latencies_us: Vec::new(),
+        }
     }
 
     #[test]
@@ -289,7 +328,10 @@ orders[2]@14  2.3 ms after its commit
         record.value = Some(b"a\x1b[2Jb\nc\xff".to_vec());
         record.key = Some("x\u{202e}y".into());
         let block = plain().block(&record, None);
-        assert!(block.contains("  value    a\\u{1b}[2Jb\\nc\u{fffd}\n"), "{block}");
+        assert!(
+            block.contains("  value    a\\u{1b}[2Jb\\nc\u{fffd}\n"),
+            "{block}"
+        );
         assert!(block.contains("  key      x\\u{202e}y\n"), "{block}");
     }
 
@@ -314,16 +356,26 @@ orders[2]@14  2.3 ms after its commit
 
     #[test]
     fn colours_are_only_added() {
-        let colourful = View { colour: true, ..plain() };
+        let colourful = View {
+            colour: true,
+            ..plain()
+        };
         let block = colourful.block(&record(), Some(1_000));
-        assert!(block.starts_with("\x1b[1morders[2]@14\x1b[0m  \x1b[32m1.0 ms"), "{block}");
+        assert!(
+            block.starts_with("\x1b[1morders[2]@14\x1b[0m  \x1b[32m1.0 ms"),
+            "{block}"
+        );
     }
 
     #[test]
     fn latencies_have_two_digits_that_matter() {
-        for (us, expected) in
-            [(0, "0.0"), (870, "0.8"), (4_290, "4.2"), (130_999, "130"), (-1_500, "-1.5")]
-        {
+        for (us, expected) in [
+            (0, "0.0"),
+            (870, "0.8"),
+            (4_290, "4.2"),
+            (130_999, "130"),
+            (-1_500, "-1.5"),
+        ] {
             assert_eq!(milliseconds(us), expected);
         }
     }

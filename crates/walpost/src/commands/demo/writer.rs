@@ -21,6 +21,9 @@ const FIRST_AFTER: Duration = Duration::from_millis(250);
 /// A writer that could not keep up for longer than this does not try to make up for it.
 const LAG_MAX: Duration = Duration::from_secs(1);
 
+/// What is added to a clock must stay in its range.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+
 /// Writes until it is dropped.
 pub(super) struct Writer<'a> {
     pub stage: &'a Stage,
@@ -41,7 +44,12 @@ impl Writer<'_> {
         let failed = |error: walpost_walsender::Error| Error::postgres(&error, self.conninfo);
         let connected = Connection::connect(self.conninfo, &sql_options()).await;
         let mut connection = connected.map_err(failed)?;
-        while !self.stage.is_streaming(&mut connection).await.map_err(failed)? {
+        while !self
+            .stage
+            .is_streaming(&mut connection)
+            .await
+            .map_err(failed)?
+        {
             sleep(STREAMING_INTERVAL).await;
         }
         let mut shop = Shop::new(fastrand::u64(..), fastrand::u32(1..9) * 1000);
@@ -50,7 +58,10 @@ impl Writer<'_> {
         loop {
             sleep_until(due).await;
             let transaction = shop.next();
-            connection.query(&self.sql(&transaction)).await.map_err(failed)?;
+            connection
+                .query(&self.sql(&transaction))
+                .await
+                .map_err(failed)?;
             if transaction.commits {
                 due += self.pause(transaction.events.len());
                 due = due.max(Instant::now().checked_sub(LAG_MAX).unwrap_or(due));
@@ -63,7 +74,7 @@ impl Writer<'_> {
 
     fn pause(&self, events: usize) -> Duration {
         let seconds = f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / self.rate;
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(seconds).map_or(PAUSE_MAX, |pause| pause.min(PAUSE_MAX))
     }
 
     fn sql(&self, transaction: &Transaction) -> String {
@@ -77,7 +88,11 @@ impl Writer<'_> {
                 quote_literal(&event.payload),
             ));
         }
-        let end = if transaction.commits { "commit" } else { "rollback" };
+        let end = if transaction.commits {
+            "commit"
+        } else {
+            "rollback"
+        };
         format!(
             "begin; \
              insert into {orders} values ({order}, {status}, {total}) \
@@ -97,7 +112,7 @@ impl Writer<'_> {
 fn rolled_back(transaction: &Transaction) -> String {
     let kinds: Vec<&str> = transaction.events.iter().map(|event| event.kind).collect();
     format!(
-        "{} of {} was written and rolled back just now: you won't see it\n",
+        "rolled back: {} of {}; a rollback is never seen here, and not told again\n",
         kinds.join(" and "),
         transaction.order
     )
