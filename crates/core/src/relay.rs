@@ -217,7 +217,7 @@ impl Relay {
             }
             Err(Unmapped::Event { id, reason }) => {
                 let position = transaction.position();
-                self.halted = Some(Undeliverable {
+                self.refused = Some(Undeliverable {
                     id,
                     position,
                     reason,

@@ -1,9 +1,13 @@
 //! The scheduler: one step is one thing that happens somewhere.
 
+use bytes::Bytes;
+use walpost_core::Topic;
+
 use crate::env::Env;
 use crate::plan::{Fault, chance, pick};
 use crate::postgres::State;
 use crate::process::Process;
+use crate::walsender::topic_name;
 
 /// After everything is healed the relay has so long to catch up, in virtual milliseconds.
 const HEALED_MS_MAX: u64 = 300_000;
@@ -126,6 +130,8 @@ impl World {
             let fault = pick(&mut self.env.rng, &Fault::ALL);
             if self.env.plan.has(fault) {
                 self.strike(fault);
+                // Whoever waits for something new has to know it before time goes on.
+                self.tick();
             }
         }
         let writes = self.env.plan.writes;
@@ -226,6 +232,13 @@ impl World {
             topic.partitions = env.rng.u32(1..=topic.partitions);
             topic.exists_at = now + pick(&mut env.rng, &[0, 2_000]);
             env.cover("a topic was made anew");
+        }
+        // The owner may hear of it by itself, and fetch the count unasked.
+        let noticed = env.rng.bool();
+        if noticed && let Some(session) = self.process.session() {
+            let name = Bytes::from(topic_name(index));
+            let topic = Topic::new(name).expect("Kafka takes its name");
+            session.questions.push(topic);
         }
     }
 
