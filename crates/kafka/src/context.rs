@@ -139,7 +139,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let line = self.redactor.redacted(line);
+        let line = self.redactor.redacted(without_thread(line));
         log_line(level, facility, &line);
         if facility == "FAIL" {
             locked(&self.troubles).hint = Some(line);
@@ -262,8 +262,20 @@ impl std::fmt::Debug for Redactor {
     }
 }
 
-/// Passes one log line of librdkafka on. Connection errors and fatal ones come as log line and as
-/// error event: the event is the one that is logged for the operator.
+/// The line without the thread that librdkafka puts before it.
+fn without_thread(line: &str) -> &str {
+    let rest = line.strip_prefix("[thrd:");
+    rest.and_then(|rest| rest.split_once("]: "))
+        .map_or(line, |(_thread, text)| text)
+}
+
+/// Connection errors and fatal ones come as log line and as error event: the event is the one that
+/// is logged for the operator. Leaders that are away are logged for each partition.
+fn is_told_otherwise(facility: &str) -> bool {
+    matches!(facility, "FAIL" | "ERROR" | "FATAL" | "METADATAUPDATE")
+}
+
+/// Passes one log line of librdkafka on.
 fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
     // Advice about the configuration is for us, who made it: the user can't follow it.
     if facility == "CONFWARN" {
@@ -275,7 +287,7 @@ fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
         | RDKafkaLogLevel::Error
         | RDKafkaLogLevel::Warning
         | RDKafkaLogLevel::Notice
-            if matches!(facility, "FAIL" | "ERROR" | "FATAL") =>
+            if is_told_otherwise(facility) =>
         {
             tracing::debug!(target: LOG_TARGET, facility, "librdkafka: {line}");
         }
@@ -348,7 +360,8 @@ mod tests {
     fn a_broker_that_hangs_up_is_explained_by_the_line_that_was_logged() {
         let context = context();
         let line = "broker:9092: Disconnected: verify that security.protocol is correct";
-        context.log(RDKafkaLogLevel::Info, "FAIL", line);
+        let logged = format!("[thrd:broker:9092/bootstrap]: {line}");
+        context.log(RDKafkaLogLevel::Info, "FAIL", &logged);
         let down = KafkaError::Global(RDKafkaErrorCode::AllBrokersDown);
         for _ in 0..2 {
             context.error(down.clone(), "1/1 brokers are down");

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, info, warn};
 use walpost_core as core;
-use walpost_core::{Record, Relay, Topic, TopicFault, TopicNews, Undeliverable};
+use walpost_core::{Position, Reason, Record, Relay, Topic, TopicFault, TopicNews, Undeliverable};
 use walpost_kafka::{Delivery, Producer, SendError};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
@@ -66,7 +66,11 @@ pub(crate) enum End {
     /// `--once`: everything that was committed before the stream opened is confirmed.
     CaughtUp { confirmed: Lsn },
     /// An event can't be delivered.
-    Halted(Box<Undeliverable>),
+    Halted {
+        event: Box<Undeliverable>,
+        /// The broker refused it together with its batch: another record may be at fault.
+        in_batch: bool,
+    },
 }
 
 /// What a session is run with.
@@ -114,8 +118,10 @@ struct Session<'a> {
     stream: WalStream,
     relay: Relay,
     producer: &'a mut Producer,
-    /// A record whose ticket is taken and that the producer had no room for.
+    /// A record that the producer had no room for: it goes first. The stream is read on meanwhile.
     unsent: Option<Record>,
+    /// The record that the producer refused before it sent it.
+    refused: Option<Position>,
     deliveries: Vec<Delivery>,
     answers: UnboundedReceiver<Answer>,
     /// An answer that ended a wait.
@@ -168,6 +174,7 @@ pub(crate) async fn run(
         relay,
         producer,
         unsent: None,
+        refused: None,
         deliveries: Vec::new(),
         answers,
         heard: None,
@@ -288,6 +295,7 @@ impl Session<'_> {
                 Err(SendError::Rejected(rejection)) => {
                     let result = Err(core_rejection(&rejection));
                     let ticket = record.ticket;
+                    self.refused = Some(record.position);
                     self.relay
                         .handle_delivery(core::Delivery { ticket, result })?;
                 }
@@ -301,7 +309,7 @@ impl Session<'_> {
     fn read_wal(&mut self, now: Instant) -> Result<bool, SessionError> {
         let mut has_read = false;
         for _ in 0..WAL_BATCH_MAX {
-            if self.unsent.is_some() || !self.relay.wants_wal() {
+            if !self.relay.wants_wal() {
                 return Ok(false);
             }
             match self.stream.next()? {
@@ -396,11 +404,7 @@ impl Session<'_> {
                 .drain_deadline
                 .get_or_insert_with(|| now + self.context.config.drain);
             if idle || now >= deadline {
-                return Ok(self
-                    .relay
-                    .halted()
-                    .cloned()
-                    .map(|event| End::Halted(Box::new(event))));
+                return Ok(halted(&self.relay, self.refused));
             }
             return Ok(None);
         }
@@ -439,7 +443,7 @@ impl Session<'_> {
         if self.target.is_some() {
             until = until.min(now + ONCE_INTERVAL);
         }
-        let reads = self.unsent.is_none() && self.relay.wants_wal();
+        let reads = self.relay.wants_wal();
         let wants_write = self.stream.wants_write();
         tokio::select! {
             // 1. Stop.
@@ -473,10 +477,7 @@ impl Session<'_> {
                 if let Some(stream) = stream {
                     finish(stream, &self.relay).await;
                 }
-                match self.relay.halted() {
-                    Some(event) => Ok(End::Halted(Box::new(event.clone()))),
-                    None => Err(error),
-                }
+                halted(&self.relay, self.refused).map_or(Err(error), Ok)
             }
         };
         if self.producer.in_flight() > 0 {
@@ -484,6 +485,17 @@ impl Session<'_> {
         }
         (ended, self.relay.into_topics())
     }
+}
+
+/// The end that an undeliverable event brings, if there is one. `refused` is what the producer did
+/// not send.
+fn halted(relay: &Relay, refused: Option<Position>) -> Option<End> {
+    let event = relay.halted()?;
+    let by_broker = matches!(event.reason, Reason::Rejected(_)) && refused != Some(event.position);
+    Some(End::Halted {
+        event: Box::new(event.clone()),
+        in_batch: by_broker,
+    })
 }
 
 /// Tells the confirmed LSN once more and ends the stream in order.
@@ -507,7 +519,8 @@ async fn settle(producer: &mut Producer, relay: &mut Relay) {
                 debug!(%error, "a record failed after the session's end");
             }
         }
-        if producer.in_flight() == 0 || producer.fatal().is_some() {
+        // Also after a fatal error: the reports say whether an event was its cause.
+        if producer.in_flight() == 0 {
             return;
         }
         tokio::select! {

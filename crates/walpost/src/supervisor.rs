@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
-use walpost_core::Topics;
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
+use walpost_core::{Topics, Undeliverable};
 use walpost_kafka::Producer;
 
 use crate::config::Config;
@@ -26,6 +26,18 @@ const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(600);
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
 const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
 
+/// librdkafka's property for the bytes of one batch. The first record of a batch is always taken.
+const BATCH_SIZE: &str = "batch.size";
+
+/// Its default.
+const BATCH_BYTES: usize = 1_000_000;
+
+/// From one size to the next: four sessions come down to single records.
+const BATCH_DIVISOR: usize = 8;
+
+/// Smaller batches than this hold one record or few: then it can be one at once.
+const BATCH_BYTES_MIN: usize = 1_000;
+
 /// Keeps the relay going.
 pub(crate) struct Supervisor<'a> {
     config: &'a Config,
@@ -36,6 +48,8 @@ pub(crate) struct Supervisor<'a> {
     progress: Progress,
     producer: Option<Producer>,
     topics: Option<Topics>,
+    /// `batch.size`, where Kafka refused larger batches.
+    batch_bytes: Option<usize>,
     /// A session has begun since the process started.
     begun: bool,
     credentials_refused_at: Option<Instant>,
@@ -69,6 +83,7 @@ impl<'a> Supervisor<'a> {
             progress: Progress::new(Instant::now()),
             producer: None,
             topics: Some(Topics::new(after)),
+            batch_bytes: None,
             begun: false,
             credentials_refused_at: None,
             last_cause: String::new(),
@@ -101,7 +116,11 @@ impl<'a> Supervisor<'a> {
 
     fn prepare_producer(&mut self) -> Result<(), Error> {
         if self.producer.is_none() {
-            let producer = Producer::new(&self.config.kafka.settings).map_err(|error| {
+            let mut settings = self.config.kafka.settings.clone();
+            if let Some(bytes) = self.batch_bytes {
+                settings = settings.with(BATCH_SIZE, &bytes.to_string());
+            }
+            let producer = Producer::new(&settings).map_err(|error| {
                 Error::new(Exit::Configuration, error.to_string())
                     .with_fix("check kafka.properties")
             })?;
@@ -169,16 +188,38 @@ impl<'a> Supervisor<'a> {
                 info!(%confirmed, "everything that was committed before the start is delivered");
                 Next::Stop(Ok(()))
             }
-            Ok(End::Halted(event)) => Next::Stop(Err(Error::new(
-                Exit::Undeliverable,
-                event.to_string(),
-            )
-            .with_fix(
-                "everything before it is delivered and confirmed, nothing after it was sent. Mend \
-                 the cause (the topic, its limits, the configuration) and start again",
-            ))),
+            Ok(End::Halted { event, in_batch }) => self.after_halt(&event, in_batch),
             Err(error) => self.after_error(error),
         }
+    }
+
+    /// Kafka refuses a batch as a whole, and by its size also one whose records are all small
+    /// enough. So the rest is sent again in smaller ones: a record that is refused alone is at
+    /// fault. Batches that got through are not made larger again: they fit the smallest topic.
+    fn after_halt(&mut self, event: &Undeliverable, in_batch: bool) -> Next {
+        let settings = &self.config.kafka.settings;
+        let set = || settings.get(BATCH_SIZE).and_then(|set| set.parse().ok());
+        let bytes = self.batch_bytes.or_else(set).unwrap_or(BATCH_BYTES);
+        if in_batch && bytes > 1 {
+            let smaller = Some(bytes / BATCH_DIVISOR)
+                .filter(|bytes| *bytes >= BATCH_BYTES_MIN)
+                .unwrap_or(1);
+            warn!(
+                cause = %event,
+                batch_size = smaller,
+                "Kafka refused a batch: what is not acknowledged is sent again in smaller ones"
+            );
+            self.batch_bytes = Some(smaller);
+            self.producer = None;
+            return Next::Again {
+                delay: Duration::ZERO,
+            };
+        }
+        let error = Error::new(Exit::Undeliverable, event.to_string());
+        Next::Stop(Err(error.with_fix(
+            "everything before it is delivered and confirmed, nothing after it was sent. Mend the \
+             cause (the topic, its limits, the configuration) and start again",
+        )))
     }
 
     fn after_error(&mut self, error: SessionError) -> Next {
