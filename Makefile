@@ -60,7 +60,7 @@ unit: ## Tests of the crates, simulation included
 
 .PHONY: sim
 sim: ## Only the simulation of the core
-	@$(STEP) sim cargo test $(CARGO_FLAGS) -p walpost-core $(TEST_FLAGS) -- simulation
+	@$(STEP) sim cargo test $(CARGO_FLAGS) -p walpost-core --test sim $(TEST_FLAGS) -- $(T)
 
 .PHONY: blackbox
 blackbox: ## The real binary against real Postgres and real Kafka

@@ -64,7 +64,7 @@ pub fn check(ledgers: &[&Ledger], records: &[Record]) -> Report {
 
 /// Committed events that are in no record.
 pub fn lost(ledgers: &[&Ledger], records: &[Record]) -> Vec<Uuid> {
-    let arrived: BTreeSet<Uuid> = records.iter().filter_map(event_id).collect();
+    let arrived: BTreeSet<Uuid> = records.iter().filter_map(Record::event_id).collect();
     let committed = ledgers.iter().flat_map(|ledger| &ledger.committed);
     committed
         .map(|event| event.id)
@@ -87,7 +87,7 @@ pub fn phantoms(ledgers: &[&Ledger], records: &[Record]) -> Vec<String> {
     let mut phantoms = Vec::new();
     for record in records {
         let place = format!("partition {} offset {}", record.partition, record.offset);
-        match event_id(record) {
+        match record.event_id() {
             None => phantoms.push(format!("no event id, {place}")),
             Some(id) if rolled_back.contains(&id) => {
                 phantoms.push(format!("{id} was rolled back, {place}"));
@@ -101,7 +101,7 @@ pub fn phantoms(ledgers: &[&Ledger], records: &[Record]) -> Vec<String> {
 
 /// How many records repeat an event.
 pub fn duplicates(records: &[Record]) -> usize {
-    let ids: Vec<Uuid> = records.iter().filter_map(event_id).collect();
+    let ids: Vec<Uuid> = records.iter().filter_map(Record::event_id).collect();
     ids.len() - ids.iter().collect::<BTreeSet<_>>().len()
 }
 
@@ -115,7 +115,7 @@ pub fn order_violations(ledgers: &[&Ledger], records: &[Record]) -> Vec<String> 
     let facts = Facts::of(ledgers);
     let mut sorted: Vec<(&Record, &Fact<'_>)> = records
         .iter()
-        .filter_map(|record| Some((record, facts.0.get(&event_id(record)?)?)))
+        .filter_map(|record| Some((record, facts.0.get(&record.event_id()?)?)))
         .collect();
     sorted.sort_by_key(|(record, _)| (record.partition, record.offset));
 
@@ -163,15 +163,6 @@ pub fn order_violations(ledgers: &[&Ledger], records: &[Record]) -> Vec<String> 
         );
     }
     violations
-}
-
-/// The event that a record carries: its header `id`, else its key.
-fn event_id(record: &Record) -> Option<Uuid> {
-    record
-        .header("id")
-        .or_else(|| record.key_text())?
-        .parse()
-        .ok()
 }
 
 /// What the ledgers know about an event.

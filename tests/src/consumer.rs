@@ -1,7 +1,7 @@
 //! Reading topics as any consumer does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     time::{Duration, Instant},
 };
@@ -12,6 +12,9 @@ use rdkafka::{
     error::KafkaError,
     message::{BorrowedMessage, Headers},
 };
+use uuid::Uuid;
+
+use crate::{Ledger, try_wait_until};
 
 /// One record as a consumer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,11 @@ impl Record {
     /// The key as text.
     pub fn key_text(&self) -> Option<&str> {
         std::str::from_utf8(self.key.as_deref()?).ok()
+    }
+
+    /// The outbox event that it carries: the header `id`, else the key.
+    pub fn event_id(&self) -> Option<Uuid> {
+        self.header("id").or_else(|| self.key_text())?.parse().ok()
     }
 
     /// The value as JSON.
@@ -89,6 +97,7 @@ pub struct Consumer {
     partitions: Vec<i32>,
     next: BTreeMap<i32, i64>,
     records: Vec<Record>,
+    events: BTreeSet<Uuid>,
 }
 
 impl Consumer {
@@ -148,6 +157,7 @@ impl Consumer {
             partitions,
             next: BTreeMap::new(),
             records: Vec::new(),
+            events: BTreeSet::new(),
         }
     }
 
@@ -200,6 +210,54 @@ impl Consumer {
         &self.records
     }
 
+    /// How many different events there are in what was read.
+    pub fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Reads until there are `count` more events than now; repeats don't count.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer at the deadline.
+    #[track_caller]
+    pub fn wait_for_new_events(&mut self, count: usize, deadline: Duration) {
+        let wanted = self.events.len() + count;
+        let end = Instant::now() + deadline;
+        while self.events.len() < wanted {
+            let (read, topic) = (self.read_one(end), &self.topic);
+            let events = self.events.len();
+            assert!(
+                read,
+                "not within {deadline:?}: {wanted} events in {topic}; read {events}"
+            );
+        }
+    }
+
+    /// Reads until every committed event of the ledger has been seen.
+    ///
+    /// # Panics
+    ///
+    /// When some have not by the deadline, with their number.
+    #[track_caller]
+    pub fn wait_for_events(&mut self, ledger: &Ledger, deadline: Duration) -> &[Record] {
+        let mut missing: BTreeSet<Uuid> = ledger.committed.iter().map(|event| event.id).collect();
+        missing.retain(|id| !self.events.contains(id));
+        let end = Instant::now() + deadline;
+        while !missing.is_empty() {
+            let (read, topic) = (self.read_one(end), &self.topic);
+            let (all, gone) = (ledger.committed.len(), missing.len());
+            assert!(
+                read,
+                "not within {deadline:?}: {gone} of {all} events in {topic}"
+            );
+            if let Some(id) = self.records.last().and_then(Record::event_id) {
+                missing.remove(&id);
+            }
+        }
+        &self.records
+    }
+
     /// Reads for that long, whatever comes: for what should *not* arrive.
     pub fn read_for(&mut self, duration: Duration) -> &[Record] {
         self.read_until(duration, |_| false);
@@ -215,11 +273,7 @@ impl Consumer {
     pub fn read_to_end(&mut self, deadline: Duration) -> &[Record] {
         let mut missing: BTreeMap<i32, i64> = BTreeMap::new();
         for partition in &self.partitions {
-            let watermarks =
-                self.consumer
-                    .fetch_watermarks(&self.topic, *partition, ANSWER_TIMEOUT);
-            let (first, end) = watermarks
-                .unwrap_or_else(|error| panic!("ask for the end of {}: {error}", self.topic));
+            let (first, end) = self.watermarks(*partition);
             if end > first && self.next.get(partition).is_none_or(|next| *next < end) {
                 missing.insert(*partition, end);
             }
@@ -236,6 +290,20 @@ impl Consumer {
                 .retain(|partition, end| self.next.get(partition).is_none_or(|next| *next < *end));
         }
         &self.records
+    }
+
+    /// The first offset of a partition and its end. A broker that was away a moment ago answers
+    /// that there is no such partition until it leads it again.
+    #[track_caller]
+    fn watermarks(&self, partition: i32) -> (i64, i64) {
+        let mut last = None;
+        let found = try_wait_until(ANSWER_TIMEOUT, || {
+            let asked = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, ASK_TIMEOUT);
+            asked.map_err(|error| last = Some(error)).ok()
+        });
+        found.unwrap_or_else(|| panic!("ask for the end of {}: {last:?}", self.topic))
     }
 
     fn read_until(
@@ -262,7 +330,9 @@ impl Consumer {
             match self.consumer.poll(left) {
                 Some(Ok(message)) => {
                     self.next.insert(message.partition(), message.offset() + 1);
-                    self.records.push(Record::from(&message));
+                    let record = Record::from(&message);
+                    self.events.extend(record.event_id());
+                    self.records.push(record);
                     return true;
                 }
                 // The broker is away or a topic is being made: the client goes on trying.
@@ -284,4 +354,6 @@ impl fmt::Debug for Consumer {
     }
 }
 
+/// A question that the broker did not hear is asked again.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -37,8 +37,7 @@ impl Walpost {
     pub fn minimal(postgres_url: &str, brokers: &str, slot: &str) -> Self {
         Self::new(&format!(
             "postgres:\n  url: \"{postgres_url}\"\n  slot: {slot}\n  publication: {slot}\n\
-             kafka:\n  brokers: \"{brokers}\"\n\
-             http:\n  listen: \"127.0.0.1:0\"\n"
+             kafka:\n  brokers: \"{brokers}\"\n"
         ))
     }
 

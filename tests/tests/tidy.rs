@@ -491,5 +491,5 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// The one module that calls C functions without a safe wrapper.
-const UNSAFE_FILE: &str = "crates/kafka/src/wakeup.rs";
+const UNSAFE_FILE: &str = "crates/kafka/src/native.rs";
 const UNSAFE: &str = "unsafe";

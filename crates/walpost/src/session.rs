@@ -477,7 +477,7 @@ impl Session<'_> {
                 if let Some(stream) = stream {
                     finish(stream, &self.relay).await;
                 }
-                halted(&self.relay, self.refused).map_or(Err(error), Ok)
+                halted(&self.relay, self.refused).ok_or(error)
             }
         };
         if self.producer.in_flight() > 0 {

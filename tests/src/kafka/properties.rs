@@ -90,7 +90,7 @@ const FIXED: [(&str, &str); 20] = [
     ("group.initial.rebalance.delay.ms", "0"),
     // A broker that was killed is registered until its session ends, and its successor waits for
     // that: not 9 s, as in production.
-    ("broker.session.timeout.ms", "2000"),
+    ("broker.session.timeout.ms", "3000"),
     ("broker.heartbeat.interval.ms", "400"),
     // Nothing is deleted by age or size while a test looks at it.
     ("log.retention.ms", "-1"),

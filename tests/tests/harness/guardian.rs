@@ -11,8 +11,6 @@ use std::{
 
 use walpost_tests::{GuardedDir, Postgres, Process, wait_until};
 
-use crate::SOON;
-
 /// The child half: starts servers, says where they are, and waits to be killed.
 #[test]
 #[ignore = "run by the test beside it, in a process of its own"]

@@ -729,6 +729,7 @@ fn the_window_opens_as_reports_come_and_is_read_behind_up_to_its_limit() {
     relay.at(2, row("a", "one"), &["record 0 to a/0: one"]);
     relay.at(3, row("a", "two"), &[]);
     assert!(relay.relay.wants_wal());
+    assert!(!relay.relay.waits_for_topic());
     relay.at(4, row("a", "three"), &[]);
     assert!(!relay.relay.wants_wal());
     assert_eq!(relay.relay.snapshot().queued, 2);
@@ -786,6 +787,22 @@ fn a_drain_drops_the_record_that_waits_and_lets_the_others_arrive() {
         status_text(&relay.relay.last_status()),
         "write 208 flush 208"
     );
+}
+
+#[test]
+fn a_drain_drops_a_record_that_the_window_has_no_room_for() {
+    let limits = WindowLimits {
+        events: 8,
+        bytes: 300,
+    };
+    let mut relay = Bench::opened(limits, 4);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 3 to a/0: one"]);
+    relay.at(3, row("a", &"x".repeat(1_000)), &[]);
+    assert!(!relay.relay.waits_for_topic());
+    relay.at(4, Drain, &[]);
+    relay.at(5, Acked(3), &[]);
+    assert!(relay.relay.is_drained());
 }
 
 #[test]

@@ -5,6 +5,9 @@ use fastrand::Rng;
 use walpost_core::Format;
 use walpost_core::limits::WindowLimits;
 
+/// Some payloads are so many times larger than the others.
+pub(crate) const LARGE: usize = 8;
+
 /// A kind of fault, or of unusual behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -166,6 +169,11 @@ impl Plan {
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
+    }
+
+    /// No record is larger.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.payload_max * LARGE + 400
     }
 
     /// The longest time between two status updates, in milliseconds.

@@ -7,7 +7,7 @@ use walpost_core::start::{ServerState, SlotRow};
 use walpost_pgoutput::{Lsn, StandbyStatus};
 
 use crate::history::History;
-use crate::plan::{Fault, Plan, chance};
+use crate::plan::{Fault, LARGE, Plan, chance};
 use crate::walsender::{Peer, View, Walsender};
 
 /// The server.
@@ -155,7 +155,7 @@ impl Postgres {
         let lsn = self.end;
         let at = rng.usize(0..self.open.len());
         for _ in 0..rows {
-            let large = if chance(rng, 5) { 8 } else { 1 };
+            let large = if chance(rng, 5) { LARGE } else { 1 };
             let size = rng.usize(0..plan.payload_max * large);
             let payload = Bytes::from(vec![rng.alphanumeric() as u8; size]);
             let is_null = plan.has(Fault::NullPayload) && chance(rng, 2);

@@ -256,6 +256,7 @@ impl Session {
             undelivered <= limits.events as usize,
             "bounds: records that were taken in"
         );
+        self.check_reading(env, undelivered, snapshot.undelivered_bytes);
         let producer = &self.producer;
         assert!(
             producer.unreported <= limits.events as usize,
@@ -273,6 +274,18 @@ impl Session {
                 snapshot.in_flight + snapshot.queued
             );
         }
+    }
+
+    /// With room for any record the stream is read, whatever Kafka does: Postgres may have a question.
+    fn check_reading(&self, env: &Env, undelivered: usize, bytes: usize) {
+        let (plan, limits) = (&env.plan, env.plan.limits);
+        let room = undelivered < limits.events as usize
+            && limits.bytes.saturating_sub(bytes) > plan.record_bytes_max();
+        let in_the_way = self.relay.halted().is_some() || plan.has(Fault::NullPayload);
+        assert!(
+            !room || in_the_way || !self.is_streaming() || self.relay.wants_wal(),
+            "reading: the stream is not read although there is room"
+        );
     }
 
     /// A halt has a reason that is true, and is waited out.

@@ -1,0 +1,36 @@
+//! Faults from outside, under load: the relay goes on by itself, and nothing is lost.
+//!
+//! The tests run one after the other on one Postgres and one Kafka, because they stop, kill and
+//! freeze both. With `WALPOST_TEST_SCALE=full` the load and the outages have the sizes that the
+//! documentation speaks of. Every test prints a line of figures (`--nocapture` shows it).
+
+#![allow(
+    clippy::print_stdout,
+    reason = "figures are what a run at full scale is for"
+)]
+
+mod kafka;
+mod postgres;
+mod relay;
+mod reset;
+mod rig;
+mod stop;
+
+use std::{env, time::Duration};
+
+/// Enough for every server on a busy machine; a test that passes does not wait for it.
+const SOON: Duration = Duration::from_secs(90);
+
+/// One of two sizes: what `make test` has time for, and the full one.
+fn scaled<T>(small: T, full: T) -> T {
+    if env::var_os("WALPOST_TEST_SCALE").is_some_and(|scale| scale == "full") {
+        full
+    } else {
+        small
+    }
+}
+
+/// A size of bytes for people.
+fn mebibytes(bytes: u64) -> u64 {
+    bytes >> 20
+}

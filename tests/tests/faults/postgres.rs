@@ -1,0 +1,125 @@
+//! Faults of Postgres and of the way to it.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use walpost_tests::{Proxy, Stop};
+
+use crate::{
+    SOON,
+    reset::ResettingProxy,
+    rig::{BACK, Relay, Rig},
+    scaled,
+};
+
+#[test]
+fn a_server_that_is_stopped_fast_and_started_again_costs_nothing() {
+    let rig = Rig::take();
+    let relay = rig.relay("fast");
+    survives(&relay, "stopped fast", 1, || {
+        rig.postgres.restart(Stop::Fast);
+    });
+}
+
+#[test]
+fn a_server_that_is_stopped_immediately_and_started_again_costs_nothing() {
+    let rig = Rig::take();
+    let relay = rig.relay("immediate");
+    survives(&relay, "stopped immediately", 1, || {
+        rig.postgres.restart(Stop::Immediate);
+    });
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_costs_nothing() {
+    let rig = Rig::take();
+    let relay = rig.relay("power");
+    survives(&relay, "killed", scaled(1, 3), || {
+        rig.postgres.kill();
+        rig.postgres.start();
+    });
+}
+
+#[test]
+fn a_terminated_walsender_costs_nothing() {
+    let rig = Rig::take();
+    let relay = rig.relay("terminated");
+    survives(&relay, "walsender terminated", scaled(2, 5), || {
+        relay.database.execute(&format!(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots
+             where slot_name = '{}' and active",
+            relay.slot
+        ));
+    });
+}
+
+#[test]
+fn a_connection_that_is_cut_costs_nothing() {
+    let rig = Rig::take();
+    let proxy = Proxy::new(&format!("127.0.0.1:{}", rig.postgres.port()));
+    let relay = rig.relay_through("cut", proxy.port());
+    survives(&relay, "connection cut", scaled(2, 5), || proxy.cut());
+}
+
+#[test]
+fn a_connection_that_is_reset_costs_nothing() {
+    let rig = Rig::take();
+    let proxy = ResettingProxy::new(rig.postgres.port());
+    let relay = rig.relay_through("reset", proxy.port());
+    survives(&relay, "connection reset", scaled(2, 5), || proxy.reset());
+}
+
+#[test]
+fn a_server_that_is_out_of_reach_for_a_while_costs_nothing() {
+    let rig = Rig::take();
+    let proxy = Proxy::new(&format!("127.0.0.1:{}", rig.postgres.port()));
+    let relay = rig.relay_through("reach", proxy.port());
+    let away = Duration::from_secs(scaled(2, 20));
+    survives(&relay, "out of reach", 1, || {
+        proxy.down();
+        thread::sleep(away);
+        proxy.resume();
+    });
+}
+
+#[test]
+fn a_connection_that_stalls_costs_nothing() {
+    let rig = Rig::take();
+    let proxy = Proxy::new(&format!("127.0.0.1:{}", rig.postgres.port()));
+    let relay = rig.relay_through("stall", proxy.port());
+    // At full scale longer than the server waits for the relay (15 s).
+    let stalled = Duration::from_secs(scaled(3, 25));
+    survives(&relay, "connection stalled", 1, || {
+        proxy.stall();
+        thread::sleep(stalled);
+        proxy.resume();
+    });
+}
+
+/// Load, the fault a number of times, load, and the check.
+fn survives(relay: &Relay, what: &str, rounds: usize, fault: impl Fn()) {
+    let writer = relay.writer().start();
+    let running = relay.run();
+    let mut consumer = relay.consumer();
+    let mut back = Duration::ZERO;
+    for _ in 0..rounds {
+        consumer.wait_for_new_events(scaled(50, 2000), SOON);
+        relay.wait_until_steady();
+        fault();
+        let over = Instant::now();
+        // What had arrived before the fault is not the relay's return.
+        consumer.read_to_end(SOON);
+        consumer.wait_for_new_events(1, BACK);
+        back = back.max(over.elapsed());
+    }
+    consumer.wait_for_new_events(scaled(100, 2000), BACK);
+    let ledger = writer.stop();
+    let duplicates = relay.finish(running, &ledger);
+    println!(
+        "postgres, {what}: {} events, {rounds} times, back after at most {back:.2?}, {duplicates} \
+         duplicates",
+        ledger.committed.len()
+    );
+}

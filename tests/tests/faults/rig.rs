@@ -1,0 +1,159 @@
+//! What every test of faults stands on: both servers, a relay of its own, and the load.
+
+use std::{
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use walpost_tests::{
+    Consumer, Database, Kafka, Ledger, Lsn, Postgres, Record, Report, Running, Walpost, Writer,
+    check, wait_until,
+};
+
+use crate::{SOON, scaled};
+
+/// The turn of one test with both servers. They run when it begins.
+pub(crate) struct Rig {
+    pub(crate) postgres: &'static Postgres,
+    pub(crate) kafka: &'static Kafka,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Rig {
+    /// Waits for the turn.
+    pub(crate) fn take() -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        static POSTGRES: OnceLock<Postgres> = OnceLock::new();
+        static KAFKA: OnceLock<Kafka> = OnceLock::new();
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let postgres = POSTGRES.get_or_init(Postgres::new);
+        let kafka = KAFKA.get_or_init(Kafka::new);
+        // A test that failed may have left them in any state.
+        if postgres.is_running() {
+            postgres.resume();
+        } else {
+            postgres.start();
+        }
+        if kafka.is_running() {
+            kafka.resume();
+        } else {
+            kafka.start();
+        }
+        Self {
+            postgres,
+            kafka,
+            _turn: turn,
+        }
+    }
+
+    /// A database with an outbox, a slot and a topic, and the relay's configuration for them.
+    pub(crate) fn relay(&self, hint: &str) -> Relay {
+        self.relay_through(hint, self.postgres.port())
+    }
+
+    /// As [`Rig::relay`], for a relay that reaches Postgres through another port.
+    pub(crate) fn relay_through(&self, hint: &str, port: u16) -> Relay {
+        let database = self.postgres.database(hint);
+        let topic = self.kafka.topic(hint, PARTITIONS);
+        let slot = database.slot_name();
+        let url = database.url_through(port);
+        let walpost = Walpost::minimal(&url, &self.kafka.brokers(), &slot);
+        walpost.init();
+        Relay {
+            database,
+            brokers: self.kafka.brokers(),
+            topic,
+            slot,
+            walpost,
+        }
+    }
+}
+
+/// A database, a topic and a configuration that belong together.
+pub(crate) struct Relay {
+    pub(crate) database: Database<'static>,
+    pub(crate) topic: String,
+    pub(crate) slot: String,
+    pub(crate) walpost: Walpost,
+    brokers: String,
+}
+
+impl Relay {
+    /// The load: about 300 events a second, at full scale about 6000.
+    pub(crate) fn writer(&self) -> Writer {
+        let (rows, rate) = scaled(((1, 5), 100.0), ((1, 49), 240.0));
+        Writer::new(&self.database, &self.topic)
+            .aggregates(20)
+            .rollbacks(0.02)
+            .rows_between(rows.0, rows.1)
+            .rate(rate)
+    }
+
+    /// A reader of the topic as it is now.
+    pub(crate) fn consumer(&self) -> Consumer {
+        Consumer::new(&self.brokers, &self.topic)
+    }
+
+    pub(crate) fn run(&self) -> Running {
+        self.walpost.start(&["run"])
+    }
+
+    /// Waits until the server has sent the relay everything that is committed now.
+    pub(crate) fn wait_until_sent(&self) {
+        let end = self.database.current_lsn();
+        let mut client = self.database.client();
+        let sent = "select max(sent_lsn) from pg_stat_replication where application_name = $1";
+        let name = format!("walpost {}", self.slot);
+        wait_until(SOON, "the relay was sent everything", || {
+            let row = client.query_one(sent, &[&name]).ok()?;
+            row.get::<_, Option<Lsn>>(0)
+                .filter(|sent| *sent >= end)
+                .map(drop)
+        });
+    }
+
+    /// Waits until what is committed now is confirmed: from here on the relay keeps up with the load.
+    pub(crate) fn wait_until_steady(&self) {
+        let end = self.database.current_lsn();
+        self.database.wait_until_confirmed(&self.slot, end, SOON);
+    }
+
+    /// Waits until everything has arrived, stops the relay in order and reads the topic. After such
+    /// an end nothing is left to be sent again.
+    pub(crate) fn end(&self, running: Running, ledger: &Ledger) -> Vec<Record> {
+        let mut consumer = self.consumer();
+        consumer.wait_for_events(ledger, SOON);
+        self.wait_until_steady();
+        let finished = running.stop(SOON);
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        let before = consumer.read_to_end(SOON).len();
+        let once = self.walpost.finish(&["run", "--once"], SOON);
+        assert_eq!(once.code, 0, "{}", once.stderr);
+        let again = consumer.read_to_end(SOON).len() - before;
+        assert_eq!(
+            again, 0,
+            "records after an orderly end:\n{}",
+            finished.stderr
+        );
+        consumer.into_records()
+    }
+
+    /// As [`Relay::end`], and checks everything. Returns the number of repeats.
+    pub(crate) fn finish(&self, running: Running, ledger: &Ledger) -> usize {
+        assert!(!ledger.committed.is_empty(), "there was no load");
+        check(&[ledger], &self.end(running, ledger)).assert_clean()
+    }
+}
+
+/// The report without what a change of the partition count does to an aggregate: it moves.
+pub(crate) fn of_partitions(mut report: Report) -> Report {
+    report
+        .disorder
+        .retain(|violation| violation.starts_with("partition "));
+    report
+}
+
+/// Long enough for the slowest way back: the longest wait between two sessions is 30 s.
+pub(crate) const BACK: Duration = Duration::from_secs(60);
+
+const PARTITIONS: i32 = 4;

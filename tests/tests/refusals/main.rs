@@ -1,0 +1,23 @@
+//! What walpost refuses: with which exit code, in which words, and that nothing goes past it.
+//!
+//! Every command of this file is run by [`stage::Stage`], which looks for planted secrets in
+//! everything that it printed and logged.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as its test does"
+)]
+
+mod check;
+mod configuration;
+mod events;
+mod init;
+mod secrets;
+mod servers;
+mod setup;
+mod stage;
+
+use std::time::Duration;
+
+/// Enough for every server on a busy machine; a test that passes does not wait for it.
+const SOON: Duration = Duration::from_secs(60);

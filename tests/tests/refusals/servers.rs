@@ -1,0 +1,119 @@
+//! Servers that are not there, or do not let us in.
+
+use std::time::{Duration, Instant};
+
+use walpost_tests::{Finished, Running};
+
+use crate::{
+    SOON,
+    stage::{FILE_SECRET, LOCKED, Nowhere, PLAIN, Refusal, Stage, URL_SECRET, ended, guarded},
+};
+
+/// All of them at once: each waits for half a minute.
+#[test]
+fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
+    let nowhere = Nowhere::new();
+    let away = format!("127.0.0.1:{}", nowhere.port());
+    let stages = ["pg_away", "kafka_away", "kafka_needless"].map(Stage::ready);
+    let [no_postgres, no_kafka, needless] = &stages;
+    let url = format!("postgresql://postgres:{URL_SECRET}@{away}/shop");
+    let yaml = no_postgres.yaml_of(&url, &no_postgres.kafka.brokers(), "");
+    no_postgres.walpost.configure(&yaml);
+    for stage in [no_kafka, needless] {
+        let yaml = stage.yaml_of(&stage.url(), &away, "");
+        stage.walpost.configure(&yaml);
+    }
+    let topic = no_kafka.kafka.topic("away", 1);
+    no_kafka.write(&topic, "1");
+    let before = no_kafka.confirmed();
+
+    let begun = Instant::now();
+    let runs = [no_postgres, no_kafka].map(|stage| stage.walpost.start(&["run", "--once"]));
+    // Where nothing is to be delivered, nobody is needed to take it.
+    needless.once();
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let [postgres, kafka] = runs.map(ended);
+    let waited = begun.elapsed();
+    let expected = Duration::from_secs(28)..Duration::from_secs(45);
+    assert!(expected.contains(&waited), "{waited:?}");
+    let words = ["is Postgres running at", away.as_str(), "postgres.url"];
+    Refusal::of(&postgres).assert(69, &words);
+    Refusal::of(&kafka).assert(69, &["nothing was delivered for 30 s", "Kafka"]);
+    assert_eq!(no_kafka.confirmed(), before, "nothing was delivered");
+
+    // The event has lost nothing by it.
+    no_kafka.configure("");
+    no_kafka.once();
+    assert_eq!(no_kafka.read(&topic).len(), 1);
+}
+
+#[test]
+fn a_stream_goes_on_trying_until_it_is_stopped() {
+    let stage = Stage::bare("trying");
+    let nowhere = Nowhere::new();
+    let url = format!("postgresql://127.0.0.1:{}/shop?user=u", nowhere.port());
+    stage
+        .walpost
+        .configure(&stage.yaml_of(&url, &stage.kafka.brokers(), ""));
+    let running = stage.walpost.start(&["run"]);
+    let line = running.wait_for_log("the session ended", SOON);
+    assert!(line.contains("\"level\":\"WARN\""), "{line}");
+    assert!(running.is_running());
+    assert_eq!(stop(running).code, 0);
+}
+
+#[test]
+fn a_wrong_password_is_refused_at_once() {
+    let stage = Stage::ready("password");
+    let configure = |password: &str| {
+        let url = stage.url_as(LOCKED, password);
+        let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
+        stage.walpost.configure(&yaml);
+    };
+    configure(URL_SECRET);
+    let words = [
+        "password authentication failed",
+        LOCKED,
+        "postgres.password",
+    ];
+    stage.refused(77, &words);
+    let running = stage.walpost.start(&["run"]);
+    Refusal::of(&ended(running)).assert(77, &words);
+    configure(FILE_SECRET);
+    stage.once();
+}
+
+#[test]
+fn a_role_that_does_not_exist_is_refused() {
+    let stage = Stage::ready("role");
+    let url = stage.url_as("nobody_here", URL_SECRET);
+    let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
+    stage.walpost.configure(&yaml);
+    stage.refused(77, &["nobody_here", "pg_hba.conf"]);
+}
+
+#[test]
+fn a_role_without_replication_is_refused() {
+    let stage = Stage::ready("replication");
+    let topic = stage.kafka.topic("replication", 1);
+    stage.write(&topic, "1");
+    let url = stage.url_as(PLAIN, URL_SECRET);
+    let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
+    stage.walpost.configure(&yaml);
+    stage.refused(77, &["replication", PLAIN]);
+    assert_eq!(stage.read(&topic), []);
+}
+
+#[test]
+fn a_database_that_does_not_exist_is_refused() {
+    let stage = Stage::ready("database");
+    let url = stage.url().replace(stage.database.name(), "no_such_shop");
+    let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
+    stage.walpost.configure(&yaml);
+    stage.refused(78, &["no_such_shop", "postgres.url"]);
+}
+
+#[track_caller]
+fn stop(running: Running) -> Finished {
+    guarded(running.stop(SOON))
+}

@@ -1,0 +1,229 @@
+//! A set-up that is whole until a test breaks it, and the one way to run commands on it.
+
+use std::sync::OnceLock;
+
+use walpost_tests::{
+    Database, Finished, Kafka, Lsn, Postgres, Record, Running, Walpost, free_port, read_all,
+};
+
+use crate::SOON;
+
+/// Passwords that stand in URLs, files, variables and properties. None of them may be printed.
+pub(crate) const URL_SECRET: &str = "url-hunter-2f6c";
+pub(crate) const VARIABLE_SECRET: &str = "variable-hunter-83d1";
+pub(crate) const FILE_SECRET: &str = "file-hunter-b07e";
+pub(crate) const KAFKA_SECRET: &str = "kafka-hunter-55aa";
+const SECRETS: [&str; 4] = [URL_SECRET, VARIABLE_SECRET, FILE_SECRET, KAFKA_SECRET];
+
+/// A role that needs its password, and one that lacks REPLICATION.
+pub(crate) const LOCKED: &str = "locked";
+pub(crate) const PLAIN: &str = "plain";
+
+/// The cluster of this test binary: everybody is let in, except the role with a password.
+pub(crate) fn postgres() -> &'static Postgres {
+    static SERVER: OnceLock<Postgres> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let server = Postgres::builder()
+            .hba(&format!("host all {LOCKED} 127.0.0.1/32 scram-sha-256"))
+            .start();
+        server
+            .client()
+            .batch_execute(&format!(
+                "create role {LOCKED} login superuser password '{FILE_SECRET}';
+                 create role {PLAIN} login"
+            ))
+            .expect("create roles");
+        server
+    })
+}
+
+pub(crate) struct Stage {
+    pub(crate) database: Database<'static>,
+    pub(crate) kafka: &'static Kafka,
+    pub(crate) slot: String,
+    pub(crate) walpost: Walpost,
+}
+
+impl Stage {
+    /// An empty database and a configuration for it.
+    pub(crate) fn bare(hint: &str) -> Self {
+        let (database, kafka) = (postgres().database(hint), Kafka::shared());
+        let slot = database.slot_name();
+        let walpost = Walpost::new("").env("PGPASSWORD", VARIABLE_SECRET);
+        let stage = Self {
+            database,
+            kafka,
+            slot,
+            walpost,
+        };
+        stage.configure("");
+        stage
+    }
+
+    /// After `init --apply`, with a table whose payload can be NULL.
+    pub(crate) fn ready(hint: &str) -> Self {
+        let stage = Self::bare(hint);
+        stage.init();
+        stage
+            .database
+            .execute("alter table outbox alter payload drop not null");
+        stage
+    }
+
+    /// The whole configuration, with further sections; those for Kafka come first, indented.
+    pub(crate) fn yaml(&self, sections: &str) -> String {
+        self.yaml_of(&self.url(), &self.kafka.brokers(), sections)
+    }
+
+    pub(crate) fn yaml_of(&self, url: &str, brokers: &str, sections: &str) -> String {
+        let slot = &self.slot;
+        format!(
+            "postgres:\n  url: \"{url}\"\n  slot: {slot}\n  publication: {slot}\n\
+             kafka:\n  brokers: \"{brokers}\"\n{sections}"
+        )
+    }
+
+    pub(crate) fn configure(&self, sections: &str) {
+        self.walpost.configure(&self.yaml(sections));
+    }
+
+    /// The URL of the database with a password in it, which this server does not ask for.
+    pub(crate) fn url(&self) -> String {
+        self.url_as("postgres", URL_SECRET)
+    }
+
+    pub(crate) fn url_as(&self, role: &str, password: &str) -> String {
+        let (port, name) = (postgres().port(), self.database.name());
+        format!("postgresql://{role}:{password}@127.0.0.1:{port}/{name}")
+    }
+
+    /// Runs a command to its end.
+    #[track_caller]
+    pub(crate) fn finish(&self, args: &[&str]) -> Finished {
+        guarded(self.walpost.finish(args, SOON))
+    }
+
+    /// As [`Stage::finish`] without `-c`.
+    #[track_caller]
+    pub(crate) fn finish_plain(&self, args: &[&str]) -> Finished {
+        guarded(self.walpost.start_plain(args).finish(SOON))
+    }
+
+    #[track_caller]
+    pub(crate) fn init(&self) -> Finished {
+        let finished = self.finish(&["init", "--apply"]);
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        finished
+    }
+
+    /// Delivers what is committed.
+    #[track_caller]
+    pub(crate) fn once(&self) -> Finished {
+        let finished = self.finish(&["run", "--once"]);
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        finished
+    }
+
+    /// `run --once` has to end with this code, in these words, with a fix.
+    #[track_caller]
+    pub(crate) fn refused(&self, code: i32, words: &[&str]) -> Refusal {
+        let refusal = Refusal::of(&self.finish(&["run", "--once"]));
+        refusal.assert(code, words);
+        refusal
+    }
+
+    /// Commits one event.
+    pub(crate) fn write(&self, topic: &str, payload: &str) {
+        self.database.execute(&format!(
+            "insert into outbox (destination, aggregate_id, payload)
+             values ('{topic}', 'a', '{payload}')"
+        ));
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&self, topic: &str) -> Vec<Record> {
+        read_all(&self.kafka.brokers(), topic)
+    }
+
+    /// Up to where the slot has confirmed.
+    #[track_caller]
+    pub(crate) fn confirmed(&self) -> Lsn {
+        let slot = self.database.slot(&self.slot);
+        let confirmed = slot.expect("the slot is there").confirmed;
+        confirmed.expect("a logical slot has a position")
+    }
+}
+
+/// Waits for the end of a run.
+#[track_caller]
+pub(crate) fn ended(running: Running) -> Finished {
+    guarded(running.finish(SOON))
+}
+
+/// Passes on what a command left, unless it told a secret.
+#[track_caller]
+pub(crate) fn guarded(finished: Finished) -> Finished {
+    for secret in SECRETS {
+        for (stream, text) in [("stdout", &finished.stdout), ("stderr", &finished.stderr)] {
+            assert!(!text.contains(secret), "{secret} in {stream}:\n{text}");
+        }
+    }
+    finished
+}
+
+/// How a command ended that did not do its work.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: i32,
+    pub(crate) message: String,
+    pub(crate) fix: Option<String>,
+}
+
+impl Refusal {
+    /// Reads the end of the log: of a service that is one JSON object, of a report two lines.
+    #[track_caller]
+    pub(crate) fn of(finished: &Finished) -> Self {
+        let (code, stderr) = (finished.code, &finished.stderr);
+        let last = stderr.lines().last().unwrap_or_default();
+        if let Ok(line) = serde_json::from_str::<serde_json::Value>(last) {
+            let text = |name: &str| line[name].as_str().map(str::to_owned);
+            return Self {
+                code,
+                message: text("message").expect("a line of the log has a message"),
+                fix: text("fix"),
+            };
+        }
+        let (message, fix) = match stderr.split_once("\nfix: ") {
+            Some((message, fix)) => (message, Some(fix.trim().to_owned())),
+            None => (stderr.trim(), None),
+        };
+        Self {
+            code,
+            message: message.to_owned(),
+            fix,
+        }
+    }
+
+    /// It has this code and these words, in the message or in the fix.
+    #[track_caller]
+    pub(crate) fn assert(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{self:#?}");
+        let text = format!("{}\n{}", self.message, self.fix.as_deref().unwrap_or(""));
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in {self:#?}");
+        }
+    }
+}
+
+/// An address of this machine where nobody listens, and nobody will while the test runs.
+pub(crate) struct Nowhere(walpost_tests::Port);
+
+impl Nowhere {
+    pub(crate) fn new() -> Self {
+        Self(free_port())
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.number()
+    }
+}
