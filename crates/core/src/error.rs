@@ -37,7 +37,7 @@ pub enum RelayError {
     )]
     ForeignTable(TableName),
     /// Kafka did not take a record, and it is not the event's fault.
-    #[error("Kafka did not take a record for topic-partition of event {position}: {rejection}")]
+    #[error("Kafka did not take the event at {position}: {rejection}")]
     Cluster {
         /// The lowest record that failed.
         position: Position,

@@ -44,8 +44,5 @@ pub const TOPIC_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// How soon a topic that is missing is asked for again while the line stands.
 pub const TOPIC_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often a topic that was judged missing is looked for again.
-pub const TOPIC_JUDGED_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Default of `delivery.unknown_topic_after`.
 pub const UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(60);

@@ -410,7 +410,8 @@ impl Relay {
             && self.window.admits(0)
     }
 
-    /// Whether everything that left has been acknowledged.
+    /// Whether everything that left has been acknowledged. Never again once the broker refused an
+    /// event: what its owner then waits for is the last report.
     pub fn is_drained(&self) -> bool {
         self.window.is_settled()
     }

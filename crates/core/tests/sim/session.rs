@@ -276,7 +276,8 @@ impl Session {
         }
     }
 
-    /// With room for any record the stream is read, whatever Kafka does: Postgres may have a question.
+    /// With room for any record the stream is read, whatever Kafka does: Postgres may have a
+    /// question.
     fn check_reading(&self, env: &Env, undelivered: usize, bytes: usize) {
         let (plan, limits) = (&env.plan, env.plan.limits);
         let room = undelivered < limits.events as usize
