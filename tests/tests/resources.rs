@@ -1,8 +1,8 @@
 //! What the relay costs: memory, CPU, the WAL that its slot holds, and the walsender's time.
 //!
-//! The tests run one after the other, because they measure. With `WALPOST_TEST_SCALE=full` they have
-//! the sizes that the documentation speaks of. Every test prints a line of figures (`--nocapture`
-//! shows it).
+//! The tests run one after the other, because they measure. With `WALPOST_TEST_SCALE=full` they
+//! have the sizes that the documentation speaks of. Every test prints a line of figures
+//! (`--nocapture` shows it).
 
 #![allow(
     clippy::print_stdout,

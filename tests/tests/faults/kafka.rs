@@ -103,8 +103,8 @@ fn a_topic_made_again_with_fewer_partitions_gets_everything_that_is_committed_fr
         .map(|event| event.id)
         .collect();
     report.lost.retain(|id| !before.contains(id));
-    // What was placed by the old count is in the new topic beside what is placed by the new one: the
-    // order that holds is that of each aggregate, from some version on.
+    // What was placed by the old count is in the new topic beside what is placed by the new one:
+    // the order that holds is that of each aggregate, from some version on.
     report.disorder = aggregate_disorder(&ledger, &records);
     let duplicates = report.assert_clean();
     println!("topic made again: first event {first:.2?} after it, {duplicates} duplicates");

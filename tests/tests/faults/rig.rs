@@ -112,7 +112,8 @@ impl Relay {
         });
     }
 
-    /// Waits until what is committed now is confirmed: from here on the relay keeps up with the load.
+    /// Waits until what is committed now is confirmed: from here on the relay keeps up with the
+    /// load.
     pub(crate) fn wait_until_steady(&self) {
         let end = self.database.current_lsn();
         self.database.wait_until_confirmed(&self.slot, end, SOON);

@@ -674,7 +674,7 @@ fn a_topic_that_was_there_before_is_waited_for_without_end() {
     let mut relay = Bench::opened(events(2), 2);
     relay.at(1, begin(200), &[]);
     relay.at(2, row("a", "one"), &["record 1 to a/0: one"]);
-    let error = "error: Kafka did not take a record for topic-partition of event \
+    let error = "error: Kafka did not take the event at \
                  00000000000000C8/00000000: NAME (3)";
     relay.at(3, Failed(1, 3), &[error]);
 
@@ -860,7 +860,7 @@ fn a_refusal_that_is_not_the_events_fault_ends_the_session_and_confirms_nothing(
         relay.at(3, commit(200, 208), &[]);
         relay.at(4, keepalive(300), &[]);
         let error = format!(
-            "error: Kafka did not take a record for topic-partition of event \
+            "error: Kafka did not take the event at \
              00000000000000C8/00000000: NAME ({code})"
         );
         relay.at(5, Failed(3, code), &[&error]);
