@@ -166,12 +166,20 @@ mod tests {
         home: tempfile::TempDir,
     }
 
+    /// Where the tests run in the background of a script, SIGINT is ignored, and a shell can't trap
+    /// what was ignored when it began. Postgres and initdb set their handlers all the same; so do
+    /// these.
+    const PROGRAM: &str = r#"#!/bin/sh
+exec perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' /bin/sh "$0.sh" "$@"
+"#;
+
     impl Fake {
         fn new(initdb: &str, postgres: &str) -> Self {
             let home = tempfile::tempdir().unwrap();
             for (name, script) in [("initdb", initdb), ("postgres", postgres)] {
                 let path = home.path().join(name);
-                fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+                fs::write(&path, PROGRAM).unwrap();
+                fs::write(home.path().join(format!("{name}.sh")), script).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             }
             Self { home }
