@@ -32,8 +32,8 @@ pub enum RelayError {
     Bind(#[from] BindError),
     /// The publication carries a table that is no outbox.
     #[error(
-        "the publication carries inserts of {0}, which is not listed in outbox.table: \
-         take it out of the publication, or list it"
+        "the publication carries inserts of {0}, which is not listed in outbox.table: list it, or \
+         take it out of the publication (what is in the WAL already stays in the slot's stream)"
     )]
     ForeignTable(TableName),
     /// Kafka did not take a record, and it is not the event's fault.

@@ -303,6 +303,38 @@ pub(crate) async fn table(
     }))
 }
 
+impl Table {
+    /// What keeps the rows of the table called `name` from becoming events.
+    pub(crate) fn problems(&self, name: &TableName, needed: &[NeededColumn]) -> Vec<Finding> {
+        let mut problems = Vec::new();
+        if !matches!(self.kind.as_str(), "r" | "p") {
+            let seen = format!("{name} is not a table: only a table's rows are in the WAL");
+            let fix = "name the table in outbox.table";
+            problems.push(Finding::error("WP-TABLE-KIND", seen, fix));
+        } else if self.persistence != "p" {
+            let seen =
+                format!("the table {name} is unlogged or temporary: its rows are not in the WAL");
+            let fix = format!("alter table {} set logged;", qualified(name));
+            problems.push(Finding::error("WP-TABLE-PERSISTENCE", seen, fix));
+        }
+        for NeededColumn { column, used_by } in needed {
+            if !self.columns.contains(column) {
+                let seen =
+                    format!("the table {name} has no column '{column}', which {used_by} needs");
+                let fix = "add the column, or map another one (outbox.columns, route)";
+                problems.push(Finding::error("WP-TABLE-COLUMN", seen, fix));
+            }
+        }
+        problems
+    }
+}
+
+/// There is no such table.
+pub(crate) fn table_missing(name: &TableName) -> Finding {
+    let seen = format!("the outbox table {name} does not exist");
+    Finding::error("WP-TABLE-MISSING", seen, "walpost init --apply")
+}
+
 /// A slot's row, and who streams from it.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
@@ -340,9 +372,10 @@ pub(crate) async fn slot(connection: &mut Connection, name: &str) -> Result<Opti
     }))
 }
 
-/// Whether the publication, or a table's place in it, is of a transaction that the slot may not
-/// have passed yet. Catalogue rows carry the transaction that wrote them; the slot knows the oldest
-/// one that it still needs.
+/// Whether the publication, or a table's place in it, is of a transaction that the slot has not
+/// passed yet. Catalogue rows carry the transaction that wrote them; the slot knows the oldest one
+/// that it still needs. A new slot takes that over from the slot that is furthest behind, so beside
+/// such a one nothing can be said.
 pub(crate) async fn is_publication_younger(
     connection: &mut Connection,
     publication: &str,
@@ -355,7 +388,10 @@ pub(crate) async fn is_publication_younger(
              select r.xmin from pg_catalog.pg_publication_rel r \
              join pg_catalog.pg_publication p on p.oid = r.prpubid where p.pubname = {publication}\
          ) written \
-         where s.slot_name = {slot} and age(written.xmin) <= age(s.catalog_xmin))",
+         where s.slot_name = {slot} and age(written.xmin) <= age(s.catalog_xmin) \
+         and not exists (select from pg_catalog.pg_replication_slots o \
+             where o.slot_name <> s.slot_name \
+             and age(coalesce(o.catalog_xmin, o.xmin)) >= age(s.catalog_xmin)))",
         publication = quote_literal(publication),
         slot = quote_literal(slot)
     );

@@ -16,6 +16,7 @@ use walpost_walsender::{
 
 use crate::catalog;
 use crate::config::Config;
+use crate::finding::Finding;
 use crate::session::SessionError;
 
 /// What we ask the server to use: half of it is the longest silence of a healthy server that we
@@ -70,7 +71,7 @@ pub(crate) async fn open(config: &Config) -> Result<Opening, SessionError> {
             pid,
         });
     }
-    check_publication(&mut connection, config).await?;
+    check_set_up(&mut connection, config).await?;
     let format = format(&mut connection, config).await?;
     let start = StartReplication {
         slot: &postgres.slot,
@@ -89,16 +90,24 @@ pub(crate) async fn open(config: &Config) -> Result<Opening, SessionError> {
     })
 }
 
-/// The publication is there, publishes inserts, and carries every outbox table whole.
-async fn check_publication(
-    connection: &mut Connection,
-    config: &Config,
-) -> Result<(), SessionError> {
+/// The tables are what the mapping needs; the publication is there, publishes inserts, and carries
+/// every one of them whole.
+async fn check_set_up(connection: &mut Connection, config: &Config) -> Result<(), SessionError> {
+    let (tables, needed) = (config.mapping.tables(), config.needed_columns());
+    let mut problems = Vec::new();
+    for name in tables {
+        match catalog::table(connection, name).await? {
+            Some(table) => problems.extend(table.problems(name, &needed)),
+            None => problems.push(catalog::table_missing(name)),
+        }
+    }
     let name = &config.postgres.publication;
-    let found = catalog::publication(connection, name).await?;
-    let publication = found.ok_or_else(|| SessionError::PublicationMissing(name.clone()))?;
-    let problems = publication.problems(config.mapping.tables(), &config.needed_columns());
-    match problems.into_iter().find(|problem| problem.is_error()) {
+    match catalog::publication(connection, name).await? {
+        Some(publication) => problems.extend(publication.problems(tables, &needed)),
+        None if problems.is_empty() => return Err(SessionError::PublicationMissing(name.clone())),
+        None => {}
+    }
+    match problems.into_iter().find(Finding::is_error) {
         Some(problem) => Err(SessionError::SetUp(problem)),
         None => Ok(()),
     }

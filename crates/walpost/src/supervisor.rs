@@ -216,10 +216,14 @@ impl<'a> Supervisor<'a> {
             };
         }
         let error = Error::new(Exit::Undeliverable, event.to_string());
-        Next::Stop(Err(error.with_fix(
-            "everything before it is delivered and confirmed, nothing after it was sent. Mend the \
-             cause (the topic, its limits, the configuration) and start again",
-        )))
+        let state = if in_batch {
+            "nothing from it on is confirmed, nothing after it is in its partition; other \
+             partitions may be ahead, and what is in them comes again."
+        } else {
+            "nothing from it on was sent or confirmed."
+        };
+        let mend = "Mend the cause (the topic, its limits, the configuration) and start again";
+        Next::Stop(Err(error.with_fix(format!("{state} {mend}"))))
     }
 
     fn after_error(&mut self, error: SessionError) -> Next {

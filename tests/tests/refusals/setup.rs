@@ -104,7 +104,10 @@ fn a_publication_without_inserts_is_refused() {
 fn a_table_that_is_not_there_is_refused() {
     let scene = Scene::new("table_missing");
     scene.stage.configure("outbox:\n  table: shop.outbox\n");
-    scene.is_refused(&["does not carry the table shop.outbox"]);
+    scene.is_refused(&[
+        "the outbox table shop.outbox does not exist",
+        "walpost init",
+    ]);
 }
 
 #[test]
@@ -131,6 +134,8 @@ fn rows_of_a_table_that_is_no_outbox_are_refused_rather_than_passed_over() {
         stage.slot
     ));
     scene.write("1");
+    let end = stage.database.current_lsn();
+    stage.database.wait_until_confirmed(&stage.slot, end, SOON);
     stage.database.execute(&format!(
         "begin;
          insert into outbox (destination, payload) values ('{topic}', '2');

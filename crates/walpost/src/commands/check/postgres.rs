@@ -135,30 +135,9 @@ fn look_at_table(
     needed: &[NeededColumn],
 ) {
     let Some(table) = table else {
-        let seen = format!("the outbox table {name} does not exist");
-        return look.push(Finding::error("WP-TABLE-MISSING", seen, INIT));
+        return look.push(catalog::table_missing(name));
     };
-    let mut problems = Vec::new();
-    if !matches!(table.kind.as_str(), "r" | "p") {
-        let seen = format!("{name} is not a table: only a table's rows are in the WAL");
-        problems.push(Finding::error(
-            "WP-TABLE-KIND",
-            seen,
-            "name the table in outbox.table",
-        ));
-    } else if table.persistence != "p" {
-        let seen =
-            format!("the table {name} is unlogged or temporary: its rows are not in the WAL");
-        let fix = format!("alter table {} set logged;", crate::sql::qualified(name));
-        problems.push(Finding::error("WP-TABLE-PERSISTENCE", seen, fix));
-    }
-    for NeededColumn { column, used_by } in needed {
-        if !table.columns.contains(column) {
-            let seen = format!("the table {name} has no column '{column}', which {used_by} needs");
-            let fix = "add the column, or map another one (outbox.columns, route)";
-            problems.push(Finding::error("WP-TABLE-COLUMN", seen, fix));
-        }
-    }
+    let mut problems = table.problems(name, needed);
     if problems.is_empty() {
         let columns: Vec<_> = needed.iter().map(|needed| needed.column.as_str()).collect();
         problems.push(Finding::ok(format!(
