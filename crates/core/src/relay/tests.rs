@@ -541,8 +541,8 @@ fn rows_of_a_table_that_is_no_outbox_end_the_session() {
     relay.at(1, relation(FOREIGN, "orders", &["id"]), &[]);
     relay.at(2, begin(200), &[]);
     let error = "error: the publication carries inserts of public.orders, which is not listed in \
-                 outbox.table: list it, or take it out of the publication (what is in the WAL already \
-                 stays in the slot's stream)";
+                 outbox.table: list it, or take it out of the publication (what is in the WAL \
+                 already stays in the slot's stream)";
     relay.at(3, insert(FOREIGN, &[Some("1")]), &[error]);
     assert_eq!(relay.confirmed(), FLOOR);
 }
