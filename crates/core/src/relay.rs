@@ -12,7 +12,7 @@ use crate::feedback::{Feedback, Status};
 use crate::limits::WindowLimits;
 use crate::mapping::{Binding, Event, Format, Mapping, TableName, Types, Unmapped, table_name};
 use crate::placement;
-use crate::stream::{ProtocolError, Step, Stream};
+use crate::stream::{ProtocolError, Step, Stream, Transaction};
 use crate::topics::{Place, TopicFault, TopicNews, Topics};
 use crate::window::Window;
 
@@ -23,7 +23,7 @@ use crate::window::Window;
 /// * **inputs** `handle_wal`, `handle_delivery`, `handle_topic`, and `drain`;
 /// * **outputs** `poll_record`, `poll_topic`, `poll_status`, `poll_timeout`: after every input,
 ///   poll all of them in this order, each until it gives nothing;
-/// * **questions** `wants_wal`, `is_drained`, `halted`, `confirmed`, `snapshot`.
+/// * **questions** `wants_wal`, `splits_transaction`, `is_drained`, `halted`, `confirmed`, `snapshot`.
 ///
 /// Time is a parameter and must not go back. Records must be handed to Kafka in the order in which
 /// they are polled, by one sender, and every ticket gets exactly one delivery report. `handle_wal`
@@ -414,6 +414,16 @@ impl Relay {
     /// event: what its owner then waits for is the last report.
     pub fn is_drained(&self) -> bool {
         self.window.is_settled()
+    }
+
+    /// Whether records of a transaction have left whose others have not. A drain now would have the
+    /// first ones sent again: the transaction's end is behind what did not leave.
+    pub fn splits_transaction(&self) -> bool {
+        let next = match self.ready.front().or(self.pending.as_ref()) {
+            Some(event) => Some(event.position),
+            None => self.stream.transaction().map(Transaction::position),
+        };
+        next.is_some_and(|position| position.ordinal > 0)
     }
 
     /// The event that stands in the way.

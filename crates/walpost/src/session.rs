@@ -14,6 +14,7 @@
 
 mod convert;
 mod error;
+mod lookout;
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use walpost_walsender::{Fill, StreamMessage, WalStream};
 
 use self::convert::{core_delivery, core_rejection, partition_count, send, standby_status};
 pub(crate) use self::error::SessionError;
+use self::lookout::{Lookout, Watch};
 use crate::config::Config;
 use crate::gate::Opening;
 use crate::shutdown::{Shutdown, ShutdownSignal};
@@ -133,13 +135,42 @@ struct Session<'a> {
     target: Option<Lsn>,
     pinged_at: Instant,
     reads: Reads,
-    /// Set when the session drains: after it, what is in flight comes again.
-    drain_deadline: Option<Instant>,
+    drain: Drain,
+    lookout: Lookout,
 }
 
-struct Answer {
-    topic: Topic,
-    count: Result<u32, TopicFault>,
+/// What others found out for the session.
+enum Answer {
+    Topic {
+        topic: Topic,
+        count: Result<u32, TopicFault>,
+    },
+    /// The server is stopping, and waits for whoever does not read its stream.
+    ServerStops,
+}
+
+/// How far a session is with its end.
+#[derive(Clone, Copy, Debug)]
+enum Drain {
+    No,
+    /// It was asked to stop. The transaction whose records are leaving goes on to its end: cut in
+    /// the middle, it would come again.
+    Asked {
+        deadline: Instant,
+    },
+    /// Nothing more leaves. After the deadline, what is in flight comes again.
+    Begun {
+        deadline: Instant,
+    },
+}
+
+impl Drain {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::No => None,
+            Self::Asked { deadline } | Self::Begun { deadline } => Some(deadline),
+        }
+    }
 }
 
 /// What the last reads of the socket were like.
@@ -183,7 +214,8 @@ pub(crate) async fn run(
         target,
         pinged_at: now,
         reads: Reads::default(),
-        drain_deadline: None,
+        drain: Drain::No,
+        lookout: Lookout::Off,
     };
     let ended = session.serve().await;
     session.end(ended).await
@@ -195,9 +227,10 @@ impl Session<'_> {
             let now = Instant::now();
             self.hear_shutdown(now);
             self.take_deliveries()?;
-            self.take_answers(now);
+            self.take_answers(now)?;
             self.send_records(now)?;
             let more = self.read_wal(now)?;
+            self.look_out(now);
             self.ask_for_topics(now);
             self.tell_status(now)?;
             if let Some(end) = self.ended(now)? {
@@ -214,14 +247,27 @@ impl Session<'_> {
     }
 
     fn hear_shutdown(&mut self, now: Instant) {
-        if self.drain_deadline.is_none() && self.context.shutdown.requested() == Shutdown::Drain {
+        let is_wished = self.context.shutdown.requested() == Shutdown::Drain;
+        if is_wished && matches!(self.drain, Drain::No) {
             info!(
                 in_flight = self.producer.in_flight(),
                 "stopping: waiting for what is in flight"
             );
-            self.relay.drain();
-            self.drain_deadline = Some(now + self.context.config.drain);
+            let deadline = now + self.context.config.drain;
+            self.drain = Drain::Asked { deadline };
         }
+    }
+
+    /// Whether records may leave. The drain begins as soon as it cuts no transaction in two.
+    fn may_send(&mut self, now: Instant) -> bool {
+        if let Drain::Asked { deadline } = self.drain {
+            let cuts = self.unsent.is_some() || self.relay.splits_transaction();
+            if !cuts || now >= deadline {
+                self.relay.drain();
+                self.drain = Drain::Begun { deadline };
+            }
+        }
+        !matches!(self.drain, Drain::Begun { .. })
     }
 
     fn take_deliveries(&mut self) -> Result<(), SessionError> {
@@ -244,10 +290,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn take_answers(&mut self, now: Instant) {
-        while let Some(Answer { topic, count }) =
-            self.heard.take().or_else(|| self.answers.try_recv().ok())
-        {
+    fn take_answers(&mut self, now: Instant) -> Result<(), SessionError> {
+        while let Some(answer) = self.heard.take().or_else(|| self.answers.try_recv().ok()) {
+            let (topic, count) = match answer {
+                Answer::Topic { topic, count } => (topic, count),
+                Answer::ServerStops => return Err(SessionError::ServerEnded),
+            };
             match self.relay.handle_topic(now, &topic, count) {
                 TopicNews::None => {}
                 TopicNews::Recounted { from, to } => warn!(
@@ -260,6 +308,7 @@ impl Session<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The line stands for a topic: said once, and again when the reason is another one.
@@ -282,7 +331,7 @@ impl Session<'_> {
 
     /// Sends what may leave; stops where the producer has no room.
     fn send_records(&mut self, now: Instant) -> Result<(), SessionError> {
-        while self.drain_deadline.is_none() {
+        while self.may_send(now) {
             let Some(record) = self.unsent.take().or_else(|| self.relay.poll_record(now)) else {
                 return Ok(());
             };
@@ -364,9 +413,22 @@ impl Session<'_> {
     /// Lets the server write while the stream is busy. What was read is served by now.
     fn nap(&mut self, now: Instant) {
         let due = self.relay.poll_timeout().is_none_or(|due| due <= now + NAP);
-        if self.reads.busy && !due && self.drain_deadline.is_none() {
+        if self.reads.busy && !due && matches!(self.drain, Drain::No) {
             std::thread::sleep(NAP);
         }
+    }
+
+    /// Has the server watched by somebody else while the stream is not read.
+    fn look_out(&mut self, now: Instant) {
+        let is_read = self.relay.wants_wal();
+        let (context, asker) = (&self.context, &self.asker);
+        self.lookout.turn(now, is_read, || {
+            let asker = asker.clone();
+            Watch::start(&context.side, &context.config.postgres, move || {
+                // The session may be over: then nobody has to be told.
+                let _ = asker.send(Answer::ServerStops);
+            })
+        });
     }
 
     fn ask_for_topics(&mut self, now: Instant) {
@@ -376,7 +438,7 @@ impl Session<'_> {
             self.context.side.spawn_blocking(move || {
                 let count = partition_count(&metadata, &topic);
                 // The session may be over: then nobody wants the answer.
-                let _ = asker.send(Answer { topic, count });
+                let _ = asker.send(Answer::Topic { topic, count });
             });
         }
     }
@@ -400,17 +462,17 @@ impl Session<'_> {
             .see(now, snapshot.confirmed, snapshot.delivered);
         let idle = self.producer.in_flight() == 0;
         if self.relay.halted().is_some() {
-            let deadline = *self
-                .drain_deadline
-                .get_or_insert_with(|| now + self.context.config.drain);
+            let drain = self.context.config.drain;
+            let deadline = self.drain.deadline().unwrap_or(now + drain);
+            self.drain = Drain::Begun { deadline };
             if idle || now >= deadline {
                 return Ok(halted(&self.relay, self.refused));
             }
             return Ok(None);
         }
-        if let Some(deadline) = self.drain_deadline {
+        if let Some(deadline) = self.drain.deadline() {
             let in_flight = self.producer.in_flight();
-            if idle {
+            if idle && matches!(self.drain, Drain::Begun { .. }) {
                 return Ok(Some(End::Drained));
             }
             return Ok((now >= deadline).then_some(End::DrainDeadline { in_flight }));
@@ -437,7 +499,8 @@ impl Session<'_> {
     /// out by serving all sources.
     async fn wait(&mut self, now: Instant) -> Result<(), SessionError> {
         let mut until = self.relay.poll_timeout().unwrap_or(now);
-        if let Some(deadline) = self.drain_deadline {
+        let deadlines = [self.drain.deadline(), self.lookout.deadline()];
+        for deadline in deadlines.into_iter().flatten() {
             until = until.min(deadline);
         }
         if self.target.is_some() {

@@ -1,10 +1,18 @@
 //! Orderly ends: of Postgres while Kafka is dead, and of the relay.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use walpost_tests::{Running, Stop, check};
+use walpost_tests::{Lsn, Running, Stop, check, wait_until};
 
-use crate::{SOON, relay::STREAMING, rig::Rig, scaled};
+use crate::{
+    SOON,
+    relay::STREAMING,
+    rig::{Relay, Rig},
+    scaled,
+};
 
 /// The promise itself: the relay does not hold up a server that is stopping.
 const POSTGRES_STOPS_WITHIN: Duration = Duration::from_secs(2);
@@ -40,6 +48,53 @@ fn postgres_stops_within_two_seconds_while_kafka_is_dead_and_events_wait() {
          {second:.2?}; {} events, {duplicates} duplicates",
         ledger.committed.len()
     );
+}
+
+#[test]
+fn postgres_stops_within_two_seconds_while_kafka_is_dead_and_the_window_is_full() {
+    let rig = Rig::take();
+    let mut relay = rig.relay("unread");
+    relay.walpost = relay
+        .walpost
+        .env("WALPOST_DELIVERY__IN_FLIGHT_EVENTS", "100");
+    let writer = relay.writer().start();
+    let running = relay.run();
+    relay.consumer().wait_for_new_events(100, SOON);
+    rig.kafka.pause();
+    // The stream is no longer read, and more than the buffers of both ends hold is waiting in it.
+    let bulk = relay
+        .writer()
+        .payload_bytes(1000)
+        .bulk_transactions(30, 1000);
+    wait_until_unread(&relay);
+    let stopped = stop_postgres(&rig, &running);
+    rig.postgres.start();
+    rig.kafka.resume();
+    let ledger = writer.stop();
+    relay.consumer().wait_for_events(&bulk, SOON);
+    let records = relay.end(running, &ledger);
+    let duplicates = check(&[&ledger, &bulk], &records).assert_clean();
+    println!(
+        "stop fast with Kafka dead and the window full: down after {stopped:.2?}, {} events, \
+         {duplicates} duplicates",
+        ledger.committed.len() + bulk.committed.len()
+    );
+}
+
+/// Waits until the server can't send any more: the relay does not read.
+fn wait_until_unread(relay: &Relay) {
+    let mut client = relay.database.client();
+    let statement = "select sent_lsn, pg_current_wal_lsn() from pg_stat_replication
+                     where application_name = $1";
+    let name = format!("walpost {}", relay.slot);
+    let mut last = None;
+    wait_until(SOON, "the server stands before a full socket", || {
+        thread::sleep(Duration::from_secs(1));
+        let row = client.query_opt(statement, &[&name]).ok()??;
+        let sent: Lsn = row.get(0);
+        let stands = last.replace(sent) == Some(sent) && sent < row.get(1);
+        stands.then_some(())
+    });
 }
 
 /// Stops Postgres as its service does, and returns how long that took. What the server has to write
@@ -90,6 +145,28 @@ fn a_relay_that_is_asked_to_stop_under_load_leaves_nothing_to_be_sent_again() {
         "asked to stop: {} events, {rounds} times, down after at most {slowest:.2?}, no duplicate",
         ledger.committed.len()
     );
+}
+
+#[test]
+fn a_relay_that_is_asked_to_stop_amid_a_transaction_sends_it_to_its_end() {
+    let rig = Rig::take();
+    let relay = rig.relay("amid");
+    let running = relay.run();
+    running.wait_for_log(STREAMING, SOON);
+    let ledger = relay.writer().bulk(scaled(30_000, 300_000));
+    let mut consumer = relay.consumer();
+    consumer.wait_for_new_events(100, SOON);
+    let asked = Instant::now();
+    let finished = running.stop(SOON);
+    let stopped = asked.elapsed();
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    let arrived = consumer.read_to_end(SOON).len();
+    let once = relay.walpost.finish(&["run", "--once"], SOON);
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    let records = consumer.read_to_end(SOON);
+    let duplicates = check(&[&ledger], records).assert_clean();
+    assert_eq!((arrived, duplicates), (ledger.committed.len(), 0));
+    println!("asked to stop amid a transaction of {arrived} rows: down after {stopped:.2?}");
 }
 
 #[test]

@@ -807,6 +807,30 @@ fn a_drain_drops_a_record_that_the_window_has_no_room_for() {
 }
 
 #[test]
+fn a_transaction_is_split_from_its_first_record_that_left_to_its_end() {
+    let mut relay = Bench::opened(events(8), 2);
+    assert!(!relay.relay.splits_transaction());
+    relay.at(1, begin(200), &[]);
+    assert!(!relay.relay.splits_transaction());
+    relay.at(2, row("a", "one"), &["record 1 to a/0: one"]);
+    assert!(relay.relay.splits_transaction());
+    relay.at(3, row("a", "two"), &["record 2 to a/0: two"]);
+    relay.at(4, row("a", "three"), &[]);
+    relay.at(5, commit(200, 208), &[]);
+    assert!(relay.relay.splits_transaction());
+    relay.at(6, begin(300), &[]);
+    relay.at(7, row("a", "four"), &[]);
+    assert!(relay.relay.splits_transaction());
+    relay.at(8, Acked(1), &["record 3 to a/0: three"]);
+    assert!(!relay.relay.splits_transaction());
+    relay.at(9, Drain, &[]);
+    relay.at(10, Acked(2), &[]);
+    relay.at(11, Acked(3), &[]);
+    assert!(relay.relay.is_drained());
+    assert_eq!(relay.confirmed(), 208);
+}
+
+#[test]
 fn a_drain_with_nothing_in_flight_is_done_at_once() {
     let mut relay = Bench::opened(events(1), 1);
     relay.at(1, Drain, &[]);
