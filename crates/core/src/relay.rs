@@ -23,7 +23,8 @@ use crate::window::Window;
 /// * **inputs** `handle_wal`, `handle_delivery`, `handle_topic`, and `drain`;
 /// * **outputs** `poll_record`, `poll_topic`, `poll_status`, `poll_timeout`: after every input,
 ///   poll all of them in this order, each until it gives nothing;
-/// * **questions** `wants_wal`, `splits_transaction`, `is_drained`, `halted`, `confirmed`, `snapshot`.
+/// * **questions** `wants_wal`, `splits_transaction`, `is_drained`, `halted`, `confirmed`,
+///   `snapshot`.
 ///
 /// Time is a parameter and must not go back. Records must be handed to Kafka in the order in which
 /// they are polled, by one sender, and every ticket gets exactly one delivery report. `handle_wal`

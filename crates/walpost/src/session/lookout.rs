@@ -3,7 +3,8 @@
 //! A server that stops waits until its walsenders have sent everything and were answered. While the
 //! window is full nobody reads the stream, so its question would not be heard, and a Kafka that is
 //! down would hold up the server. The lookout is another session on the same server: its end says
-//! that the server is stopping, and then the stream is closed, which the server takes for an answer.
+//! that the server is stopping, and then the stream is closed, which the server takes for an
+//! answer.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use walpost_walsender::{ConnectOptions, Connection, Error, Mode};
 
 use crate::config::Postgres;
 
-/// A stream that is not read for a shorter time than this waits for a busy Kafka, not for a dead one.
+/// A stream that is not read for a shorter time than this waits for a busy Kafka, not for a dead
+/// one.
 const UNREAD_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long after a failure the next connection is tried.
