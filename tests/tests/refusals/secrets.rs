@@ -41,6 +41,27 @@ fn no_command_tells_a_secret_at_any_log_level() {
     assert_eq!(ended(running).code, 0);
 }
 
+#[test]
+fn no_log_line_tells_what_an_event_holds_at_any_log_level() {
+    const MARKER: &str = "told-to-nobody-91c4";
+    let stage = Stage::ready("payload");
+    let topic = stage.kafka.topic("payload", 1);
+    let insert = |headers: &str| {
+        stage.database.execute(&format!(
+            r#"insert into outbox (destination, payload, headers)
+               values ('{topic}', '{{"value": "{MARKER}"}}', '{headers}')"#
+        ));
+    };
+    insert(&format!(r#"{{"own": "{MARKER}"}}"#));
+    insert(&format!(r#"{{"own": {{"nested": "{MARKER}"}}}}"#));
+    let finished = stage.finish(&["run", "--once", "--log-level", "trace"]);
+    assert_eq!(finished.code, 65, "{}", finished.stderr);
+    let told = format!("{}{}", finished.stdout, finished.stderr);
+    assert!(told.contains("the value of 'own' is nested"), "{told}");
+    assert!(!told.contains(MARKER), "{told}");
+    assert_eq!(stage.read(&topic).len(), 1);
+}
+
 /// Kafka's own secrets, against a broker that answers nothing and one that does not want them.
 #[test]
 fn a_secret_of_kafka_is_not_told_when_it_does_not_help() {
