@@ -153,7 +153,6 @@ fn once_delivers_a_backlog_of_small_and_large_transactions() {
     for first in (half..2 * half).step_by(1000) {
         rig.insert_numbered(first, 1000);
     }
-    rig.write_out();
     let begun = Instant::now();
     let running = rig.walpost.start(&["run", "--once"]);
     let finished = running.finish(SOON);
@@ -264,12 +263,6 @@ impl Rig {
         let slot = self.database.slot(&self.slot).expect("the slot");
         slot.confirmed
             .expect("a logical slot has confirmed something")
-    }
-
-    /// The commits so far are written: `--once` promises no others, and here they are asynchronous.
-    fn write_out(&self) {
-        self.database
-            .execute("begin; set local synchronous_commit = on; select txid_current(); commit");
     }
 
     /// One transaction of `rows` events with the payload `{"n": NUMBER}`, made by the server.

@@ -1,6 +1,6 @@
 //! What the server's catalogue says of publication, tables and slot, and what is wrong with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use walpost_core::TableName;
 use walpost_core::start::SlotRow;
@@ -23,7 +23,8 @@ pub(crate) struct Server {
     pub wal_level: String,
     /// End of the WAL on disk.
     pub flush_lsn: Option<Lsn>,
-    /// End of the WAL that is written: every commit that has returned lies before it.
+    /// End of the WAL that is written: every commit that has returned lies before it, but for
+    /// those with `synchronous_commit = off`.
     pub current_lsn: Option<Lsn>,
     /// The setting of this connection; zero is off.
     pub wal_sender_timeout: Duration,
@@ -65,6 +66,30 @@ pub(crate) async fn server(connection: &mut Connection) -> Result<Server, Error>
         current_lsn: text(8).parse().ok(),
         wal_sender_timeout: Duration::from_millis(text(9).parse().unwrap_or(0)),
     })
+}
+
+/// The end of the written WAL, once everything that was inserted into it by now is written. The WAL
+/// writer lets an asynchronous commit wait for three of its delays at most; other records may stay
+/// unwritten for as long as nothing is committed, so the wait ends there.
+pub(crate) async fn written_lsn(connection: &mut Connection) -> Result<Option<Lsn>, Error> {
+    const ASK: Duration = Duration::from_millis(10);
+    const INSERTED: &str = "select pg_current_wal_insert_lsn(), \
+         (select setting from pg_catalog.pg_settings where name = 'wal_writer_delay')";
+    const WRITTEN: &str = "select pg_current_wal_lsn()";
+    let rows = connection.query(INSERTED).await?;
+    let value = |index: usize| rows.first().and_then(|row| row.get(index));
+    let inserted: Option<Lsn> = value(0).and_then(|text| text.parse().ok());
+    let delay_ms = value(1).and_then(|text| text.parse().ok()).unwrap_or(200);
+    let end = Instant::now() + 3 * Duration::from_millis(delay_ms) + ASK;
+    loop {
+        let rows = connection.query(WRITTEN).await?;
+        let text = rows.first().and_then(|row| row.get(0));
+        let written: Option<Lsn> = text.and_then(|text| text.parse().ok());
+        if written >= inserted || Instant::now() >= end {
+            return Ok(written);
+        }
+        tokio::time::sleep(ASK).await;
+    }
 }
 
 /// A publication's row, and the tables that it carries.

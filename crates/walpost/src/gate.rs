@@ -32,14 +32,15 @@ pub(crate) struct Opening {
     pub stream: WalStream,
     /// The position that the stream was asked for.
     pub floor: Lsn,
-    /// `pg_current_wal_lsn()` before the stream was opened.
+    /// Every commit that had returned before the stream was opened lies before it.
     pub current: Lsn,
     pub format: Format,
     pub wal_sender_timeout: Duration,
 }
 
-/// Opens the stream, or says why it can't be.
-pub(crate) async fn open(config: &Config) -> Result<Opening, SessionError> {
+/// Opens the stream, or says why it can't be. With `once`, what asynchronous commits left unwritten
+/// is waited for first.
+pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, SessionError> {
     let postgres = &config.postgres;
     let options = ConnectOptions {
         mode: Mode::Replication,
@@ -73,6 +74,11 @@ pub(crate) async fn open(config: &Config) -> Result<Opening, SessionError> {
     }
     check_set_up(&mut connection, config).await?;
     let format = format(&mut connection, config).await?;
+    let current = if once {
+        catalog::written_lsn(&mut connection).await?
+    } else {
+        server.current_lsn
+    };
     let start = StartReplication {
         slot: &postgres.slot,
         start: floor,
@@ -84,7 +90,7 @@ pub(crate) async fn open(config: &Config) -> Result<Opening, SessionError> {
     Ok(Opening {
         stream,
         floor,
-        current: end_of_wal(server.current_lsn)?,
+        current: end_of_wal(current)?,
         format,
         wal_sender_timeout: server.wal_sender_timeout,
     })

@@ -137,7 +137,7 @@ impl<'a> Supervisor<'a> {
 
     async fn session(&mut self) -> Result<End, SessionError> {
         let opening = tokio::select! {
-            opening = gate::open(self.config) => opening?,
+            opening = gate::open(self.config, self.once) => opening?,
             () = self.shutdown.changed() => return Ok(End::Drained),
         };
         self.begun = true;

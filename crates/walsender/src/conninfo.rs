@@ -18,7 +18,13 @@ use settings::{Key, Settings, Value};
 
 mod keywords;
 mod settings;
+mod tls;
 mod url;
+
+pub use tls::{
+    AuthMethod, ChannelBinding, RequireAuth, RootCert, SslCertMode, SslMode, SslNegotiation,
+    TlsSettings, TlsVersion,
+};
 
 /// Where distributions put the server's socket; libpq has it compiled in.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";

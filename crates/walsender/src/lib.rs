@@ -36,7 +36,10 @@ mod wire;
 
 pub use crate::command::{StartReplication, quote_identifier, quote_literal};
 pub use crate::connection::{ConnectOptions, Connection, Mode};
-pub use crate::conninfo::{Conninfo, ConninfoError, Host};
+pub use crate::conninfo::{
+    AuthMethod, ChannelBinding, Conninfo, ConninfoError, Host, RequireAuth, RootCert, SslCertMode,
+    SslMode, SslNegotiation, TlsSettings, TlsVersion,
+};
 pub use crate::error::{Error, Notice, ServerError};
 pub use crate::row::{ColumnIndex, Row};
 pub use crate::stream::{Fill, StreamMessage, WalStream};
