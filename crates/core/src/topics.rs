@@ -21,6 +21,9 @@ pub struct Topics {
     known: HashMap<Topic, Known>,
     /// The topic that the line stands for.
     wanted: Option<Wanted>,
+    /// The topic that the session before stood for, and since when Kafka has denied it: sessions
+    /// that are shorter than the patience with a topic must not begin that anew.
+    denied: Option<(Topic, Instant)>,
     /// Known topics whose count is to be asked for again.
     refreshes: VecDeque<Topic>,
 }
@@ -89,13 +92,18 @@ impl Topics {
             unknown_after,
             known: HashMap::new(),
             wanted: None,
+            denied: None,
             refreshes: VecDeque::new(),
         }
     }
 
     /// A new session begins: questions that were under way are forgotten.
     pub(crate) fn restart(&mut self) {
-        self.wanted = None;
+        let denied = self
+            .wanted
+            .take()
+            .and_then(|wanted| Some((wanted.topic, wanted.missing_since?)));
+        self.denied = denied.or_else(|| self.denied.take());
         self.refreshes.clear();
         for known in self.known.values_mut() {
             known.refreshing = false;
@@ -124,7 +132,10 @@ impl Topics {
             Some(wanted) if wanted.topic == *topic => wanted,
             other => other.insert(Wanted {
                 topic: topic.detached(),
-                missing_since: None,
+                missing_since: self
+                    .denied
+                    .take_if(|(denied, _)| denied == topic)
+                    .map(|(_, since)| since),
                 ask_at: Some(now),
                 judged: false,
             }),
@@ -256,6 +267,27 @@ mod tests {
             topics.place(&topic("a"), now + seconds(60)),
             Place::Missing(AFTER)
         );
+    }
+
+    #[test]
+    fn a_new_session_does_not_begin_the_patience_with_a_topic_anew() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        for at in [0, 20, 40] {
+            let then = now + seconds(at);
+            assert_eq!(topics.place(&topic("a"), then), Place::Wait);
+            assert_eq!(topics.poll(then), Some(topic("a")));
+            topics.answer(then, &topic("a"), Err(TopicFault::Missing));
+            topics.restart();
+            // A session that never came to the topic.
+            topics.restart();
+        }
+        let then = now + AFTER;
+        assert_eq!(topics.place(&topic("b"), then), Place::Wait);
+        topics.answer(then, &topic("b"), Ok(1));
+        assert_eq!(topics.place(&topic("a"), then), Place::Wait);
+        topics.answer(then, &topic("a"), Err(TopicFault::Missing));
+        assert_eq!(topics.place(&topic("a"), then), Place::Missing(AFTER));
     }
 
     #[test]
