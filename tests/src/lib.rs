@@ -34,5 +34,5 @@ pub use postgres::{Binaries, Database, Lsn, Postgres, PostgresBuilder, SlotRow, 
 pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use wait::{try_wait_until, unique, wait_until};
-pub use walpost::{Finished, Running, Walpost};
+pub use walpost::{Finished, Running, SECRET, Walpost};
 pub use writer::{Ledger, RunningWriter, Writer, Written};

@@ -13,6 +13,10 @@ use std::{
 
 use crate::{GuardedDir, Process, postgres::tail, process::exit_code, wait_until};
 
+/// A word that every secret of a test has in it: passwords, keys' passphrases, tokens. What a
+/// [`Running`] printed and logged is searched for it when the run ends, in every test.
+pub const SECRET: &str = "hunter";
+
 /// A configuration file and an environment for the binary.
 #[derive(Debug)]
 pub struct Walpost {
@@ -33,10 +37,12 @@ impl Walpost {
         }
     }
 
-    /// The binary with the smallest configuration: one database, one cluster, one slot.
+    /// The binary with the smallest configuration: one database, one cluster, one slot, and a
+    /// password that nobody asks for and nobody may print.
     pub fn minimal(postgres_url: &str, brokers: &str, slot: &str) -> Self {
         Self::new(&format!(
             "postgres:\n  url: \"{postgres_url}\"\n  slot: {slot}\n  publication: {slot}\n\
+             \x20 password: \"minimal-{SECRET}-41aa\"\n\
              kafka:\n  brokers: \"{brokers}\"\n"
         ))
     }
@@ -106,6 +112,7 @@ impl Walpost {
                 command.env(name, value);
             }
         }
+        command.env("PGPASSWORD", format!("variable-{SECRET}-83d1"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let (process, stdout, stderr) = Process::spawn_captured(&mut command)
             .unwrap_or_else(|error| panic!("start {}: {error}", program.display()));
@@ -164,7 +171,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// A run that may go on. Dropping it kills it.
+/// A run that may go on. Dropping it kills it, and fails the test if it has told a [`SECRET`].
 #[derive(Debug)]
 pub struct Running {
     process: Process,
@@ -289,6 +296,15 @@ impl Running {
         self.process.rss_peak_bytes()
     }
 
+    /// The first line of its streams that holds a secret.
+    fn told_secret(&self) -> Option<String> {
+        [self.stdout.text(), self.stderr.text()]
+            .iter()
+            .flat_map(|text| text.lines())
+            .find(|line| line.contains(SECRET))
+            .map(str::to_owned)
+    }
+
     #[track_caller]
     fn wait_for(&self, stream: &Capture, text: &str, deadline: Duration) -> String {
         let found = crate::try_wait_until(deadline, || {
@@ -308,6 +324,17 @@ impl Running {
                 "not within {deadline:?}: {text:?} in\n{}",
                 tail(&self.log())
             ),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that fails already says more by its own words.
+        if !thread::panicking()
+            && let Some(line) = self.told_secret()
+        {
+            panic!("a secret was printed: {line}");
         }
     }
 }

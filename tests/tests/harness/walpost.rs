@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, thread, time::Duration};
 
-use walpost_tests::{Running, Walpost};
+use walpost_tests::{Running, SECRET, Walpost};
 
 use crate::SOON;
 
@@ -20,6 +20,12 @@ fn a_line_of_the_log_is_waited_for_and_signals_arrive() {
     running.terminate();
     assert_eq!(running.wait_for_log("stopping", SOON), "stopping");
     assert_eq!(running.wait_exit(SOON), 7);
+}
+
+#[test]
+#[should_panic(expected = "a secret was printed")]
+fn a_run_that_tells_a_secret_fails_its_test() {
+    drop(shell(&format!("echo 'password: the-{SECRET}-1'")).finish(SOON));
 }
 
 #[test]
