@@ -160,6 +160,30 @@ fn every_relative_link_of_the_documentation_resolves() {
 }
 
 #[test]
+fn every_row_of_the_page_of_mistakes_is_made_by_a_test() {
+    let tests: Vec<_> = rust_files()
+        .into_iter()
+        .filter(|file| file.path.starts_with("tests/tests/"))
+        .collect();
+    refuse(
+        "no test names this mistake: take the row away",
+        |violations| {
+            let path = repository_root().join("docs/mistakes.md");
+            let page = fs::read_to_string(path).expect("read docs/mistakes.md");
+            let titles = page
+                .lines()
+                .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+            for title in titles.filter(|title| *title != "mistake") {
+                let literal = format!("\"{title}\"");
+                if !tests.iter().any(|file| file.text.contains(&literal)) {
+                    violations.push(format!("docs/mistakes.md: {title}"));
+                }
+            }
+        },
+    );
+}
+
+#[test]
 fn pure_crates_depend_on_no_runtime_and_no_sockets() {
     let impure = [
         "async-std",

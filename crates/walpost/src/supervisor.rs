@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
-use walpost_core::{Topics, Undeliverable};
-use walpost_kafka::Producer;
+use walpost_core::{Reason, Topics, Undeliverable};
+use walpost_kafka::{ErrorCode, Producer};
 
 use crate::config::Config;
 use crate::error::{Error, chain};
@@ -218,12 +218,12 @@ impl<'a> Supervisor<'a> {
         let error = Error::new(Exit::Undeliverable, event.to_string());
         let state = if in_batch {
             "nothing from it on is confirmed, nothing after it is in its partition; other \
-             partitions may be ahead, and what is in them comes again."
+             partitions may be ahead, and what is in them comes again"
         } else {
-            "nothing from it on was sent or confirmed."
+            "nothing from it on was sent or confirmed"
         };
-        let mend = "Mend the cause (the topic, its limits, the configuration) and start again";
-        Next::Stop(Err(error.with_fix(format!("{state} {mend}"))))
+        let fix = format!("{}, and start again; {state}", mend(&event.reason));
+        Next::Stop(Err(error.with_fix(fix)))
     }
 
     fn after_error(&mut self, error: SessionError) -> Next {
@@ -271,4 +271,35 @@ impl<'a> Supervisor<'a> {
         }
         self.last_cause = cause;
     }
+}
+
+/// How an event can be delivered after all. Its row is in the WAL as it was committed: what can be
+/// changed is how it is read and where it goes.
+fn mend(reason: &Reason) -> String {
+    let text = match reason {
+        Reason::NullId => "map outbox.columns.id to a column that is never NULL",
+        Reason::NullPayload => {
+            "set outbox.null_payload: tombstone if a NULL payload is meant as a tombstone"
+        }
+        Reason::NullTopic | Reason::TopicIllegal(_) => {
+            "have route.topic name a topic for such rows (a fixed one, or another column)"
+        }
+        Reason::TopicNotAllowed(topic) => {
+            return format!("add '{topic}' to route.allow if it is right");
+        }
+        Reason::TopicMissing { topic, .. } => {
+            return format!(
+                "create the topic '{topic}' (or set kafka.topics.create, and it is created)"
+            );
+        }
+        Reason::Headers(_) => {
+            "map outbox.columns.headers to a column whose values are flat JSON objects"
+        }
+        Reason::Rejected(rejection) if rejection.code == ErrorCode::MSG_SIZE_TOO_LARGE.0 => {
+            "raise the topic's max.message.bytes, and message.max.bytes under kafka.properties \
+             where it is set"
+        }
+        Reason::Rejected(_) | _ => "mend what Kafka names",
+    };
+    text.to_owned()
 }

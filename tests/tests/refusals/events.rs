@@ -9,7 +9,10 @@ use rdkafka::{
 };
 use walpost_tests::{Lsn, Record, unique};
 
-use crate::stage::{Refusal, Stage, ended};
+use crate::{
+    EVENTS, TOPICS,
+    stage::{Refusal, Stage, ended},
+};
 
 #[test]
 fn a_null_payload_stops_the_line() {
@@ -18,7 +21,8 @@ fn a_null_payload_stops_the_line() {
         payload: "null",
         ..scene.good()
     });
-    scene.stops_at_it(&["payload is NULL", "outbox.null_payload"], Later::Nothing);
+    let refusal = scene.stops_at_it(&["payload is NULL", "outbox.null_payload"], Later::Nothing);
+    scene.lists(EVENTS, "A NULL payload", &refusal, &scene.topic);
     scene
         .stage
         .configure("outbox:\n  null_payload: tombstone\n");
@@ -32,7 +36,8 @@ fn nested_headers_stop_the_line() {
         headers: r#"{"trace": {"id": 1}}"#,
         ..scene.good()
     });
-    scene.stops_at_it(&["the value of 'trace' is nested"], Later::Nothing);
+    let refusal = scene.stops_at_it(&["the value of 'trace' is nested"], Later::Nothing);
+    scene.lists(EVENTS, "Nested headers", &refusal, &scene.topic);
     scene
         .stage
         .configure("outbox:\n  columns:\n    headers: spare\n");
@@ -48,7 +53,15 @@ fn a_header_of_a_reserved_name_stops_the_line() {
             ..scene.good()
         });
         let words = format!("the name '{name}' is walpost's own");
-        scene.stops_at_it(&[&words], Later::Nothing);
+        let refusal = scene.stops_at_it(&[&words], Later::Nothing);
+        if name == "id" {
+            scene.lists(
+                EVENTS,
+                "A header with a reserved name",
+                &refusal,
+                &scene.topic,
+            );
+        }
     }
 }
 
@@ -59,7 +72,13 @@ fn a_topic_that_kafka_could_not_name_stops_the_line() {
         destination: "orders/new ones",
         ..scene.good()
     });
-    scene.stops_at_it(&["topic name has '/' at byte 6"], Later::Nothing);
+    let refusal = scene.stops_at_it(&["topic name has '/' at byte 6"], Later::Nothing);
+    scene.lists(
+        TOPICS,
+        "A topic name that Kafka does not allow",
+        &refusal,
+        &scene.topic,
+    );
     scene
         .stage
         .configure("route:\n  topic: \"${aggregate_type}\"\n");
@@ -73,7 +92,8 @@ fn a_topic_of_kafkas_own_stops_the_line() {
         destination: "__consumer_offsets",
         ..scene.good()
     });
-    scene.stops_at_it(&["belong to Kafka itself"], Later::Nothing);
+    let refusal = scene.stops_at_it(&["belong to Kafka itself"], Later::Nothing);
+    scene.lists(TOPICS, "A topic of Kafka itself", &refusal, &scene.topic);
 }
 
 #[test]
@@ -92,7 +112,13 @@ fn a_topic_that_is_not_listed_stops_the_line() {
         ..scene.good()
     });
     let words = format!("route.allow does not list its topic '{third}'");
-    scene.stops_at_it(&[&words], Later::Nothing);
+    let refusal = scene.stops_at_it(&[&words], Later::Nothing);
+    scene.lists(
+        TOPICS,
+        "A topic that route.allow does not list",
+        &refusal,
+        &third,
+    );
     assert_eq!(scene.stage.read(&third), []);
     allow(&format!(", {third}"));
     scene.goes_on();
@@ -108,7 +134,8 @@ fn a_topic_that_kafka_has_not_got_stops_the_line_after_a_wait() {
         ..scene.good()
     });
     let words = format!("its topic '{missing}' does not exist");
-    scene.stops_at_it(&[&words], Later::Nothing);
+    let refusal = scene.stops_at_it(&[&words], Later::Nothing);
+    scene.lists(TOPICS, "A topic that does not exist", &refusal, &missing);
     scene.stage.kafka.create_topic(&missing, 2, &[]);
     scene.goes_on();
 }
@@ -121,7 +148,13 @@ fn a_record_above_the_clients_limit_stops_the_line() {
         payload: &random(20_000),
         ..scene.good()
     });
-    scene.stops_at_it(&["message.max.bytes=5000", "(10)"], Later::Nothing);
+    let refusal = scene.stops_at_it(&["message.max.bytes=5000", "(10)"], Later::Nothing);
+    scene.lists(
+        EVENTS,
+        "A record above message.max.bytes",
+        &refusal,
+        &scene.topic,
+    );
     scene.stage.configure(&limit(50_000));
     scene.goes_on();
 }
@@ -134,7 +167,13 @@ fn a_record_above_its_topics_limit_stops_its_partition() {
         payload: &random(20_000),
         ..scene.good()
     });
-    scene.stops_at_it(&["MSG_SIZE_TOO_LARGE", "(10)"], Later::OtherPartitions);
+    let refusal = scene.stops_at_it(&["MSG_SIZE_TOO_LARGE", "(10)"], Later::OtherPartitions);
+    scene.lists(
+        EVENTS,
+        "A record above what its topic takes",
+        &refusal,
+        &scene.topic,
+    );
     raise_limit(&scene.stage.kafka.brokers(), &scene.topic);
     scene.goes_on();
 }
@@ -250,7 +289,8 @@ impl Scene {
 
     /// Twice: nothing is mended by trying again, and only what is not confirmed comes again.
     #[track_caller]
-    fn stops_at_it(&self, words: &[&str], later: Later) {
+    fn stops_at_it(&self, words: &[&str], later: Later) -> Refusal {
+        let mut last = None;
         let Self {
             stage,
             topic,
@@ -271,7 +311,21 @@ impl Scene {
             let confirmed = stage.confirmed();
             assert!(commit_lsn(&records[2]) < confirmed, "{confirmed}");
             assert!(commit >= confirmed, "{commit} is confirmed ({confirmed})");
+            last = Some(refusal);
         }
+        last.expect("it was tried twice")
+    }
+
+    /// The refusal is on the page of mistakes.
+    #[track_caller]
+    fn lists(&self, section: &str, title: &str, refusal: &Refusal, topic: &str) {
+        let position = position(refusal);
+        let names = [
+            (BAD, "018f4d6e-0bad-7bad-8bad-0badbadbad00"),
+            (position, "00000000016B3748/00000001"),
+            (topic, "orders"),
+        ];
+        self.stage.lists_with(section, title, refusal, &names);
     }
 
     /// It names the event, and returns where its transaction was committed.
@@ -282,9 +336,9 @@ impl Scene {
             65,
             &[words, &[&what, "can't be delivered", "start again"]].concat(),
         );
-        let (_, rest) = refusal.message.split_once(&what).expect("it was found");
-        let position = rest.split(' ').next().unwrap_or_default();
-        let (lsn, ordinal) = position.split_once('/').expect("a position has a slash");
+        let (lsn, ordinal) = position(refusal)
+            .split_once('/')
+            .expect("a position has a slash");
         assert_eq!(ordinal, "00000001", "it is the second of its transaction");
         parse_lsn(lsn)
     }
@@ -306,6 +360,15 @@ impl Scene {
         assert!(self.stage.confirmed() >= end);
         assert_eq!(self.stage.read(&self.topic), topic, "nothing is left");
     }
+}
+
+/// The position that a refusal names.
+fn position(refusal: &Refusal) -> &str {
+    let (_, rest) = refusal
+        .message
+        .split_once(&format!("event {BAD} at "))
+        .expect("the event is named with its position");
+    rest.split(' ').next().unwrap_or_default()
 }
 
 /// The numbers of the good events.

@@ -21,3 +21,10 @@ use std::time::Duration;
 
 /// Enough for every server on a busy machine; a test that passes does not wait for it.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Headings of the page of mistakes.
+const POSTGRES: &str = "Connecting to Postgres";
+const SERVER: &str = "Server, slot, publication and table";
+const KAFKA: &str = "Connecting to Kafka";
+const TOPICS: &str = "Topics";
+const EVENTS: &str = "Events";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use walpost_tests::{Finished, Running};
 
 use crate::{
-    SOON,
+    KAFKA, POSTGRES, SERVER, SOON,
     stage::{FILE_SECRET, LOCKED, Nowhere, PLAIN, Refusal, Stage, URL_SECRET, ended, guarded},
 };
 
@@ -37,8 +37,14 @@ fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
     let expected = Duration::from_secs(28)..Duration::from_secs(45);
     assert!(expected.contains(&waited), "{waited:?}");
     let words = ["is Postgres running at", away.as_str(), "postgres.url"];
-    Refusal::of(&postgres).assert(69, &words);
-    Refusal::of(&kafka).assert(69, &["nothing was delivered for 30 s", "Kafka"]);
+    let postgres = Refusal::of(&postgres);
+    postgres.assert(69, &words);
+    let names = [(away.as_str(), "127.0.0.1:5432")];
+    no_postgres.lists_with(POSTGRES, "No server at that address", &postgres, &names);
+    let kafka = Refusal::of(&kafka);
+    kafka.assert(69, &["nothing was delivered for 30 s", "Kafka"]);
+    let names = [(away.as_str(), "127.0.0.1:9092")];
+    no_kafka.lists_with(KAFKA, "No broker at that address", &kafka, &names);
     assert_eq!(no_kafka.confirmed(), before, "nothing was delivered");
 
     // The event has lost nothing by it.
@@ -76,7 +82,8 @@ fn a_wrong_password_is_refused_at_once() {
         LOCKED,
         "postgres.password",
     ];
-    stage.refused(77, &words);
+    let refusal = stage.refused(77, &words);
+    stage.lists(POSTGRES, "A wrong password", &refusal);
     let running = stage.walpost.start(&["run"]);
     Refusal::of(&ended(running)).assert(77, &words);
     configure(FILE_SECRET);
@@ -89,7 +96,8 @@ fn a_role_that_does_not_exist_is_refused() {
     let url = stage.url_as("nobody_here", URL_SECRET);
     let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
     stage.walpost.configure(&yaml);
-    stage.refused(77, &["nobody_here", "pg_hba.conf"]);
+    let refusal = stage.refused(77, &["nobody_here", "pg_hba.conf"]);
+    stage.lists(POSTGRES, "A role that does not exist", &refusal);
 }
 
 #[test]
@@ -100,7 +108,8 @@ fn a_role_without_replication_is_refused() {
     let url = stage.url_as(PLAIN, URL_SECRET);
     let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
     stage.walpost.configure(&yaml);
-    stage.refused(77, &["replication", PLAIN]);
+    let refusal = stage.refused(77, &["replication", PLAIN]);
+    stage.lists(SERVER, "A role without REPLICATION", &refusal);
     assert_eq!(stage.read(&topic), []);
 }
 
@@ -110,7 +119,8 @@ fn a_database_that_does_not_exist_is_refused() {
     let url = stage.url().replace(stage.database.name(), "no_such_shop");
     let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
     stage.walpost.configure(&yaml);
-    stage.refused(78, &["no_such_shop", "postgres.url"]);
+    let refusal = stage.refused(78, &["no_such_shop", "postgres.url"]);
+    stage.lists(POSTGRES, "A database that does not exist", &refusal);
 }
 
 #[track_caller]

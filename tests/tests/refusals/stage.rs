@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use walpost_tests::{
-    Database, Finished, Kafka, Lsn, Postgres, Record, Running, Walpost, free_port, read_all,
+    Database, Finished, Kafka, Lsn, Mistake, Postgres, Record, Running, Walpost, free_port,
+    read_all,
 };
 
 use crate::SOON;
@@ -130,6 +131,40 @@ impl Stage {
         let refusal = Refusal::of(&self.finish(&["run", "--once"]));
         refusal.assert(code, words);
         refusal
+    }
+
+    /// The refusal is on the page of mistakes.
+    #[track_caller]
+    pub(crate) fn lists(&self, section: &str, title: &str, refusal: &Refusal) {
+        self.lists_with(section, title, refusal, &[]);
+    }
+
+    /// As [`Stage::lists`], with further names that the test made up.
+    #[track_caller]
+    pub(crate) fn lists_with(
+        &self,
+        section: &str,
+        title: &str,
+        refusal: &Refusal,
+        names: &[(&str, &str)],
+    ) {
+        let postgres = format!("127.0.0.1:{}", postgres().port());
+        let brokers = self.kafka.brokers();
+        let mut all = vec![
+            (self.slot.as_str(), "walpost"),
+            (self.database.name(), "shop"),
+            (postgres.as_str(), "127.0.0.1:5432"),
+            (brokers.as_str(), "127.0.0.1:9092"),
+        ];
+        all.extend_from_slice(names);
+        Mistake {
+            section,
+            title,
+            code: Some(refusal.code),
+            message: &refusal.message,
+            fix: refusal.fix.as_deref(),
+        }
+        .is_listed(&all);
     }
 
     /// Commits one event.
