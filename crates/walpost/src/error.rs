@@ -3,7 +3,7 @@
 use std::fmt;
 
 use walpost_core::class::{self, Class, Exit};
-use walpost_walsender::Conninfo;
+use walpost_walsender::{Conninfo, Host, HostEntry};
 
 /// Why a command could not do its work. Printed once, by `main`.
 #[derive(Debug)]
@@ -137,6 +137,13 @@ pub(crate) fn postgres_fix(
                 .to_owned(),
         );
     }
+    if error.is_target() {
+        return Some(
+            "is the server that is wanted down, or a failover under way? name it in postgres.url, \
+             or change target_session_attrs"
+                .to_owned(),
+        );
+    }
     if error.is_io() || error.is_timeout() || error.is_closed() {
         return Some(format!(
             "is Postgres running at {}, and does it listen there? check postgres.url",
@@ -166,23 +173,17 @@ fn sqlstate_fix(sqlstate: &str, conninfo: &Conninfo) -> Option<String> {
     Some(fix)
 }
 
-/// Where the server is, as one would say it.
+/// Where the server is, as one would say it; all places where it may be.
 pub(crate) fn place(conninfo: &Conninfo) -> String {
-    use walpost_walsender::Host;
+    let places: Vec<_> = conninfo.hosts.iter().map(host_place).collect();
+    places.join(" or ")
+}
 
-    match (&conninfo.host, conninfo.hostaddr) {
-        (Host::Tcp(host), None) if host.contains(':') => format!("[{host}]:{}", conninfo.port),
-        (Host::Tcp(host), None) => format!("{host}:{}", conninfo.port),
-        (Host::Tcp(_) | Host::Unix(_), Some(address)) => {
-            format!("{address}, port {}", conninfo.port)
-        }
-        (Host::Unix(directory), None) => {
-            format!(
-                "the socket {}/.s.PGSQL.{}",
-                directory.display(),
-                conninfo.port
-            )
-        }
+fn host_place(entry: &HostEntry) -> String {
+    match (&entry.host, entry.hostaddr) {
+        (Host::Tcp(_) | Host::Unix(_), Some(address)) => format!("{address}, port {}", entry.port),
+        (Host::Tcp(_), None) => entry.to_string(),
+        (Host::Unix(_), None) => format!("the socket {entry}"),
     }
 }
 
@@ -208,6 +209,7 @@ mod tests {
             place("host=/tmp user=u port=5433"),
             "the socket /tmp/.s.PGSQL.5433"
         );
+        assert_eq!(place("postgresql://u@a,b:5433/d"), "a:5432 or b:5433");
     }
 
     #[test]

@@ -3,22 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use postgres_protocol::message::frontend;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::{
     backend::{self, tag},
     command::StartReplication,
-    conninfo::Conninfo,
+    conninfo::{ChannelBinding, Conninfo, HostEntry, RequireAuth, SslMode},
     error::{Cause, Error, Notice, ServerError},
+    hosts,
     row::Row,
-    socket::Socket,
-    startup::{self, STARTUP_MESSAGE_BYTES_MAX},
+    socket::{Address, Socket},
+    startup::{self, Greeting, STARTUP_MESSAGE_BYTES_MAX},
     stream::WalStream,
     wire::Wire,
 };
-
-/// Longer waits are as good as none; what is added to a clock must stay in its range.
-const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long `close` tries to say good-bye.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -79,42 +77,33 @@ impl Connection {
     /// Connects and authenticates: trust, password in the clear, MD5 or SCRAM-SHA-256, as the
     /// server asks.
     ///
-    /// All addresses of a host name are tried in turn. `conninfo.connect_timeout` covers all of it.
+    /// The servers of `conninfo`, and all addresses of each, are tried in turn until one lets us in
+    /// and is of the kind that `target_session_attrs` asks for. An address that can't be reached,
+    /// or not in time, a server that can't take sessions now, and one of another kind are passed
+    /// over; any other refusal ends the search. `conninfo.connect_timeout` covers all that is done
+    /// at one address.
     ///
     /// # Errors
     ///
-    /// [`is_io`](Error::is_io) when no address could be reached, [`is_timeout`](Error::is_timeout),
-    /// [`server`](Error::server) when the server refuses,
-    /// [`is_authentication`](Error::is_authentication), [`is_protocol`](Error::is_protocol) when
-    /// the other side is no Postgres.
+    /// What happened at the last address that was tried, and in the source all that happened:
+    /// [`is_io`](Error::is_io) when it could not be reached, [`is_timeout`](Error::is_timeout),
+    /// [`server`](Error::server) when the server refuses, [`is_target`](Error::is_target) when it
+    /// is of another kind, [`is_authentication`](Error::is_authentication),
+    /// [`is_protocol`](Error::is_protocol) when the other side is no Postgres.
     pub async fn connect(conninfo: &Conninfo, options: &ConnectOptions) -> Result<Self, Error> {
-        let limit = conninfo.connect_timeout.min(CONNECT_TIMEOUT_MAX);
-        let deadline = Instant::now() + limit;
-        // The handshake's buffers are large for a future that lives on its owner's stack.
-        let establish = Box::pin(Self::establish(conninfo, options, deadline));
-        match timeout_at(deadline, establish).await {
-            Ok(result) => result,
-            Err(_) => Err(Cause::Timeout(limit)),
-        }
-        .map_err(|cause| Error::new(format!("connect to {conninfo}"), cause))
+        hosts::connect(conninfo, options)
+            .await
+            .map_err(|cause| Error::new(format!("connect to {conninfo}"), cause))
     }
 
-    async fn establish(
-        conninfo: &Conninfo,
-        options: &ConnectOptions,
-        deadline: Instant,
-    ) -> Result<Self, Cause> {
-        let socket = Socket::connect(conninfo, deadline).await?;
-        let mut wire = Wire::new(socket, STARTUP_MESSAGE_BYTES_MAX);
-        let greeting = startup::start(&mut wire, conninfo, options).await?;
-        wire.input.limit_messages(options.message_bytes_max);
-        Ok(Self {
+    pub(crate) fn new(wire: Wire, greeting: Greeting) -> Self {
+        Self {
             wire,
             parameters: greeting.parameters,
             backend_pid: greeting.backend_pid,
             notices: Vec::new(),
             out_of_step: false,
-        })
+        }
     }
 
     /// The server's version as a number, such as 150018 for 15.18; `None` when it did not say.
@@ -151,6 +140,16 @@ impl Connection {
         self.run(sql)
             .await
             .map_err(|cause| Error::new("run a query", cause))
+    }
+
+    /// The only value of the answer.
+    pub(crate) async fn ask(&mut self, sql: &str) -> Result<String, Cause> {
+        let rows = self.run(sql).await?;
+        match rows.as_slice() {
+            [row] => row.get(0).map(str::to_owned),
+            _ => None,
+        }
+        .ok_or(Cause::Usage("a question has no answer"))
     }
 
     async fn run(&mut self, sql: &str) -> Result<Vec<Row>, Cause> {
@@ -260,6 +259,37 @@ impl Connection {
         // Whether it is heard makes no difference: the socket is closed either way.
         drop(timeout(CLOSE_TIMEOUT, self.wire.flush()).await);
     }
+}
+
+/// A session at one address.
+pub(crate) async fn open(
+    address: &Address,
+    entry: &HostEntry,
+    conninfo: &Conninfo,
+    options: &ConnectOptions,
+) -> Result<(Wire, Greeting), Cause> {
+    check_clear(address, conninfo)?;
+    let socket = Socket::connect(address, &conninfo.tcp).await?;
+    let mut wire = Wire::new(socket, STARTUP_MESSAGE_BYTES_MAX);
+    let greeting = startup::start(&mut wire, entry, conninfo, options).await?;
+    wire.input.limit_messages(options.message_bytes_max);
+    Ok((wire, greeting))
+}
+
+/// What is asked for must not silently be missing: sessions are in the clear.
+fn check_clear(address: &Address, conninfo: &Conninfo) -> Result<(), Cause> {
+    if matches!(address, Address::Tcp(_)) && conninfo.tls.mode >= SslMode::Require {
+        return Err(Cause::Usage(
+            "sslmode demands TLS, which this build does not speak to Postgres",
+        ));
+    }
+    if conninfo.channel_binding == ChannelBinding::Require {
+        return Err(Cause::Usage("channel_binding=require needs TLS"));
+    }
+    if conninfo.require_auth != RequireAuth::Any {
+        return Err(Cause::Usage("require_auth is not checked by this build"));
+    }
+    Ok(())
 }
 
 /// The number that `server_version_num` would show for the text of `server_version`.

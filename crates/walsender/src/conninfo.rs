@@ -1,26 +1,48 @@
 //! Connection strings, as libpq reads them.
 //!
-//! Text, then environment, then defaults: each key is taken from the first that has it. The rules
-//! of quoting and of percent-encoding are libpq's. What differs is deliberate:
+//! Text, then service file, then environment, then defaults: each key is taken from the first that
+//! has it. The rules of quoting and of percent-encoding are libpq's, and so are those of the
+//! password file. What differs is deliberate:
 //!
-//! * A key that this build does not act on is an error, never ignored: `sslrootcert` that does
-//!   nothing would be worse than none.
+//! * A key that can't act here is an error that says what to do instead, never ignored:
+//!   `requirepeer` that does nothing would be worse than none.
 //! * An unencoded `@` after the first, or a port that is no number, is an error that says what to
-//!   encode. libpq goes on with a part of the password as the host's name, and prints it.
+//!   encode. libpq goes on with a part of the password as the host's name, and prints it. For the
+//!   same reason a host that begins with `@`, an abstract Unix socket to libpq, is an error.
 //! * Errors quote no values. They name keys, but none that follows a password: it may be a part of
-//!   it.
+//!   it. A path is named once there is a file at it.
+//! * Where libpq has no time limit, there is one: for connecting, and for a peer that vanished
+//!   ([`TcpSettings`]).
+//! * What libpq prints to standard error is kept as [`Conninfo::warnings`].
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
-use settings::{Key, Settings, Value};
+use hosts::Place;
+use keys::Key;
+use login::Login;
+use passfile::{Passfile, Wanted};
+use settings::{Line, Settings};
 
+mod hosts;
+mod keys;
 mod keywords;
+mod login;
+mod passfile;
+mod service;
 mod settings;
+mod tcp;
 mod tls;
 mod url;
+mod values;
 
+pub use hosts::{Host, HostEntry, TargetSessionAttrs};
+pub use tcp::TcpSettings;
 pub use tls::{
     AuthMethod, ChannelBinding, RequireAuth, RootCert, SslCertMode, SslMode, SslNegotiation,
     TlsSettings, TlsVersion,
@@ -29,59 +51,66 @@ pub use tls::{
 /// Where distributions put the server's socket; libpq has it compiled in.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
-const PORT_DEFAULT: u16 = 5432;
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// The environment's variables.
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Where and as whom to connect. `Display` and `Debug` show it without secrets.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Conninfo {
-    /// The server's name or its socket directory.
-    pub host: Host,
-    /// Connect to this address; the name in `host` then only serves to say who the server is.
-    pub hostaddr: Option<IpAddr>,
-    /// TCP port, and the number in the name of a Unix socket.
-    pub port: u16,
+    /// The servers, in the order in which they are tried. Never empty.
+    pub hosts: Vec<HostEntry>,
     /// Database to connect to.
     pub database: String,
     /// Role to connect as.
     pub user: String,
-    /// The password, for a server that asks for one.
-    pub password: Option<SecretString>,
     /// What the string wants the session to be called. Only a wish: each connection is named by
     /// `ConnectOptions::application_name`.
     pub application_name: Option<String>,
-    /// Limit for all of connecting, authentication included. [`Duration::MAX`]: none.
+    /// Limit for each address of each server, authentication included. [`Duration::MAX`]: none.
     pub connect_timeout: Duration,
     /// Command-line options for the server process, such as `-c work_mem=64MB`.
     pub options: Option<String>,
-}
-
-/// How the server is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// A host name or an IP address.
-    Tcp(String),
-    /// The directory of a Unix socket.
-    Unix(PathBuf),
+    /// Whether to use TLS, and how.
+    pub tls: TlsSettings,
+    /// The TCP socket's own limits.
+    pub tcp: TcpSettings,
+    /// Whether authentication has to be bound to the TLS connection.
+    pub channel_binding: ChannelBinding,
+    /// Which ways to authenticate the server may ask for.
+    pub require_auth: RequireAuth,
+    /// Which of the servers will do.
+    pub target_session_attrs: TargetSessionAttrs,
+    /// Try servers, and the addresses of each, in random order: `load_balance_hosts=random`.
+    pub load_balance_hosts: bool,
+    warnings: Vec<String>,
+    /// Apart: with a password from elsewhere it is none.
+    passfile_warning: Option<String>,
 }
 
 impl Conninfo {
-    /// Reads `postgresql://user:password@host:port/database?key=value` or `key=value key='value'`.
+    /// Reads `postgresql://user:password@host:port,host:port/database?key=value` or `key=value
+    /// key='value'`, with all keys of libpq in PostgreSQL 18. In `dbname`, a connection string is
+    /// just a name, as it is to `PQconnectdb`.
     ///
-    /// Keys: `host`, `hostaddr`, `port`, `dbname`, `user`, `password`, `application_name`,
-    /// `connect_timeout` (seconds, default 10; 0 or less: no limit), `options`, and `sslmode`,
-    /// whose values `disable`, `allow` and `prefer` mean a connection without TLS.
+    /// `env` answers for libpq's variables (`PGHOST` ...), and for `HOME`. The default user is the
+    /// operating system's, by the effective user's line in `/etc/passwd`, and where there is none
+    /// by `USER` or `LOGNAME`; the default database is the user's name; the default host is the
+    /// local socket directory where there is one, and `localhost` otherwise. The time limit to
+    /// connect is 10 s where `connect_timeout` is not given, and none where it is 0 or less.
     ///
-    /// `env` answers for the variables that libpq knows for these keys (`PGHOST` ...), and for
-    /// `USER` and `LOGNAME`, from which the default user comes. The default database is the user's
-    /// name; the default host is the local socket directory where there is one, and `localhost`
-    /// otherwise.
+    /// Reads files, and waits for the disk: the service file where a service is named, and the
+    /// password file where no password is given. Both are looked for in the home directory, which
+    /// is `HOME`, or the one in `/etc/passwd` where that is unset or empty. Files that have to do
+    /// with TLS are not opened, and a `~` in a path is just a character, as with libpq.
     ///
     /// # Errors
     ///
-    /// For a string that is not one of the two forms, a key that is unknown or not supported, or a
-    /// value that its key can't have. The error holds no part of any value.
+    /// For a string that is not one of the two forms, a key that is unknown or can't act here, a
+    /// value that its key can't have, or a service that can't be read. The error holds no part of
+    /// any value.
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConninfoError> {
         let local = PathBuf::from(SOCKET_DIRECTORY);
         let host_default = if local.is_dir() {
@@ -89,13 +118,14 @@ impl Conninfo {
         } else {
             Host::Tcp("localhost".to_owned())
         };
-        Self::parse_with(text, env, host_default)
+        Self::parse_with(text, env, Login::of_process(), &host_default)
     }
 
     fn parse_with(
         text: &str,
-        env: &dyn Fn(&str) -> Option<String>,
-        host_default: Host,
+        env: Env<'_>,
+        login: Option<Login>,
+        host_default: &Host,
     ) -> Result<Self, ConninfoError> {
         let mut settings = Settings::default();
         let rest = ["postgresql://", "postgres://"];
@@ -103,124 +133,152 @@ impl Conninfo {
             Some(rest) => url::read(rest, &mut settings)?,
             None => keywords::read(text, &mut settings)?,
         }
-        settings.add_environment(env)?;
-        check_sslmode(settings.take(Key::Sslmode))?;
+        let home = env("HOME").filter(|home| !home.is_empty());
+        let home = home
+            .map(PathBuf::from)
+            .or_else(|| login.as_ref().map(|login| login.home.clone()));
+        service::add(&mut settings, env, home.as_deref())?;
+        let warnings = settings.add_environment(env)?;
 
-        let hostaddr = settings.take(Key::Hostaddr).map(hostaddr).transpose()?;
-        let host = settings.take(Key::Host).map(host).transpose()?;
-        let host = match (host, hostaddr) {
-            (Some(Host::Tcp(name)), _) => Host::Tcp(name),
-            (_, Some(address)) => Host::Tcp(address.to_string()),
-            (Some(Host::Unix(directory)), None) => Host::Unix(directory),
-            (None, None) => host_default,
-        };
+        let places = hosts::places(&mut settings, host_default)?;
         let user = match settings.take(Key::User) {
             Some(user) => user.text,
-            None => default_user(env)?,
+            None => default_user(login, env)?,
         };
         let database = settings
             .take(Key::Dbname)
             .map_or_else(|| user.clone(), |name| name.text);
-        let port = settings.take(Key::Port).map(port).transpose()?;
-        let timeout = settings
-            .take(Key::ConnectTimeout)
-            .map(connect_timeout)
-            .transpose()?;
-        Ok(Self {
-            host,
-            hostaddr,
-            port: port.unwrap_or(PORT_DEFAULT),
+        let passfile = PasswordSource::of(&mut settings, home.as_deref());
+        let passfile_warning = passfile.warning();
+        let hosts = places
+            .into_iter()
+            .map(|place| passfile.complete(place, &database, &user))
+            .collect();
+        let mut conninfo = Self {
+            hosts,
             database,
             user,
-            password: settings.take(Key::Password).map(|value| value.text.into()),
-            application_name: settings.take(Key::ApplicationName).map(|value| value.text),
-            connect_timeout: timeout.unwrap_or(CONNECT_TIMEOUT_DEFAULT),
+            application_name: None,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             options: settings.take(Key::Options).map(|value| value.text),
-        })
+            tls: values::tls(&mut settings, home)?,
+            tcp: values::tcp(&mut settings)?,
+            channel_binding: ChannelBinding::default(),
+            require_auth: values::require_auth(settings.take(Key::RequireAuth))?,
+            target_session_attrs: TargetSessionAttrs::default(),
+            load_balance_hosts: false,
+            warnings,
+            passfile_warning,
+        };
+        conninfo.add_rest(&mut settings)?;
+        Ok(conninfo)
+    }
+
+    fn add_rest(&mut self, settings: &mut Settings) -> Result<(), ConninfoError> {
+        let fallback = settings.take(Key::FallbackApplicationName);
+        let name = settings.take(Key::ApplicationName).or(fallback);
+        self.application_name = name.map(|value| value.text);
+        if let Some(value) = settings.take_even_empty(Key::ConnectTimeout) {
+            self.connect_timeout = values::connect_timeout(&value)?;
+        }
+        let mut take = |key| settings.take_even_empty(key);
+        self.channel_binding = values::channel_binding(take(Key::ChannelBinding).as_ref())?;
+        self.target_session_attrs = values::target(take(Key::TargetSessionAttrs).as_ref())?;
+        self.load_balance_hosts = values::load_balance(take(Key::LoadBalanceHosts).as_ref())?;
+        values::check_gssencmode(take(Key::Gssencmode).as_ref())?;
+        values::check_protocol_versions(settings)?;
+        values::check_client_encoding(settings.take(Key::ClientEncoding))
+    }
+
+    /// The same with a password from elsewhere, for every server.
+    #[must_use]
+    pub fn with_password(mut self, password: SecretString) -> Self {
+        for entry in &mut self.hosts {
+            entry.password = Some(password.clone());
+        }
+        self.passfile_warning = None;
+        self
+    }
+
+    /// What the user has to know, although one can connect: a password file that was not used, a
+    /// variable without effect. One sentence each, without secrets.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.warnings
+            .iter()
+            .chain(&self.passfile_warning)
+            .map(String::as_str)
     }
 }
 
-fn host(value: Value) -> Result<Host, ConninfoError> {
-    if value.text.starts_with('/') {
-        return Ok(Host::Unix(value.text.into()));
-    }
-    if value.text.contains(',') {
-        return Err(value.error("names several hosts; this build connects to one"));
-    }
-    if value
-        .text
-        .chars()
-        .any(|char| char.is_control() || char.is_whitespace())
-    {
-        return Err(value.error("holds blanks or control characters"));
-    }
-    if value.text.contains('@') {
-        return Err(value.error(
-            "holds an '@'; in a URL, write '@' as %40 and '/' as %2F inside user and password",
-        ));
-    }
-    Ok(Host::Tcp(value.text))
+/// Where passwords come from.
+enum PasswordSource {
+    Given(SecretString),
+    File(Passfile),
 }
 
-fn hostaddr(value: Value) -> Result<IpAddr, ConninfoError> {
-    let address = value.text.parse();
-    address.map_err(|_| value.error("is not one numeric IPv4 or IPv6 address"))
-}
-
-fn port(value: Value) -> Result<u16, ConninfoError> {
-    match value.text.trim().parse() {
-        Ok(port) if port > 0 => Ok(port),
-        _ => Err(value.error(
-            "is not a number from 1 to 65535; in a URL, write '/' as %2F, '@' as %40 and ':' as \
-             %3A inside user and password",
-        )),
+impl PasswordSource {
+    /// The file is only read where no password is given.
+    fn of(settings: &mut Settings, home: Option<&Path>) -> Self {
+        let password = settings.take(Key::Password);
+        let file = settings.take(Key::Passfile);
+        match (password, file, home) {
+            (Some(password), _, _) => Self::Given(password.text.into()),
+            (None, Some(file), _) => {
+                Self::File(Passfile::read(Path::new(&file.text), Some(file.name())))
+            }
+            (None, None, Some(home)) => Self::File(Passfile::read(&home.join(".pgpass"), None)),
+            (None, None, None) => Self::File(Passfile::default()),
+        }
     }
-}
 
-fn connect_timeout(value: Value) -> Result<Duration, ConninfoError> {
-    match value.text.trim().parse::<i32>() {
-        Ok(seconds) => Ok(match u64::try_from(seconds) {
-            Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
-            _ => Duration::MAX,
-        }),
-        Err(_) => Err(value.error("is not a number of seconds")),
+    fn warning(&self) -> Option<String> {
+        match self {
+            Self::Given(_) => None,
+            Self::File(file) => file.warning.clone(),
+        }
     }
-}
 
-fn check_sslmode(value: Option<Value>) -> Result<(), ConninfoError> {
-    let Some(value) = value else {
-        return Ok(());
-    };
-    match value.text.as_str() {
-        "disable" | "allow" | "prefer" => Ok(()),
-        "require" | "verify-ca" | "verify-full" => Err(value.error(
-            "demands TLS, which this build does not speak to Postgres; \
-             use disable, allow or prefer for a connection in the clear",
-        )),
-        _ => {
-            Err(value
-                .error("is none of disable, allow, prefer, require, verify-ca and verify-full"))
+    fn complete(&self, place: Place, database: &str, user: &str) -> HostEntry {
+        let password = match self {
+            Self::Given(password) => Some(password.clone()),
+            Self::File(file) => file.password(&Wanted {
+                host: &place.passfile_name,
+                port: place.entry.port,
+                database,
+                user,
+            }),
+        };
+        HostEntry {
+            password,
+            ..place.entry
         }
     }
 }
 
-fn default_user(env: &dyn Fn(&str) -> Option<String>) -> Result<String, ConninfoError> {
-    ["USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| env(name).filter(|user| !user.is_empty()))
+/// As libpq, by the effective user: `USER` can be what another program left behind.
+fn default_user(login: Option<Login>, env: Env<'_>) -> Result<String, ConninfoError> {
+    let variable = |name: &&str| env(name).filter(|user| !user.is_empty());
+    login
+        .map(|login| login.name)
+        .or_else(|| ["USER", "LOGNAME"].iter().find_map(variable))
         .ok_or_else(|| ConninfoError::new("no user is given; add user=NAME or set PGUSER"))
 }
 
 impl fmt::Display for Conninfo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = Encoded(&self.user);
-        write!(formatter, "postgresql://{user}@")?;
-        match &self.host {
-            Host::Tcp(name) if name.contains(':') => write!(formatter, "[{name}]")?,
-            Host::Tcp(name) => Encoded(name).fmt(formatter)?,
-            Host::Unix(directory) => Encoded(&directory.to_string_lossy()).fmt(formatter)?,
+        write!(formatter, "postgresql://{}@", Encoded(&self.user))?;
+        for (index, entry) in self.hosts.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str(",")?;
+            }
+            match &entry.host {
+                Host::Tcp(name) if name.contains(':') => write!(formatter, "[{name}]")?,
+                Host::Tcp(name) => Encoded(name).fmt(formatter)?,
+                Host::Unix(directory) => Encoded(&directory.to_string_lossy()).fmt(formatter)?,
+            }
+            write!(formatter, ":{}", entry.port)?;
         }
-        write!(formatter, ":{}/{}", self.port, Encoded(&self.database))
+        write!(formatter, "/{}", Encoded(&self.database))
     }
 }
 
@@ -259,6 +317,11 @@ pub struct ConninfoError {
 impl ConninfoError {
     fn new(text: impl Into<String>) -> Self {
         Self { text: text.into() }
+    }
+
+    /// The same, about a line of a file.
+    fn at(self, line: &Line) -> Self {
+        Self::new(format!("{line}: {}", self.text))
     }
 }
 

@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt, io, time::Duration};
 
 use walpost_pgoutput::DecodeError;
 
+use crate::hosts::Target;
+
 /// An operation on a connection failed.
 ///
 /// `Display` is one line that names the operation; [`source`](std::error::Error::source) gives the
@@ -23,9 +25,19 @@ impl Error {
         }
     }
 
+    /// What decided. Of several attempts to connect it is the last: the one after which no other
+    /// was made.
+    fn deciding(&self) -> &Cause {
+        if let Cause::Attempts { last, .. } = &*self.cause {
+            &last.cause
+        } else {
+            &self.cause
+        }
+    }
+
     /// The server's error, where it sent one.
     pub fn server(&self) -> Option<&ServerError> {
-        if let Cause::Server(error) = &*self.cause {
+        if let Cause::Server(error) = self.deciding() {
             Some(error)
         } else {
             None
@@ -39,40 +51,48 @@ impl Error {
 
     /// Whether the server, or something on the way to it, closed an established connection.
     pub fn is_closed(&self) -> bool {
-        matches!(&*self.cause, Cause::Closed)
-            || matches!(&*self.cause, Cause::Io(source) if is_hangup(source))
+        matches!(self.deciding(), Cause::Closed)
+            || matches!(self.deciding(), Cause::Io(source) if is_hangup(source))
     }
 
     /// Whether a time limit ran out: that of the call, or the kernel's for an answer of the peer.
     pub fn is_timeout(&self) -> bool {
-        if let Cause::Io(source) | Cause::Connect { source, .. } = &*self.cause {
+        if let Cause::Io(source) | Cause::Connect { source, .. } = self.deciding() {
             source.kind() == io::ErrorKind::TimedOut
         } else {
-            matches!(&*self.cause, Cause::Timeout(_))
+            matches!(self.deciding(), Cause::Timeout(_))
         }
     }
 
     /// Whether the operating system refused: no route, connection refused or reset, unknown host
     /// name.
     pub fn is_io(&self) -> bool {
-        matches!(&*self.cause, Cause::Io(_) | Cause::Connect { .. })
+        matches!(self.deciding(), Cause::Io(_) | Cause::Connect { .. })
     }
 
     /// Whether the two ends could not agree on a way to authenticate: no password where the server
     /// wants one, a method that is not spoken here, or a server that failed to prove itself. A
     /// password that the server refuses is a [`server`](Self::server) error, 28P01.
     pub fn is_authentication(&self) -> bool {
-        matches!(&*self.cause, Cause::Authentication(_))
+        matches!(self.deciding(), Cause::Authentication(_))
     }
 
     /// Whether the bytes were not those of the protocol, or came where it has no place for them.
     pub fn is_protocol(&self) -> bool {
-        matches!(&*self.cause, Cause::Protocol { .. } | Cause::Decode { .. })
+        matches!(
+            self.deciding(),
+            Cause::Protocol { .. } | Cause::Decode { .. }
+        )
+    }
+
+    /// Whether a server let us in that is not of the kind that `target_session_attrs` asks for.
+    pub fn is_target(&self) -> bool {
+        matches!(self.deciding(), Cause::Target(_))
     }
 
     /// Whether a message was larger than `ConnectOptions::message_bytes_max`.
     pub fn is_too_large(&self) -> bool {
-        matches!(&*self.cause, Cause::TooLarge { .. })
+        matches!(self.deciding(), Cause::TooLarge { .. })
     }
 }
 
@@ -98,6 +118,15 @@ pub(crate) enum Cause {
         /// The last address's error.
         source: io::Error,
     },
+    /// More than one attempt to connect failed.
+    #[error("{}", told(.earlier, .last))]
+    Attempts {
+        /// In order.
+        earlier: Vec<Attempt>,
+        last: Box<Attempt>,
+    },
+    #[error("{0}, and target_session_attrs asks for another")]
+    Target(Target),
     #[error(transparent)]
     Io(io::Error),
     #[error("the server closed the connection")]
@@ -144,6 +173,39 @@ impl Cause {
     pub(crate) fn server(error: ServerError) -> Self {
         Self::Server(Box::new(error))
     }
+}
+
+/// An attempt to connect that failed. `Display` is one line.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// The server, and its address where that says more.
+    pub(crate) place: String,
+    pub(crate) cause: Cause,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, cause } = self;
+        if let Cause::Connect { addresses, source } = cause
+            && !addresses.is_empty()
+        {
+            // The place says what was tried.
+            return write!(formatter, "{place}: {source}");
+        }
+        write!(formatter, "{place}: {cause}")?;
+        let mut source = std::error::Error::source(cause);
+        while let Some(cause) = source {
+            write!(formatter, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+fn told(earlier: &[Attempt], last: &Attempt) -> String {
+    let attempts = earlier.iter().chain([last]);
+    let lines: Vec<_> = attempts.map(Attempt::to_string).collect();
+    lines.join("; ")
 }
 
 /// Whether the error says that the other side is gone.

@@ -15,7 +15,7 @@
 //!   it reads.
 //! * **No copy.** A message is a slice of the chunk that the socket was read into. Whoever keeps a
 //!   slice keeps the chunk: what is to live long must be copied.
-//! * **Everything is bounded.** Connecting has one time limit that covers authentication too; a
+//! * **Everything is bounded.** Each address has one time limit that covers authentication too; a
 //!   message has a size limit, and a length field alone never makes the buffer grow.
 //!
 //! Every [`Error`] names what was being done; its source says what went wrong.
@@ -28,6 +28,7 @@ mod connection;
 mod conninfo;
 mod error;
 mod frame;
+mod hosts;
 mod row;
 mod socket;
 mod startup;
@@ -37,8 +38,8 @@ mod wire;
 pub use crate::command::{StartReplication, quote_identifier, quote_literal};
 pub use crate::connection::{ConnectOptions, Connection, Mode};
 pub use crate::conninfo::{
-    AuthMethod, ChannelBinding, Conninfo, ConninfoError, Host, RequireAuth, RootCert, SslCertMode,
-    SslMode, SslNegotiation, TlsSettings, TlsVersion,
+    AuthMethod, ChannelBinding, Conninfo, ConninfoError, Host, HostEntry, RequireAuth, RootCert,
+    SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TcpSettings, TlsSettings, TlsVersion,
 };
 pub use crate::error::{Error, Notice, ServerError};
 pub use crate::row::{ColumnIndex, Row};

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     backend::{self, Reader, tag},
     connection::{ConnectOptions, Mode},
-    conninfo::Conninfo,
+    conninfo::{Conninfo, HostEntry},
     error::{Cause, ServerError},
     frame::Frame,
     wire::Wire,
@@ -43,6 +43,7 @@ pub(crate) struct Greeting {
 /// Authenticates and waits until the server is ready for the first query.
 pub(crate) async fn start(
     wire: &mut Wire,
+    entry: &HostEntry,
     conninfo: &Conninfo,
     options: &ConnectOptions,
 ) -> Result<Greeting, Cause> {
@@ -62,7 +63,7 @@ pub(crate) async fn start(
     frontend::startup_message(parameters, &mut wire.output)
         .map_err(|_| Cause::Usage("user, database, name or options hold a zero byte"))?;
     wire.flush().await?;
-    authenticate(wire, conninfo).await?;
+    authenticate(wire, entry, &conninfo.user).await?;
 
     let mut greeting = Greeting::default();
     loop {
@@ -99,7 +100,7 @@ fn startup_options(user_options: Option<&str>, options: &ConnectOptions) -> Stri
     text
 }
 
-async fn authenticate(wire: &mut Wire, conninfo: &Conninfo) -> Result<(), Cause> {
+async fn authenticate(wire: &mut Wire, entry: &HostEntry, user: &str) -> Result<(), Cause> {
     const OK: i32 = 0;
     const CLEARTEXT: i32 = 3;
     const MD5: i32 = 5;
@@ -108,19 +109,19 @@ async fn authenticate(wire: &mut Wire, conninfo: &Conninfo) -> Result<(), Cause>
     match kind {
         OK => return Ok(()),
         CLEARTEXT => {
-            let password = password(conninfo)?.expose_secret();
+            let password = password(entry)?.expose_secret();
             send_password(wire, password.as_bytes()).await?;
         }
         MD5 => {
-            let password = password(conninfo)?.expose_secret();
+            let password = password(entry)?.expose_secret();
             let mut salt = [0; 4];
             salt.copy_from_slice(&reader.bytes(4)?);
-            let hash = md5_hash(conninfo.user.as_bytes(), password.as_bytes(), salt);
+            let hash = md5_hash(user.as_bytes(), password.as_bytes(), salt);
             send_password(wire, hash.as_bytes()).await?;
         }
         SASL => {
             scram_is_offered(&mut reader)?;
-            authenticate_scram(wire, password(conninfo)?).await?;
+            authenticate_scram(wire, password(entry)?).await?;
         }
         other => return Err(Cause::Authentication(unsupported_method(other))),
     }
@@ -130,8 +131,8 @@ async fn authenticate(wire: &mut Wire, conninfo: &Conninfo) -> Result<(), Cause>
     }
 }
 
-fn password(conninfo: &Conninfo) -> Result<&SecretString, Cause> {
-    conninfo.password.as_ref().ok_or_else(|| {
+fn password(entry: &HostEntry) -> Result<&SecretString, Cause> {
+    entry.password.as_ref().ok_or_else(|| {
         Cause::Authentication("the server asks for a password, and none is given".to_owned())
     })
 }

@@ -82,7 +82,11 @@ impl Printed {
         Self {
             postgres: Postgres {
                 url: conninfo.to_string(),
-                password: conninfo.password.as_ref().map(|_| MASK),
+                password: conninfo
+                    .hosts
+                    .iter()
+                    .any(|entry| entry.password.is_some())
+                    .then_some(MASK),
                 slot: config.postgres.slot.clone(),
                 publication: config.postgres.publication.clone(),
             },

@@ -98,12 +98,10 @@ impl Builder {
             return None;
         }
         match Conninfo::parse(&url.unwrap_or_default(), &env) {
-            Ok(mut conninfo) => {
-                if password.is_some() {
-                    conninfo.password = password;
-                }
-                Some(conninfo)
-            }
+            Ok(conninfo) => Some(match password {
+                Some(password) => conninfo.with_password(password),
+                None => conninfo,
+            }),
             Err(error) => {
                 self.wrong(URL, error.to_string());
                 None

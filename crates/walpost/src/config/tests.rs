@@ -505,9 +505,7 @@ fn directory_with(yaml: &str) -> tempfile::TempDir {
 fn password(config: &Config) -> &str {
     use secrecy::ExposeSecret;
 
-    config
-        .postgres
-        .conninfo
+    config.postgres.conninfo.hosts[0]
         .password
         .as_ref()
         .map_or("", |password| password.expose_secret())

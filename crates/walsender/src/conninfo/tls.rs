@@ -140,7 +140,7 @@ pub struct TlsSettings {
     pub min_protocol: Option<TlsVersion>,
     /// `ssl_max_protocol_version`
     pub max_protocol: Option<TlsVersion>,
-    /// Where the defaults `~/.postgresql/…` lie; None where there is no home directory.
+    /// The home directory: the defaults lie in `.postgresql/` below it. None where there is none.
     pub home: Option<PathBuf>,
 }
 

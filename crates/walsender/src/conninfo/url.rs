@@ -1,4 +1,4 @@
-//! The form `postgresql://user:password@host:port/database?key=value`.
+//! The form `postgresql://user:password@host:port,host:port/database?key=value`.
 
 use super::{ConninfoError, settings::Settings};
 
@@ -40,27 +40,46 @@ fn read_user(text: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
     set("password", password, settings)
 }
 
+/// `host:port,host:port`. The lists go on as such, so that an empty element is the default.
 fn read_netloc(text: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
-    let (host, port) = match text.strip_prefix('[') {
-        None => text.split_once(':').unwrap_or((text, "")),
-        Some(text) => {
-            let Some((host, after)) = text.split_once(']') else {
-                return Err(ConninfoError::new("an IPv6 address has no closing ']'"));
-            };
-            if host.is_empty() {
-                return Err(ConninfoError::new(
-                    "the IPv6 address between '[' and ']' is empty",
-                ));
-            }
-            match after.strip_prefix(':') {
-                Some(port) => (host, port),
-                None if after.is_empty() => (host, ""),
-                None => return Err(ConninfoError::new("text between ']' and the port")),
-            }
-        }
+    let (mut hosts, mut ports) = (String::new(), String::new());
+    let mut rest = text;
+    loop {
+        let (host, after) = read_host(rest)?;
+        hosts.push_str(host);
+        let (port, after) = match after.strip_prefix(':') {
+            Some(after) => after.split_at(after.find(',').unwrap_or(after.len())),
+            None => ("", after),
+        };
+        ports.push_str(port);
+        let Some(after) = after.strip_prefix(',') else {
+            break;
+        };
+        hosts.push(',');
+        ports.push(',');
+        rest = after;
+    }
+    set("host", &hosts, settings)?;
+    set("port", &ports, settings)
+}
+
+/// The host at the start of `text`, and what follows it: nothing, a port or the next host.
+fn read_host(text: &str) -> Result<(&str, &str), ConninfoError> {
+    let Some(text) = text.strip_prefix('[') else {
+        return Ok(text.split_at(text.find([':', ',']).unwrap_or(text.len())));
     };
-    set("host", host, settings)?;
-    set("port", port, settings)
+    let Some((host, after)) = text.split_once(']') else {
+        return Err(ConninfoError::new("an IPv6 address has no closing ']'"));
+    };
+    if host.is_empty() {
+        return Err(ConninfoError::new(
+            "the IPv6 address between '[' and ']' is empty",
+        ));
+    }
+    if !after.is_empty() && !after.starts_with([':', ',']) {
+        return Err(ConninfoError::new("text between ']' and the port"));
+    }
+    Ok((host, after))
 }
 
 fn read_parameter(pair: &str, settings: &mut Settings) -> Result<(), ConninfoError> {
@@ -89,7 +108,14 @@ fn set(name: &str, encoded: &str, settings: &mut Settings) -> Result<(), Conninf
     settings.set(name, decode(encoded)?)
 }
 
+/// Blanks around a part are none of it, and blanks in it an error, as in libpq since 18.
 fn decode(encoded: &str) -> Result<String, ConninfoError> {
+    let encoded = encoded.trim_matches(' ');
+    if encoded.contains(' ') {
+        return Err(ConninfoError::new(
+            "a blank inside a part of the URL; write ' ' as %20",
+        ));
+    }
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.bytes();
     while let Some(byte) = rest.next() {

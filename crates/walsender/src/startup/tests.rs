@@ -156,7 +156,13 @@ async fn handshake(script: &[u8], conninfo: &str) -> Result<Greeting, String> {
 
     let conninfo = Conninfo::parse(conninfo, &|_| None).unwrap();
     let mut wire = Wire::new(Socket::Unix(socket), STARTUP_MESSAGE_BYTES_MAX);
-    let result = start(&mut wire, &conninfo, &ConnectOptions::default()).await;
+    let result = start(
+        &mut wire,
+        &conninfo.hosts[0],
+        &conninfo,
+        &ConnectOptions::default(),
+    )
+    .await;
     drop(wire);
     reader.join().unwrap().unwrap();
     result.map_err(|cause| cause.to_string())

@@ -304,16 +304,17 @@ async fn connect(conninfo: &Conninfo) -> Result<Connection, Error> {
 
 /// The same server, database and user with something more.
 fn with(base: &Conninfo, more: &str) -> Conninfo {
-    let host = match &base.host {
-        walpost_walsender::Host::Tcp(name) => name.clone(),
-        walpost_walsender::Host::Unix(directory) => directory.display().to_string(),
-    };
     let Conninfo {
-        port,
+        hosts,
         user,
         database,
         ..
     } = base;
+    let host = match &hosts[0].host {
+        walpost_walsender::Host::Tcp(name) => name.clone(),
+        walpost_walsender::Host::Unix(directory) => directory.display().to_string(),
+    };
+    let port = hosts[0].port;
     conninfo(&format!(
         "host={host} port={port} user={user} dbname={database} {more}"
     ))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use walpost_walsender::{Conninfo, Host};
+use walpost_walsender::{Conninfo, Host, HostEntry};
 
 use super::cluster::Cluster;
 use super::kafka::Broker;
@@ -89,16 +89,18 @@ impl Introduction<'_> {
 
     fn psql(&self) -> String {
         let Conninfo {
+            hosts,
             user,
             database,
-            port,
             ..
         } = self.conninfo;
-        let host = match (&self.conninfo.host, self.conninfo.hostaddr) {
+        let host = |entry: &HostEntry| match (&entry.host, entry.hostaddr) {
             (_, Some(address)) => address.to_string(),
             (Host::Tcp(host), None) => host.clone(),
             (Host::Unix(directory), None) => directory.display().to_string(),
         };
+        let host = list(hosts.iter().map(host));
+        let port = list(hosts.iter().map(|entry| entry.port.to_string()));
         let program = self
             .cluster
             .map_or_else(|| Path::new("psql").to_owned(), Cluster::psql);
@@ -116,6 +118,11 @@ impl Introduction<'_> {
             quoted(database),
         )
     }
+}
+
+/// As libpq takes several.
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(",")
 }
 
 fn kcat(brokers: &str, topic: &str) -> String {
