@@ -39,6 +39,7 @@ pub use crate::event::{EventId, Header, Position, Record, Ticket, Topic};
 pub use crate::feedback::Status;
 pub use crate::mapping::{
     BindError, Format, Layout, Mapping, MappingSpec, NullPayload, Role, SpecError, TableName,
+    is_read_in_binary,
 };
 pub use crate::relay::{Delivery, Relay, Session, Snapshot};
 pub use crate::stream::ProtocolError;

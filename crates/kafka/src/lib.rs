@@ -11,6 +11,7 @@
 //! No type of `rdkafka` appears in a public signature. Raw calls to the C library, the only unsafe
 //! code, live in one module.
 
+mod configs;
 mod consumer;
 mod context;
 mod error;
@@ -23,6 +24,7 @@ mod producer;
 mod properties;
 mod wakeup;
 
+pub use configs::{TopicConfig, TopicShape};
 pub use consumer::{ConsumedRecord, Consumer, ReadFrom};
 pub use error::{Error, ErrorCode, Fault, Rejection, SendError, TopicFault};
 pub use metadata::Metadata;

@@ -7,12 +7,10 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier,
-};
 use rdkafka::producer::Producer as _;
 
-use crate::context::{Client, LogContext};
+use crate::configs::TopicConfig;
+use crate::context::Client;
 use crate::error::{Error, ErrorCode, TopicFault};
 use crate::properties::Settings;
 
@@ -38,6 +36,15 @@ pub struct Metadata {
 impl Metadata {
     pub(crate) fn new(client: Weak<Client>, settings: Arc<Settings>) -> Self {
         Self { client, settings }
+    }
+
+    /// The producer's client, while it lives.
+    pub(crate) fn client(&self) -> Option<Arc<Client>> {
+        self.client.upgrade()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// How many partitions the topic has. Asks the cluster for exactly this topic, never creates
@@ -84,45 +91,11 @@ impl Metadata {
         topics: &[&str],
         timeout: Duration,
     ) -> Result<BTreeMap<String, u32>, Error> {
-        let action = "read the topics' max.message.bytes";
-        if topics.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        if let Some(topic) = topics.iter().find(|topic| legal_topic(topic).is_err()) {
-            return Err(Error::new(
-                action,
-                format!("{topic:?} is no legal topic name"),
-            ));
-        }
-        let kafka_error = |error| Error::from_kafka(action, &error);
-        let context = LogContext {
-            redactor: self.settings.redactor(),
-        };
-        let admin: AdminClient<LogContext> = self
-            .settings
-            .admin_config()
-            .create_with_context(context)
-            .map_err(kafka_error)?;
-        let resources: Vec<_> = topics
-            .iter()
-            .map(|topic| ResourceSpecifier::Topic(topic))
-            .collect();
-        let options = AdminOptions::new().request_timeout(Some(timeout));
-        let answers =
-            block_on(admin.describe_configs(&resources, &options)).map_err(kafka_error)?;
-
-        // The crate shows a topic that is missing, or whose configuration may not be read, as one
-        // without entries.
-        let limits: BTreeMap<String, u32> = answers
-            .into_iter()
-            .flatten()
-            .filter_map(|topic| limit_of(&topic))
-            .collect();
-        if limits.is_empty() {
-            let why = "no topic's configuration was shown (it needs DESCRIBE_CONFIGS)";
-            return Err(Error::new(action, why));
-        }
-        Ok(limits)
+        let limit = |config: TopicConfig| config.get("max.message.bytes")?.parse().ok();
+        let configs = self.topic_configs(topics, timeout)?.into_iter();
+        Ok(configs
+            .filter_map(|(topic, config)| Some((topic, limit(config)?)))
+            .collect())
     }
 
     /// The cluster's id; `None` when it could not be read in time.
@@ -152,19 +125,6 @@ impl Metadata {
     }
 }
 
-fn limit_of(topic: &ConfigResource) -> Option<(String, u32)> {
-    let OwnedResourceSpecifier::Topic(name) = &topic.specifier else {
-        return None;
-    };
-    let limit = topic
-        .get("max.message.bytes")?
-        .value
-        .as_deref()?
-        .parse()
-        .ok()?;
-    Some((name.clone(), limit))
-}
-
 fn count_or_fault(code: Option<ErrorCode>, partitions: usize) -> Result<u32, TopicFault> {
     match code {
         None => match u32::try_from(partitions) {
@@ -181,7 +141,7 @@ fn count_or_fault(code: Option<ErrorCode>, partitions: usize) -> Result<u32, Top
 }
 
 /// Kafka's rule for names. librdkafka must not see an empty or an overlong one.
-fn legal_topic(topic: &str) -> Result<(), TopicFault> {
+pub(crate) fn legal_topic(topic: &str) -> Result<(), TopicFault> {
     let illegal = |why: &str| Err(TopicFault::Illegal(why.to_owned()));
     if topic.is_empty() {
         return illegal("it is empty");
@@ -201,7 +161,7 @@ fn legal_topic(topic: &str) -> Result<(), TopicFault> {
     Ok(())
 }
 
-fn unreachable(why: impl Into<String>) -> TopicFault {
+pub(crate) fn unreachable(why: impl Into<String>) -> TopicFault {
     TopicFault::Unreachable(why.into())
 }
 
@@ -210,7 +170,7 @@ fn described(code: ErrorCode) -> String {
 }
 
 /// Runs a future on this thread. The admin client wakes it from its own thread; no runtime needed.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
 
     impl Wake for Unpark {

@@ -93,16 +93,9 @@ pub(crate) enum Command {
         once: bool,
     },
     /// Print or apply the SQL for the table, the publications and the slot
-    Init {
-        /// Apply it, step by step, instead of printing it
-        #[arg(long)]
-        apply: bool,
-    },
+    Init(InitArgs),
     /// Look at the whole set-up without changing it, and tell every problem with its fix
-    Check {
-        #[command(flatten)]
-        format: Format,
-    },
+    Check(CheckArgs),
     /// Show it all at work on this machine: Postgres, Kafka, the relay, a writer and every record
     #[command(after_help = DEMO_NOTE)]
     Demo(DemoArgs),
@@ -116,6 +109,34 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Apply it, step by step, instead of printing it
+    #[arg(long)]
+    pub apply: bool,
+    /// Make table and publications as this role: one that owns the outbox, where the relay's does
+    /// not. The slot is made as the relay's role
+    #[arg(long, value_name = "URL", value_parser = secret, requires = "apply")]
+    pub admin_url: Option<SecretString>,
+    /// Make the slot one that survives a failover (PostgreSQL 17 and newer)
+    #[arg(long)]
+    pub failover: bool,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// End with 1 on warnings too
+    #[arg(long)]
+    pub strict: bool,
+    /// Tell what a code means instead, as WP-PUB-ROOT
+    #[arg(long, value_name = "CODE")]
+    pub explain: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -177,8 +198,8 @@ impl Cli {
     pub(crate) fn output(&self) -> Output {
         let (command, json) = match &self.command {
             Command::Run { .. } => ("run", false),
-            Command::Init { .. } => ("init", false),
-            Command::Check { format } => ("check", format.json),
+            Command::Init(args) => ("init", args.format.json),
+            Command::Check(args) => ("check", args.format.json),
             Command::Demo(_) => ("demo", false),
             Command::Config {
                 command: ConfigCommand::Print { format },
@@ -199,8 +220,8 @@ impl Cli {
             Command::Run { .. } => LevelFilter::INFO,
             // What goes wrong is told; the rest is what the demo shows itself.
             Command::Demo(_) => LevelFilter::WARN,
-            Command::Init { .. }
-            | Command::Check { .. }
+            Command::Init(_)
+            | Command::Check(_)
             | Command::Config { .. }
             | Command::Version { .. } => LevelFilter::ERROR,
         };

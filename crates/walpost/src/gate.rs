@@ -7,14 +7,13 @@
 
 use std::time::Duration;
 
+use walpost_core::class::Exit;
 use walpost_core::start::{ServerState, start_at};
-use walpost_core::{Format, Role, TableName};
+use walpost_core::{Format, Role};
 use walpost_pgoutput::Lsn;
-use walpost_walsender::{
-    ConnectOptions, Connection, Error, Mode, StartReplication, WalStream, quote_literal,
-};
+use walpost_walsender::{ConnectOptions, Connection, Error, Mode, StartReplication, WalStream};
 
-use crate::catalog;
+use crate::catalog::{self, Pooler, Server, Table};
 use crate::config::Config;
 use crate::finding::Finding;
 use crate::session::SessionError;
@@ -22,9 +21,6 @@ use crate::session::SessionError;
 /// What we ask the server to use: half of it is the longest silence of a healthy server that we
 /// have to bear, and a vanished relay's slot is free again after it.
 const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Oid of `bytea`.
-const BYTEA: &str = "17";
 
 /// What a session starts with.
 #[derive(Debug)]
@@ -44,36 +40,24 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
     let postgres = &config.postgres;
     let options = ConnectOptions {
         mode: Mode::Replication,
-        application_name: format!("walpost {}", postgres.slot),
+        application_name: application_name(config),
         wal_sender_timeout: WAL_SENDER_TIMEOUT,
         ..ConnectOptions::default()
     };
-    let mut connection = Connection::connect(&postgres.conninfo, &options).await?;
+    let connected = Connection::connect(&postgres.conninfo, &options).await;
+    let mut connection = connected.map_err(|error| not_connected(config, error))?;
     let server = catalog::server(&mut connection).await?;
     if server.is_standby {
         return Err(SessionError::Standby);
     }
-    let end_of_wal = |lsn: Option<Lsn>| lsn.ok_or(SessionError::Answer("the end of the WAL"));
-    let state = ServerState {
-        database: server.database,
-        wal_level: server.wal_level,
-        flush_lsn: end_of_wal(server.flush_lsn)?,
+    let floor = start_position(&mut connection, config, &server).await?;
+    let tables = check_set_up(&mut connection, config).await?;
+    let payload = config.mapping.column(Role::Payload);
+    let format = if tables.iter().any(|table| table.has_bytea(payload)) {
+        Format::Binary
+    } else {
+        Format::Text
     };
-    let slot = catalog::slot(&mut connection, &postgres.slot)
-        .await?
-        .map(|slot| slot.row);
-    let floor = start_at(slot.as_ref(), &state).map_err(|refusal| SessionError::Refused {
-        slot: postgres.slot.clone(),
-        refusal,
-    })?;
-    if let Some(pid) = slot.and_then(|slot| slot.active_pid) {
-        return Err(SessionError::SlotActive {
-            slot: postgres.slot.clone(),
-            pid,
-        });
-    }
-    check_set_up(&mut connection, config).await?;
-    let format = format(&mut connection, config).await?;
     let current = if once {
         catalog::written_lsn(&mut connection).await?
     } else {
@@ -96,50 +80,102 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
     })
 }
 
+/// A pooler will never let us through, however often it is tried.
+fn not_connected(config: &Config, error: Error) -> SessionError {
+    let conninfo = &config.postgres.conninfo;
+    let pooler = error
+        .server()
+        .and_then(|server| Pooler::of_refusal(server, conninfo));
+    match pooler {
+        Some(pooler) => refused(pooler.problem(conninfo), Exit::Configuration),
+        None => error.into(),
+    }
+}
+
+/// The slot's position, where a session may start from it now.
+async fn start_position(
+    connection: &mut Connection,
+    config: &Config,
+    server: &Server,
+) -> Result<Lsn, SessionError> {
+    // Whose server it is only matters for the words of a refusal.
+    if server.is_synchronous_for(&application_name(config)) {
+        let provider = catalog::provider(connection).await?;
+        let problem = server.synchronous_problem(provider);
+        return Err(refused(problem, Exit::Configuration));
+    }
+    let state = ServerState {
+        database: server.database.clone(),
+        wal_level: server.wal_level.clone(),
+        flush_lsn: end_of_wal(server.flush_lsn)?,
+    };
+    let name = &config.postgres.slot;
+    let slot = catalog::slot(connection, name).await?;
+    let floor = match start_at(slot.as_ref().map(|slot| &slot.row), &state) {
+        Ok(floor) => floor,
+        Err(refusal) => {
+            let provider = catalog::provider(connection).await?;
+            let problem = catalog::refusal_problem(name, slot.as_ref(), &refusal, provider);
+            return Err(refused(problem, refusal.exit()));
+        }
+    };
+    if let Some(problem) = slot.as_ref().and_then(|slot| slot.temporary_problem(name)) {
+        return Err(refused(problem, Exit::Configuration));
+    }
+    match slot.and_then(|slot| Some(slot.user(slot.row.active_pid?))) {
+        Some(user) => Err(SessionError::SlotActive {
+            slot: name.clone(),
+            user,
+        }),
+        None => Ok(floor),
+    }
+}
+
+fn end_of_wal(lsn: Option<Lsn>) -> Result<Lsn, SessionError> {
+    lsn.ok_or(SessionError::Answer("the end of the WAL"))
+}
+
+/// How the relay's own session is called.
+pub(crate) fn application_name(config: &Config) -> String {
+    format!("walpost {}", config.postgres.slot)
+}
+
+fn refused(finding: Finding, exit: Exit) -> SessionError {
+    SessionError::Refused {
+        finding: Box::new(finding),
+        exit,
+    }
+}
+
 /// The tables are what the mapping needs; the publication is there, publishes inserts, and carries
 /// every one of them whole.
-async fn check_set_up(connection: &mut Connection, config: &Config) -> Result<(), SessionError> {
-    let (tables, needed) = (config.mapping.tables(), config.needed_columns());
+async fn check_set_up(
+    connection: &mut Connection,
+    config: &Config,
+) -> Result<Vec<Table>, SessionError> {
+    let mut tables = Vec::new();
     let mut problems = Vec::new();
-    for name in tables {
+    for name in config.mapping.tables() {
         match catalog::table(connection, name).await? {
-            Some(table) => problems.extend(table.problems(name, &needed)),
-            None => problems.push(catalog::table_missing(name)),
+            Some(table) => {
+                problems.extend(table.errors(config));
+                tables.push(table);
+            }
+            None => {
+                let others = catalog::table_names(connection).await?;
+                problems.push(catalog::table_missing(name, &others));
+            }
         }
     }
     let name = &config.postgres.publication;
     match catalog::publication(connection, name).await? {
-        Some(publication) => problems.extend(publication.problems(tables, &needed)),
-        None if problems.is_empty() => return Err(SessionError::PublicationMissing(name.clone())),
-        None => {}
+        Some(publication) => {
+            problems.extend(publication.problems(&tables, &config.needed_columns()));
+        }
+        None => problems.push(catalog::publication_missing(name)),
     }
     match problems.into_iter().find(Finding::is_error) {
-        Some(problem) => Err(SessionError::SetUp(problem)),
-        None => Ok(()),
+        Some(problem) => Err(refused(problem, Exit::Configuration)),
+        None => Ok(tables),
     }
-}
-
-/// A `bytea` payload is read in the binary format: as text it doubles, and fails past 512 MB.
-async fn format(connection: &mut Connection, config: &Config) -> Result<Format, Error> {
-    let payload = quote_literal(config.mapping.column(Role::Payload));
-    for TableName { schema, name } in config.mapping.tables() {
-        let sql = format!(
-            "with recursive base as (\
-             select t.oid, t.typtype, t.typbasetype from pg_attribute a \
-             join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
-             join pg_type t on t.oid = a.atttypid \
-             where n.nspname = {} and c.relname = {} and a.attname = {payload} \
-             and not a.attisdropped \
-             union all select t.oid, t.typtype, t.typbasetype \
-             from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd') \
-             select oid from base where typtype <> 'd'",
-            quote_literal(schema),
-            quote_literal(name)
-        );
-        let rows = connection.query(&sql).await?;
-        if rows.first().and_then(|row| row.get(0)) == Some(BYTEA) {
-            return Ok(Format::Binary);
-        }
-    }
-    Ok(Format::Text)
 }

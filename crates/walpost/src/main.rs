@@ -1,6 +1,7 @@
 //! `walpost`: every committed row of a Postgres outbox table to Kafka.
 
 mod catalog;
+mod checks;
 mod cli;
 mod commands;
 mod config;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::finding::{Finding, Severity};
 use crate::telemetry;
 
 /// How a command reports.
@@ -96,6 +97,21 @@ pub(crate) fn print(text: &str) {
     let _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+}
+
+/// A finding for people: what was seen, and the fix below it.
+pub(crate) fn finding(finding: &Finding, paint: Paint) -> String {
+    let mark = match finding.severity {
+        Severity::Ok => paint.green("ok     "),
+        Severity::Warning => paint.yellow("warning"),
+        Severity::Error => paint.red("error  "),
+    };
+    let mut text = format!("  {mark}  {}\n", finding.line());
+    if let Some(fix) = &finding.fix {
+        let fix = fix.replace('\n', "\n                ");
+        text.push_str(&format!("           fix: {fix}\n"));
+    }
+    text
 }
 
 /// Colours, where they are wanted.

@@ -10,6 +10,7 @@ const OUTBOX: &str = include_str!("../../../sql/010_outbox.sql");
 const OUTBOX_DEBEZIUM: &str = include_str!("../../../sql/011_outbox_debezium.sql");
 const PUBLICATION: &str = include_str!("../../../sql/020_publication.sql");
 const SLOT: &str = include_str!("../../../sql/030_slot.sql");
+const SLOT_FAILOVER: &str = include_str!("../../../sql/031_slot_failover.sql");
 
 /// Makes an outbox table with the mapping's columns, unless it is there.
 pub(crate) fn outbox(table: &TableName, layout: Layout, mapping: &Mapping) -> String {
@@ -35,8 +36,10 @@ pub(crate) fn publication(name: &str, tables: &[TableName]) -> String {
 }
 
 /// Makes the slot, unless one of that name is there. To be run in a transaction of its own.
-pub(crate) fn slot(name: &str) -> String {
-    fill(SLOT, &[("slot", name)])
+/// `failover` needs PostgreSQL 17.
+pub(crate) fn slot(name: &str, failover: bool) -> String {
+    let file = if failover { SLOT_FAILOVER } else { SLOT };
+    fill(file, &[("slot", name)])
 }
 
 /// `"schema"."table"`
@@ -109,7 +112,9 @@ mod tests {
             sql.contains("'walpost.tables', '\"public\".\"outbox\"'"),
             "{sql}"
         );
-        assert_eq!(slot("s").matches("'s'").count(), 2);
+        for failover in [false, true] {
+            assert_eq!(slot("s", failover).matches("'s'").count(), 2);
+        }
     }
 
     #[test]
@@ -130,6 +135,7 @@ mod tests {
         let sql = publication(hostile, std::slice::from_ref(&table));
         assert_eq!(sql.matches(&quote_literal(hostile)).count(), 1, "{sql}");
         assert!(sql.contains(&quote_literal(&qualified(&table))), "{sql}");
-        assert_eq!(slot(hostile).matches(&quote_literal(hostile)).count(), 2);
+        let sql = slot(hostile, false);
+        assert_eq!(sql.matches(&quote_literal(hostile)).count(), 2);
     }
 }

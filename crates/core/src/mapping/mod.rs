@@ -135,6 +135,12 @@ impl Mapping {
     }
 }
 
+/// Whether a column of this built-in type, by its name in `pg_type`, can be mapped beside a `bytea`
+/// payload, where the stream is binary. In a text stream every type can.
+pub fn is_read_in_binary(type_name: &str) -> bool {
+    types::Kind::of_base_type(type_name.as_bytes()) != types::Kind::TextOnly
+}
+
 fn error(key: &str, problem: impl Into<String>) -> SpecError {
     SpecError {
         key: key.to_owned(),

@@ -2,31 +2,45 @@
 
 mod kafka;
 mod postgres;
+mod route;
+mod session;
+#[cfg(test)]
+mod tests;
 
+pub(super) use self::postgres::younger_problem;
 use serde::Serialize;
 use walpost_core::class::Exit;
 
 use std::process::ExitCode;
 
+use crate::catalog::counted;
+use crate::checks::{self, Check};
+use crate::cli::CheckArgs;
 use crate::config::Config;
 use crate::error::Error;
 use crate::finding::{Finding, Severity};
-use crate::output::{Failure, Output, Paint};
+use crate::output::{self, Failure, Output, Paint};
 
 /// Exit code where something was found.
 const FOUND: u8 = 1;
 
-/// What one area brought.
+/// What one side brought.
 #[derive(Debug, Default)]
 struct Look {
     findings: Vec<Finding>,
     /// It could not be looked at, and why.
     blind: Option<Exit>,
+    /// Of the largest payload that was seen in an outbox table.
+    payload_bytes: Option<u64>,
 }
 
 impl Look {
     fn push(&mut self, finding: Finding) {
         self.findings.push(finding);
+    }
+
+    fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
     }
 
     /// Nothing more can be seen here.
@@ -41,130 +55,127 @@ impl Look {
 struct Report<'a> {
     errors: usize,
     warnings: usize,
-    checks: Vec<Checked<'a>>,
-}
-
-#[derive(Serialize)]
-struct Checked<'a> {
-    area: &'static str,
-    #[serde(flatten)]
-    finding: &'a Finding,
+    findings: Vec<&'a Finding>,
 }
 
 /// Looks, prints, and returns 0, 1 where an error was found, 69 or 77 where it could not look.
-pub(super) fn check(config: &Config, output: Output) -> Result<ExitCode, Error> {
+pub(super) fn check(config: &Config, args: &CheckArgs, output: Output) -> Result<ExitCode, Error> {
     // Each side can take its whole time limit.
     let (postgres, kafka) = std::thread::scope(|scope| {
         let kafka = scope.spawn(|| kafka::look(config));
         let postgres = super::block_on(postgres::look(config));
         (postgres, kafka.join())
     });
-    let kafka = kafka.map_err(|_| Error::new(Exit::Internal, "the look at Kafka broke off"))?;
-    let looks = [("postgres", postgres?), ("kafka", kafka)];
-    let report = report(&looks);
-    let blind = looks
-        .iter()
-        .filter_map(|(_, look)| look.blind)
+    let mut postgres = postgres?;
+    let (mut kafka, topics) =
+        kafka.map_err(|_| Error::new(Exit::Internal, "the look at Kafka broke off"))?;
+    kafka.extend(kafka::payload_problems(&topics, postgres.payload_bytes));
+    postgres.findings.append(&mut kafka.findings);
+    // Steady: within an area in the order of the look.
+    postgres.findings.sort_by_key(|finding| finding.area);
+    let report = report(&postgres.findings);
+    let blind = [postgres.blind, kafka.blind]
+        .into_iter()
+        .flatten()
         .max_by_key(|exit| exit.code());
+    let is_found = report.errors > 0 || (args.strict && report.warnings > 0);
     let summary = summary(&report);
-    let failure = (report.errors > 0).then_some(Failure {
+    let hint = "walpost check --explain CODE tells more about a code";
+    let failure = is_found.then_some(Failure {
         code: "check",
         message: &summary,
-        hint: None,
+        hint: Some(hint),
     });
     output.report(&report, failure, |paint| text(&report, &summary, paint))?;
     Ok(match blind {
         Some(exit) => ExitCode::from(exit.code()),
-        None if report.errors > 0 => ExitCode::from(FOUND),
+        None if is_found => ExitCode::from(FOUND),
         None => ExitCode::SUCCESS,
     })
 }
 
-fn report<'a>(looks: &'a [(&'static str, Look)]) -> Report<'a> {
-    let checked = |(area, look): &'a (&'static str, Look)| {
-        look.findings
-            .iter()
-            .map(|finding| Checked { area, finding })
+/// What a code means.
+#[derive(Serialize)]
+struct Explained {
+    code: &'static str,
+    severity: &'static str,
+    title: &'static str,
+    looks_at: &'static str,
+    why: &'static str,
+    fix: &'static str,
+}
+
+/// Prints what the documentation says of a code.
+pub(super) fn explain(code: &str, output: Output) -> Result<(), Error> {
+    let Some(check) = checks::find(code) else {
+        let codes: Vec<_> = checks::all().map(|check| check.code).collect();
+        let upper = code.to_uppercase();
+        let fix = match crate::catalog::nearest(&upper, codes.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("the codes are {}", codes.join(", ")),
+        };
+        let message = format!("there is no check with the code {}", upper.escape_debug());
+        return Err(Error::new(Exit::Configuration, message).with_fix(fix));
     };
-    let checks: Vec<_> = looks.iter().flat_map(checked).collect();
+    let Check {
+        code,
+        level,
+        title,
+        looks_at,
+        why,
+        fix,
+        ..
+    } = check;
+    let explained = Explained {
+        code,
+        severity: level.name(),
+        title,
+        looks_at,
+        why,
+        fix,
+    };
+    output.report(&explained, None, |paint| {
+        format!(
+            "{} {title} ({})\n\nLooks at: {looks_at}\n\n{why}\n\nFix: {fix}\n",
+            paint.bold(code),
+            level.name()
+        )
+    })
+}
+
+fn report(findings: &[Finding]) -> Report<'_> {
     let count = |severity| {
-        checks
+        findings
             .iter()
-            .filter(|check| check.finding.severity == severity)
+            .filter(|finding| finding.severity == severity)
             .count()
     };
     Report {
         errors: count(Severity::Error),
         warnings: count(Severity::Warning),
-        checks,
+        findings: findings.iter().collect(),
     }
 }
 
 fn summary(report: &Report<'_>) -> String {
-    let plural = |count: usize, word: &str| match count {
-        1 => format!("1 {word}"),
-        count => format!("{count} {word}s"),
-    };
+    let fine = report.findings.len() - report.errors - report.warnings;
     format!(
-        "{}, {}",
-        plural(report.errors, "error"),
-        plural(report.warnings, "warning")
+        "{}, {}, {fine} fine",
+        counted(report.errors, "error"),
+        counted(report.warnings, "warning")
     )
 }
 
 fn text(report: &Report<'_>, summary: &str, paint: Paint) -> String {
     let mut text = String::new();
-    let mut last = "";
-    for Checked { area, finding } in &report.checks {
-        if *area != last {
-            text.push_str(&format!("{}\n", paint.bold(area)));
-            last = area;
+    let mut last = None;
+    for finding in &report.findings {
+        if last != Some(finding.area) {
+            text.push_str(&format!("{}\n", paint.bold(finding.area.name())));
+            last = Some(finding.area);
         }
-        let mark = match finding.severity {
-            Severity::Ok => paint.green("ok     "),
-            Severity::Warning => paint.yellow("warning"),
-            Severity::Error => paint.red("error  "),
-        };
-        let code = finding
-            .code
-            .map(|code| format!("{code}: "))
-            .unwrap_or_default();
-        text.push_str(&format!("  {mark}  {code}{}\n", finding.seen));
-        if let Some(fix) = &finding.fix {
-            text.push_str(&format!("           fix: {fix}\n"));
-        }
+        text.push_str(&output::finding(finding, paint));
     }
     text.push_str(&format!("\n{summary}\n"));
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::output::Paint;
-
-    #[test]
-    fn a_report_counts_and_names_everything() {
-        let look = Look {
-            findings: vec![
-                Finding::ok("fine"),
-                Finding::warning("WP-A-B", "odd", "mend it"),
-                Finding::error("WP-A-C", "bad", "mend that"),
-            ],
-            blind: None,
-        };
-        let looks = [("postgres", look)];
-        let report = report(&looks);
-        assert_eq!(summary(&report), "1 error, 1 warning");
-        let text = text(&report, "end", Paint::plain());
-        assert_eq!(
-            text,
-            "postgres\n  ok       fine\n  warning  WP-A-B: odd\n           fix: mend it\n  \
-             error    WP-A-C: bad\n           fix: mend that\n\nend\n"
-        );
-        let json = serde_json::to_value(&report).unwrap();
-        assert_eq!(json["checks"][1]["code"], "WP-A-B");
-        assert_eq!(json["checks"][0]["severity"], "ok");
-        assert_eq!(json["checks"][2]["area"], "postgres");
-    }
 }

@@ -3,388 +3,349 @@
 //! The order matters. A publication that is younger than the slot does not exist in the WAL before
 //! it, and what was committed there is never decoded. The slot comes last, in a transaction of its
 //! own: Postgres makes none in a transaction that has written.
+//!
+//! What is there is never altered: differences are reported as findings, and one that is an error
+//! ends the command before the slot. The owner of the tables may be another role (`--admin-url`);
+//! the slot is always made as the relay's own, which shows at once that this role may use it.
 
-use std::time::Duration;
+mod print;
+mod slot;
+mod steps;
 
+use std::process::ExitCode;
+
+use secrecy::ExposeSecret;
+use serde::Serialize;
 use walpost_core::class::Exit;
-use walpost_core::start::{ServerState, start_at};
-use walpost_pgoutput::Lsn;
-use walpost_walsender::{ConnectOptions, Connection, Mode};
+use walpost_walsender::{ConnectOptions, Connection, Conninfo, Mode};
 
-use crate::catalog;
+pub(super) use self::print::print;
+use crate::catalog::{self, Provider, Server};
+use crate::checks;
+use crate::cli::InitArgs;
 use crate::config::Config;
 use crate::error::Error;
-use crate::finding::Finding;
-use crate::{output, sql};
+use crate::finding::{Finding, Severity, one_line};
+use crate::output::{self, Failure, Output, Paint};
 
-/// How long the slot may wait for transactions that are open.
-const SLOT_DEADLINE: Duration = Duration::from_secs(30);
+/// Exit code of what was interrupted, as a shell counts it.
+const INTERRUPTED: u8 = 130;
 
-/// After this time it is said what the slot waits for.
-const SLOT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where the slot was there before the publication, or before a table was in it.
-const YOUNGER: &str = "the slot was there before the publication was what it is now: what was \
-                       committed in between is not in its stream. If nothing was, drop the slot \
-                       and run this again";
-
-/// `query_canceled`: what `statement_timeout` does.
-const QUERY_CANCELED: &str = "57014";
-
+/// `insufficient_privilege`
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
-/// Prints what `apply` would do, for psql.
-pub(super) fn print(config: &Config) {
-    let (postgres, tables) = (&config.postgres, config.mapping.tables());
-    let spare = postgres.spare_publication();
-    let mut text = format!(
-        "-- Sets walpost up in the database '{}'. It can be run again: what is there stays.\n\
-         -- psql -v ON_ERROR_STOP=1 -f FILE, and not in one transaction (--single-transaction).\n\
-         -- The server needs wal_level = logical.\n",
-        one_line(&postgres.conninfo.database)
-    );
-    for table in tables {
-        step(
-            &mut text,
-            &sql::outbox(table, config.mapping_spec.layout, &config.mapping),
-        );
-    }
-    step(&mut text, &sql::publication(&postgres.publication, tables));
-    text.push_str(
-        "\n-- The spare: it can take the first one's place if that is dropped by mistake.\n",
-    );
-    text.push_str(&without_comments(&sql::publication(&spare, tables)));
-    step(&mut text, &sql::slot(&postgres.slot));
-    output::print(&text);
-}
-
 /// Does it, and says for each step what it did or found.
-pub(super) async fn apply(config: &Config) -> Result<(), Error> {
-    let conninfo = &config.postgres.conninfo;
-    let mut connection = connect(config).await?;
-    let server = catalog::server(&mut connection)
-        .await
-        .map_err(|error| Error::postgres(&error, conninfo))?;
-    refuse_server(&server)?;
-    make_tables(&mut connection, config).await?;
-    make_publications(&mut connection, config).await?;
-    make_slot(&mut connection, config, &server).await?;
-    connection.close().await;
-    output::print("\n'walpost check' looks at everything, 'walpost run' starts to stream.\n");
-    Ok(())
+pub(super) fn apply(config: &Config, args: &InitArgs, output: Output) -> Result<ExitCode, Error> {
+    super::block_on(async {
+        let mut progress = Progress {
+            output,
+            steps: Vec::new(),
+            findings: Vec::new(),
+        };
+        let done = Init::connect(config, args)
+            .await?
+            .run(&mut progress)
+            .await?;
+        progress.end(done)
+    })?
 }
 
-async fn connect(config: &Config) -> Result<Connection, Error> {
-    let conninfo = &config.postgres.conninfo;
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    All,
+    /// What is there does not fit: the slot was not touched.
+    Refused,
+    /// By a signal, while the slot waited.
+    Interrupted,
+}
+
+/// What was done so far.
+struct Progress {
+    output: Output,
+    steps: Vec<Step>,
+    findings: Vec<Finding>,
+}
+
+/// One thing that was made, or was there.
+#[derive(Serialize)]
+struct Step {
+    /// `created` or `exists`.
+    done: &'static str,
+    what: &'static str,
+    name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    steps: &'a [Step],
+    findings: &'a [Finding],
+}
+
+impl Progress {
+    fn step(&mut self, done: &'static str, what: &'static str, name: &str, detail: String) {
+        let name = one_line(name);
+        if !self.output.json {
+            output::print(&format!("{done:8} {what} {name}{detail}\n"));
+        }
+        self.steps.push(Step {
+            done,
+            what,
+            name,
+            detail: detail.trim_start_matches(", ").to_owned(),
+        });
+    }
+
+    fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+    }
+
+    fn has_errors(&self) -> bool {
+        self.findings.iter().any(Finding::is_error)
+    }
+
+    /// Something to know while it waits.
+    fn say(&self, text: &str) {
+        if self.output.json {
+            crate::telemetry::print(text);
+        } else {
+            output::print(&format!("{text}\n"));
+        }
+    }
+
+    fn end(self, done: Done) -> Result<ExitCode, Error> {
+        let report = Report {
+            steps: &self.steps,
+            findings: &self.findings,
+        };
+        let (code, message, hint) = match done {
+            Done::All => ("", "", ""),
+            Done::Refused => (
+                "configuration",
+                "what is there is not altered, and the slot was not touched",
+                "run the fixes, then 'walpost init --apply' again",
+            ),
+            Done::Interrupted => (
+                "interrupted",
+                "interrupted: no slot was made; what is listed above stays, and nothing is kept \
+                 for it",
+                "run 'walpost init --apply' again",
+            ),
+        };
+        let failure = (done != Done::All).then_some(Failure {
+            code,
+            message,
+            hint: Some(hint),
+        });
+        self.output.report(&report, failure, |paint| {
+            ending(&self.findings, done, paint)
+        })?;
+        if !self.output.json && done != Done::All {
+            crate::telemetry::print(&format!("error: {message}\nfix: {hint}"));
+        }
+        Ok(match done {
+            Done::All => ExitCode::SUCCESS,
+            Done::Refused => ExitCode::from(Exit::Configuration.code()),
+            Done::Interrupted => ExitCode::from(INTERRUPTED),
+        })
+    }
+}
+
+fn ending(findings: &[Finding], done: Done, paint: Paint) -> String {
+    let mut text = String::new();
+    if !findings.is_empty() {
+        text.push('\n');
+    }
+    for finding in findings.iter().filter(|f| f.severity != Severity::Ok) {
+        text.push_str(&output::finding(finding, paint));
+    }
+    if done == Done::All {
+        text.push_str("\n'walpost check' looks at everything, 'walpost run' starts to stream.\n");
+    }
+    text
+}
+
+/// Connections, and what was asked on them.
+struct Init<'a> {
+    config: &'a Config,
+    failover: bool,
+    relay: Connection,
+    relay_pid: i32,
+    /// Another role's, and who it is.
+    admin: Option<(Connection, Conninfo)>,
+    server: Server,
+    provider: Provider,
+}
+
+impl<'a> Init<'a> {
+    /// Connects, and refuses what can't work before anything is made.
+    async fn connect(config: &'a Config, args: &InitArgs) -> Result<Self, Error> {
+        let conninfo = &config.postgres.conninfo;
+        let mut relay = connect(conninfo).await?;
+        let failed = |error: walpost_walsender::Error| Error::postgres(&error, conninfo);
+        let way = catalog::way(&mut relay).await.map_err(failed)?;
+        if let Some(pooler) = way.pooler(conninfo) {
+            let message = format!("{conninfo} is {}: {}", pooler.name, pooler.sign);
+            let fix = way.direct(conninfo);
+            return Err(refused(checks::PG_POOLER.found(pooler.name, message, fix)));
+        }
+        let server = catalog::server(&mut relay).await.map_err(failed)?;
+        let provider = catalog::provider(&mut relay).await.map_err(failed)?;
+        refuse_server(&server, provider, args.failover)?;
+        refuse_role(config, &server, provider).await?;
+        let admin = match &args.admin_url {
+            Some(url) => Some(connect_admin(url.expose_secret(), &mut relay, conninfo).await?),
+            None => None,
+        };
+        Ok(Self {
+            config,
+            failover: args.failover,
+            relay,
+            relay_pid: way.real_pid,
+            admin,
+            server,
+            provider,
+        })
+    }
+
+    async fn run(mut self, progress: &mut Progress) -> Result<Done, Error> {
+        self.make_tables(progress).await?;
+        self.make_publications(progress).await?;
+        if progress.has_errors() {
+            return Ok(Done::Refused);
+        }
+        let done = self.make_slot(progress).await?;
+        self.relay.close().await;
+        if let Some((admin, _)) = self.admin {
+            admin.close().await;
+        }
+        Ok(done)
+    }
+
+    /// Who makes tables and publications.
+    fn maker(&mut self) -> (&mut Connection, &Conninfo) {
+        match &mut self.admin {
+            Some((connection, conninfo)) => (connection, conninfo),
+            None => (&mut self.relay, &self.config.postgres.conninfo),
+        }
+    }
+}
+
+async fn connect(conninfo: &Conninfo) -> Result<Connection, Error> {
     let options = ConnectOptions {
         mode: Mode::Sql,
         application_name: "walpost init".to_owned(),
         ..ConnectOptions::default()
     };
     let connected = Connection::connect(conninfo, &options).await;
-    let mut connection = connected.map_err(|error| Error::postgres(&error, conninfo))?;
-    // An application's schema must not stand in for the catalogue.
-    run(
-        &mut connection,
-        config,
-        "set the search path",
-        "set search_path = pg_catalog",
-        "",
-    )
-    .await?;
-    Ok(connection)
-}
-
-/// Runs a statement. `right` says what to do where the role may not.
-async fn run(
-    connection: &mut Connection,
-    config: &Config,
-    action: &str,
-    statement: &str,
-    right: &str,
-) -> Result<(), Error> {
-    let Err(error) = connection.query(statement).await else {
-        return Ok(());
-    };
-    let failed = Error::statement(action, &error, &config.postgres.conninfo);
-    Err(match error.sqlstate() {
-        Some(INSUFFICIENT_PRIVILEGE) if !right.is_empty() => failed.with_fix(right),
-        _ => failed,
+    connected.map_err(|error| {
+        let pooler = error
+            .server()
+            .and_then(|server| catalog::Pooler::of_refusal(server, conninfo));
+        match pooler {
+            Some(pooler) => refused(pooler.problem(conninfo)),
+            None => Error::postgres(&error, conninfo),
+        }
     })
 }
 
-fn refuse_server(server: &catalog::Server) -> Result<(), Error> {
-    if server.wal_level != "logical" {
-        let message = format!("the server's wal_level is '{}'", server.wal_level);
-        let fix = "alter system set wal_level = 'logical'; then restart the server (a managed one \
-                   has a setting for it). Nothing was changed";
+/// The other role has to look at the same database.
+async fn connect_admin(
+    url: &str,
+    relay: &mut Connection,
+    relay_conninfo: &Conninfo,
+) -> Result<(Connection, Conninfo), Error> {
+    const WHERE: &str = "select (select system_identifier from pg_control_system()), \
+                         current_database()";
+    let env = |name: &str| std::env::var(name).ok();
+    let conninfo = Conninfo::parse(url, &env).map_err(|error| {
+        Error::new(Exit::Configuration, format!("--admin-url: {error}"))
+            .with_fix("--admin-url postgresql://OWNER@HOST/DATABASE")
+    })?;
+    let mut admin = connect(&conninfo).await?;
+    let mut places = Vec::new();
+    for (connection, conninfo) in [(&mut admin, &conninfo), (relay, relay_conninfo)] {
+        let rows = connection.query(WHERE).await;
+        let rows = rows.map_err(|error| Error::postgres(&error, conninfo))?;
+        let text = |index: usize| rows.first().and_then(|row| row.get(index));
+        places.push((text(0).map(str::to_owned), text(1).map(str::to_owned)));
+    }
+    if places[0] != places[1] {
+        let name = |place: &(_, Option<String>)| place.1.clone().unwrap_or_default();
+        let message = format!(
+            "--admin-url leads to the database '{}', postgres.url to '{}' of {} server",
+            name(&places[0]),
+            name(&places[1]),
+            if places[0].0 == places[1].0 {
+                "the same"
+            } else {
+                "another"
+            }
+        );
+        let fix = "name the same server and database in both";
         return Err(Error::new(Exit::Configuration, message).with_fix(fix));
     }
+    Ok((admin, conninfo))
+}
+
+fn refuse_server(server: &Server, provider: Provider, failover: bool) -> Result<(), Error> {
     if server.is_standby {
-        let fix = "connect to the primary. Nothing was changed";
-        return Err(Error::new(Exit::Configuration, "the server is a standby").with_fix(fix));
+        let fix = "connect to the primary";
+        let seen = "the server is a standby; nothing was changed";
+        return Err(refused(checks::PG_STANDBY.found(
+            &server.database,
+            seen,
+            fix,
+        )));
+    }
+    if server.wal_level != "logical" {
+        let level = &server.wal_level;
+        let seen = format!("the server's wal_level is '{level}'; nothing was changed");
+        let fix = provider.wal_level_fix();
+        return Err(refused(checks::PG_WAL_LEVEL.found("wal_level", seen, fix)));
+    }
+    if failover && server.major() < 17 {
+        let message = format!(
+            "--failover needs PostgreSQL 17, and this is {}; nothing was changed",
+            server.version
+        );
+        let fix = "leave --failover out; before 17, Patroni's permanent slots or pg_failover_slots \
+                   keep a slot over a failover";
+        return Err(Error::new(Exit::Configuration, message).with_fix(fix));
     }
     Ok(())
 }
 
-async fn make_tables(connection: &mut Connection, config: &Config) -> Result<(), Error> {
-    const RIGHT: &str = "run it as the role that owns the schema, or let this one: grant create on \
-                         schema … to …";
-    for table in config.mapping.tables() {
-        let found = catalog::table(connection, table).await;
-        let found = found.map_err(|error| Error::postgres(&error, &config.postgres.conninfo))?;
-        if found.is_some() {
-            say("exists", &format!("table {table}"));
-            continue;
-        }
-        let make = sql::outbox(table, config.mapping_spec.layout, &config.mapping);
-        run(
-            connection,
-            config,
-            &format!("create the table {table}"),
-            &make,
-            RIGHT,
-        )
-        .await?;
-        say("created", &format!("table {table}"));
-    }
-    Ok(())
-}
-
-async fn make_publications(connection: &mut Connection, config: &Config) -> Result<(), Error> {
-    const RIGHT: &str =
-        "run it as the role that owns the outbox tables, with CREATE on the database";
-    let (postgres, tables) = (&config.postgres, config.mapping.tables());
-    let mut problems = Vec::new();
-    for name in [postgres.publication.clone(), postgres.spare_publication()] {
-        let found = catalog::publication(connection, &name).await;
-        let found = found.map_err(|error| Error::postgres(&error, &postgres.conninfo))?;
-        if let Some(publication) = found {
-            say("exists", &format!("publication {name}"));
-            problems.extend(publication.problems(tables, &config.needed_columns()));
-            continue;
-        }
-        let action = format!("create the publication '{name}'");
-        run(
-            connection,
-            config,
-            &action,
-            &sql::publication(&name, tables),
-            RIGHT,
-        )
-        .await?;
-        say("created", &format!("publication {name}"));
-    }
-    refuse_publications(&problems)
-}
-
-/// A slot after a publication that is not right would be older than its repair.
-fn refuse_publications(problems: &[Finding]) -> Result<(), Error> {
-    for warning in problems.iter().filter(|problem| !problem.is_error()) {
-        say("warning", &warning.seen);
-        if let Some(fix) = &warning.fix {
-            say("", &format!("fix: {fix}"));
-        }
-    }
-    let errors: Vec<_> = problems
-        .iter()
-        .filter(|problem| problem.is_error())
-        .collect();
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let lines = |line: fn(&Finding) -> Option<&str>| {
-        errors
-            .iter()
-            .filter_map(|error| line(error))
-            .collect::<Vec<_>>()
-            .join("\n  ")
+/// The relay's role has to be able to stream. Only a replication connection shows it: managed
+/// servers give the right in their own ways.
+async fn refuse_role(config: &Config, server: &Server, provider: Provider) -> Result<(), Error> {
+    let conninfo = &config.postgres.conninfo;
+    let options = ConnectOptions {
+        application_name: "walpost init".to_owned(),
+        ..ConnectOptions::default()
     };
-    let message = format!(
-        "what is there is not altered, and the slot was not touched:\n  {}",
-        lines(|error| Some(&error.seen))
-    );
-    let fix = format!(
-        "run this, then 'walpost init --apply' again:\n  {}",
-        lines(|error| error.fix.as_deref())
-    );
-    Err(Error::new(Exit::Configuration, message).with_fix(fix))
-}
-
-async fn make_slot(
-    connection: &mut Connection,
-    config: &Config,
-    server: &catalog::Server,
-) -> Result<(), Error> {
-    let postgres = &config.postgres;
-    let failed = |error: walpost_walsender::Error| Error::postgres(&error, &postgres.conninfo);
-    let slot = catalog::slot(connection, &postgres.slot)
-        .await
-        .map_err(failed)?;
-    if let Some(slot) = slot {
-        accept_slot(&slot, server, &postgres.slot)?;
-        let publication = &postgres.publication;
-        let younger =
-            catalog::is_publication_younger(connection, publication, &postgres.slot).await;
-        if younger.map_err(failed)? {
-            say("warning", YOUNGER);
-        }
-        return Ok(());
-    }
-    create_slot(connection, config).await?;
-    let made = catalog::slot(connection, &postgres.slot)
-        .await
-        .map_err(failed)?;
-    let position = made.and_then(|slot| slot.row.confirmed_flush_lsn);
-    let from = position
-        .map(|lsn| format!(", from {lsn} on"))
-        .unwrap_or_default();
-    say("created", &format!("slot {}{from}", postgres.slot));
-    Ok(())
-}
-
-/// A slot that is there has to be one that can be streamed from.
-fn accept_slot(slot: &catalog::Slot, server: &catalog::Server, name: &str) -> Result<(), Error> {
-    let state = ServerState {
-        database: server.database.clone(),
-        wal_level: server.wal_level.clone(),
-        // Read before the slot was, which may have moved since.
-        flush_lsn: Lsn::new(u64::MAX),
-    };
-    match start_at(Some(&slot.row), &state) {
-        Ok(confirmed) => {
-            say(
-                "exists",
-                &format!("slot {name}, confirmed up to {confirmed}"),
-            );
+    match Connection::connect(conninfo, &options).await {
+        Ok(connection) => {
+            connection.close().await;
             Ok(())
         }
-        Err(refusal) => {
-            let message = format!("the slot '{name}' is there, and not usable: {refusal}");
-            Err(Error::new(refusal.exit(), message))
+        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
+            let role = &server.role;
+            let seen = format!("the role '{role}' has not got REPLICATION; nothing was changed");
+            let finding = checks::PG_REPLICATION.found(role, seen, provider.replication_fix(role));
+            Err(Error::new(Exit::Permission, finding.line())
+                .with_fix(finding.fix.unwrap_or_default()))
         }
+        Err(error) => Err(Error::postgres(&error, conninfo)),
     }
 }
 
-/// The server makes a slot when every transaction that was open at the beginning has ended.
-async fn create_slot(connection: &mut Connection, config: &Config) -> Result<(), Error> {
-    let postgres = &config.postgres;
-    let timeout = format!("set statement_timeout = {}", SLOT_DEADLINE.as_millis());
-    run(connection, config, "set a time limit", &timeout, "").await?;
-    let make = sql::slot(&postgres.slot);
-    let made = {
-        let mut making = std::pin::pin!(connection.query(&make));
-        tokio::select! {
-            made = &mut making => made,
-            () = tokio::time::sleep(SLOT_PATIENCE) => {
-                let waits = match connect(config).await {
-                    Ok(mut other) => blockers(&mut other).await,
-                    Err(_) => Vec::new(),
-                };
-                say("waiting", &format!("the slot waits for open transactions{}", list(&waits)));
-                making.await
-            }
-        }
-    };
-    let Err(error) = made else { return Ok(()) };
-    if error.sqlstate() == Some(QUERY_CANCELED) {
-        let waits = blockers(connection).await;
-        let message = format!(
-            "the slot could not be made within {} s: it waits for transactions that are open{}",
-            SLOT_DEADLINE.as_secs(),
-            list(&waits)
-        );
-        let fix = "end them (select pg_terminate_backend(PID); rollback prepared 'ID';), then run \
-                   'walpost init --apply' again";
-        return Err(Error::new(Exit::Unavailable, message).with_fix(fix));
-    }
-    let action = format!("create the slot '{}'", postgres.slot);
-    let failed = Error::statement(&action, &error, &postgres.conninfo);
-    Err(match error.sqlstate() {
-        Some(INSUFFICIENT_PRIVILEGE) => failed.with_fix(format!(
-            "alter role {} replication; (a managed server grants it its own way, as \
-             grant rds_replication to …)",
-            walpost_walsender::quote_identifier(&postgres.conninfo.user)
-        )),
-        _ => failed,
-    })
-}
-
-/// Who holds up the slot, oldest first, as far as this role may see it.
-async fn blockers(connection: &mut Connection) -> Vec<String> {
-    const SQL: &str = "select text from (\
-         select xact_start as since, format('process %s of %s in %s (%s), open for %s s', pid, \
-             usename, datname, coalesce(nullif(application_name, ''), 'no application_name'), \
-             extract(epoch from clock_timestamp() - xact_start)::int) as text \
-         from pg_catalog.pg_stat_activity \
-         where backend_xid is not null and pid <> pg_backend_pid() \
-         union all \
-         select prepared, format('prepared transaction %L of %s in %s, open for %s s', gid, owner, \
-             database, extract(epoch from clock_timestamp() - prepared)::int) \
-         from pg_catalog.pg_prepared_xacts) open order by since";
-    let rows = connection.query(SQL).await.unwrap_or_default();
-    rows.iter()
-        .filter_map(|row| row.get(0))
-        .map(one_line)
-        .collect()
-}
-
-fn list(lines: &[String]) -> String {
-    if lines.is_empty() {
-        return " (none that this role may see: pg_stat_activity shows them)".to_owned();
-    }
-    let lines: Vec<_> = lines.iter().map(|line| format!("\n  {line}")).collect();
-    format!(":{}", lines.concat())
-}
-
-fn say(what: &str, about: &str) {
-    output::print(&format!(
-        "{what:8} {}\n",
-        about.replace('\n', "\n         ")
-    ));
-}
-
-fn step(text: &mut String, sql: &str) {
-    text.push('\n');
-    text.push_str(sql);
-}
-
-fn without_comments(sql: &str) -> String {
-    sql.split_inclusive('\n')
-        .skip_while(|line| line.starts_with("--"))
-        .collect()
-}
-
-/// Names and the server's texts can't break out of a comment or a line.
-fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_publication_that_is_wrong_stops_before_the_slot() {
-        let warning = Finding::warning("WP-PUB-MORE", "more", "set");
-        assert!(refuse_publications(std::slice::from_ref(&warning)).is_ok());
-        let error = Finding::error("WP-PUB-TABLE", "no table", "alter publication …;");
-        let error = refuse_publications(&[warning, error]).unwrap_err();
-        assert_eq!(error.exit(), Exit::Configuration);
-        assert!(error.to_string().contains("no table"), "{error}");
-        assert!(
-            error
-                .fix()
-                .is_some_and(|fix| fix.contains("alter publication")),
-            "{error:?}"
-        );
-    }
-
-    #[test]
-    fn only_the_leading_comment_is_left_out() {
-        assert_eq!(
-            without_comments("-- a\n-- b\nselect 1;\n-- c\n"),
-            "select 1;\n-- c\n"
-        );
+fn refused(finding: Finding) -> Error {
+    let error = Error::new(Exit::Configuration, finding.line());
+    match finding.fix {
+        Some(fix) => error.with_fix(fix),
+        None => error,
     }
 }

@@ -24,9 +24,12 @@ pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
     };
     match &cli.command {
         Command::Run { once } => run::run(config()?, *once)?,
-        Command::Init { apply: false } => init::print(&config()?),
-        Command::Init { apply: true } => block_on(init::apply(&config()?))??,
-        Command::Check { .. } => return check::check(&config()?, output),
+        Command::Init(args) if args.apply => return init::apply(&config()?, args, output),
+        Command::Init(args) => init::print(&config()?, args, output)?,
+        Command::Check(args) => match &args.explain {
+            Some(code) => check::explain(code, output)?,
+            None => return check::check(&config()?, args, output),
+        },
         Command::Demo(args) => {
             let (file, set) = (cli.settings.config.clone(), cli.settings.set.clone());
             demo::demo(args, Sources::new(file, set))?;

@@ -1,6 +1,8 @@
 //! Which columns of the outbox tables a configuration relies on.
 
-use walpost_core::{MappingSpec, Role};
+use std::collections::BTreeSet;
+
+use walpost_core::{Layout, MappingSpec, NullPayload, Role};
 
 use super::Config;
 
@@ -37,6 +39,70 @@ impl Config {
             need(role.name(), &format!("outbox.columns.{}", role.name()));
         }
         needed
+    }
+
+    /// The columns that are read where the table has them.
+    pub(crate) fn optional_columns(&self) -> Vec<NeededColumn> {
+        let spec = &self.mapping_spec;
+        let mut roles = Vec::new();
+        if spec.partition_by.is_none() && self.key_is_the_id() {
+            roles.push(Role::AggregateId);
+        }
+        if spec.layout.has_row_headers() {
+            roles.push(Role::Headers);
+        }
+        if spec.headers.is_none() && spec.layout == Layout::Walpost {
+            roles.push(Role::EventType);
+        }
+        let needed = self.needed_columns();
+        let columns = roles.into_iter().map(|role| NeededColumn {
+            column: self.mapping.column(role).to_owned(),
+            used_by: format!("outbox.columns.{}", role.name()),
+        });
+        columns
+            .filter(|optional| needed.iter().all(|needed| needed.column != optional.column))
+            .collect()
+    }
+
+    /// The columns of the table that a key of the route reads: `route.topic`, `route.key`, or
+    /// `route.partition_by` where it is configured.
+    pub(crate) fn route_columns(&self, key: &str) -> BTreeSet<String> {
+        let templates = templates(&self.mapping_spec);
+        let Some((_, template)) = templates.iter().find(|(known, _)| known == key) else {
+            return BTreeSet::new();
+        };
+        let column = |name| Role::named(name).map_or(name, |role| self.mapping.column(role));
+        columns(template)
+            .into_iter()
+            .map(|name| column(name).to_owned())
+            .collect()
+    }
+
+    /// Whether the key is the event's id and nothing else.
+    pub(crate) fn key_is_the_id(&self) -> bool {
+        let spec = &self.mapping_spec;
+        let key = spec.key.as_deref().unwrap_or(spec.layout.key());
+        let id = self.mapping.column(Role::Id);
+        key == format!("${{{}}}", Role::Id.name()) || key == format!("${{{id}}}")
+    }
+
+    /// Whether a NULL payload stops the line in a table that does not mean it.
+    pub(crate) fn refuses_null_payload(&self) -> bool {
+        // Debezium's table has a payload that can be NULL.
+        self.mapping_spec.null_payload == NullPayload::Refuse
+            && self.mapping_spec.layout == Layout::Walpost
+    }
+
+    /// The topics that the configuration names: the one of the route, and those in its list.
+    pub(crate) fn named_topics(&self) -> Vec<String> {
+        let mut topics: Vec<String> = self.mapping.fixed_topic().into_iter().collect();
+        if topics.is_empty() {
+            let is_name = |allowed: &&String| !allowed.starts_with('/');
+            topics.extend(self.mapping_spec.allow.iter().filter(is_name).cloned());
+        }
+        topics.sort_unstable();
+        topics.dedup();
+        topics
     }
 
     /// Whether a row alone says to which topic it goes, and any topic will do.

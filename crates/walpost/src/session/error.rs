@@ -1,7 +1,6 @@
 //! Why a session ended, and what that means.
 
 use walpost_core::class::{self, Class, Exit, KafkaClass};
-use walpost_core::start::Refusal;
 use walpost_core::{Rejection, RelayError};
 use walpost_kafka::Fault;
 use walpost_walsender::Conninfo;
@@ -21,18 +20,12 @@ pub(crate) enum SessionError {
     /// The server is in recovery.
     #[error("the server is a standby: waiting until it is promoted, or another one answers")]
     Standby,
-    /// Starting would be wrong.
-    #[error("can't stream from the slot '{slot}': {refusal}")]
-    Refused { slot: String, refusal: Refusal },
+    /// Starting would lose events, or fail: what `check` finds too.
+    #[error("{}", .finding.line())]
+    Refused { finding: Box<Finding>, exit: Exit },
     /// Another walsender streams from the slot.
-    #[error("the slot '{slot}' is in use by the server process {pid}: waiting for it")]
-    SlotActive { slot: String, pid: i32 },
-    /// There is no such publication.
-    #[error("the publication '{0}' does not exist")]
-    PublicationMissing(String),
-    /// The publication would not bring the whole outbox.
-    #[error("{}", .0.seen)]
-    SetUp(Finding),
+    #[error("the slot '{slot}' is in use by {user}: waiting for it")]
+    SlotActive { slot: String, user: String },
     /// The server passes over rows because it can't load the publication.
     #[error("the server skips rows: {0}")]
     PublicationSkipped(String),
@@ -69,8 +62,7 @@ impl SessionError {
             Self::SlotActive { .. } | Self::ServerEnded => QUIET,
             Self::Answer(_) => Class::Definite(Exit::Internal),
             Self::Standby | Self::Producer(_) => ALARM,
-            Self::Refused { refusal, .. } => Class::Definite(refusal.exit()),
-            Self::PublicationMissing(_) | Self::SetUp(_) => Class::Definite(Exit::Configuration),
+            Self::Refused { exit, .. } => Class::Definite(*exit),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
             Self::Relay(error) => relay_class(error),
             Self::Stalled { .. } => Class::Definite(Exit::Unavailable),
@@ -80,20 +72,16 @@ impl SessionError {
     /// What an operator can do.
     pub(crate) fn fix(&self, conninfo: &Conninfo) -> Option<String> {
         match self {
-            Self::SetUp(finding) => finding.fix.clone(),
-            Self::PublicationMissing(_) => Some(
-                "'walpost init' prints the SQL that makes it. Rows that were committed while there \
-                 was none are not in the stream"
-                    .to_owned(),
-            ),
+            Self::Refused { finding, .. } => finding.fix.clone(),
             Self::PublicationSkipped(_) => Some(
                 "the publication did not exist yet at this position of the WAL: drop the slot and \
                  run 'walpost init' again; the rows in between are only in the outbox table"
                     .to_owned(),
             ),
-            Self::Stalled { waits_for_topic: true, .. } => {
-                Some("create the topic, or let Kafka answer for it".to_owned())
-            }
+            Self::Stalled {
+                waits_for_topic: true,
+                ..
+            } => Some("create the topic, or let Kafka answer for it".to_owned()),
             Self::Stalled { in_flight, .. } => Some(format!(
                 "{in_flight} records wait for an acknowledgement: is Kafka up, and its replicas in \
                  sync?"
@@ -107,7 +95,6 @@ impl SessionError {
             Self::Postgres(error) => postgres_fix(error, conninfo),
             Self::Answer(_)
             | Self::Standby
-            | Self::Refused { .. }
             | Self::SlotActive { .. }
             | Self::ServerEnded
             | Self::Relay(_)

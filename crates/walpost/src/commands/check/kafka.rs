@@ -1,58 +1,88 @@
-//! The look at Kafka: brokers, and the topic where there is only one.
+//! The look at Kafka: brokers, and the topics that the configuration names.
 
 use std::time::Duration;
 
 use walpost_core::class::Exit;
-use walpost_kafka::{ErrorCode, Fault, Producer, TopicFault};
+use walpost_kafka::{ErrorCode, Fault, Producer, TopicConfig, TopicFault, TopicShape};
 
 use super::Look;
+use crate::catalog::{bytes_text, counted};
+use crate::checks::{self, Area};
 use crate::config::Config;
 use crate::finding::Finding;
 
 /// For each question. A broker that is away is waited for as long.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A list of topics can be long; more of them are not looked at.
+const TOPICS_MAX: usize = 50;
+
+/// A topic that was looked at.
+#[derive(Debug)]
+pub(super) struct Topic {
+    name: String,
+    shape: TopicShape,
+    /// None where it may not be read.
+    config: Option<TopicConfig>,
+}
+
 /// Looks at everything that can be seen. Blocks.
-pub(super) fn look(config: &Config) -> Look {
+pub(super) fn look(config: &Config) -> (Look, Vec<Topic>) {
     let mut look = Look::default();
-    look_at_route(&mut look, config);
     let mut producer = match Producer::new(&config.kafka.settings) {
         Ok(producer) => producer,
         Err(error) => {
-            let fix = "check kafka.properties";
-            look.push(Finding::error("WP-KAFKA-SETTINGS", error.to_string(), fix));
-            return look;
+            let fix = "correct kafka.properties";
+            let object = "kafka.properties";
+            look.push(checks::KAFKA_SETTINGS.found(object, error.to_string(), fix));
+            return (look, Vec::new());
         }
     };
     let metadata = producer.metadata();
-    match metadata.brokers_reachable(TIMEOUT) {
-        Ok(count) => look.push(Finding::ok(format!(
-            "{count} {} behind {}",
-            if count == 1 { "broker" } else { "brokers" },
-            config.kafka.brokers
-        ))),
+    let brokers = match metadata.brokers_reachable(TIMEOUT) {
+        Ok(count) => count,
         Err(error) => {
             producer.poll(&mut Vec::new());
-            return not_reached(look, config, &error, producer.last_error().as_ref());
+            let cause = producer.last_error();
+            return (
+                not_reached(look, config, &error, cause.as_ref()),
+                Vec::new(),
+            );
         }
-    }
-    if let Some(topic) = config.mapping.fixed_topic() {
-        match metadata.partition_count(&topic, TIMEOUT) {
-            Ok(count) => look.push(Finding::ok(format!(
-                "the topic '{topic}': {count} partitions"
-            ))),
-            Err(fault) => look.push(topic_problem(&topic, &fault)),
-        }
-    }
-    look
-}
+    };
+    let cluster = match metadata.cluster_id(TIMEOUT) {
+        Some(id) => format!(" of the cluster {id}"),
+        None => String::new(),
+    };
+    let (count, place) = (counted(brokers, "broker"), &config.kafka.brokers);
+    look.push(Finding::ok(
+        Area::Kafka,
+        format!("{count}{cluster} behind {place}"),
+    ));
 
-fn look_at_route(look: &mut Look, config: &Config) {
-    if config.topic_is_open() {
-        let seen = "the topic is a column alone: whoever writes a row can send it to any topic";
-        let fix = "list the topics in route.allow, as [orders, '/payments\\..*/']";
-        look.push(Finding::warning("WP-ROUTE-OPEN", seen, fix));
+    let mut topics = Vec::new();
+    for name in config.named_topics().into_iter().take(TOPICS_MAX) {
+        match metadata.topic_shape(&name, TIMEOUT) {
+            Ok(shape) => topics.push(Topic {
+                name,
+                shape,
+                config: None,
+            }),
+            Err(fault) => look.push(topic_problem(&name, &fault)),
+        }
     }
+    let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut configs = metadata.topic_configs(&names, TIMEOUT).unwrap_or_default();
+    for topic in &mut topics {
+        topic.config = configs.remove(&topic.name);
+        look.extend(topic.findings(brokers, config.key_is_the_id()));
+    }
+    if !topics.is_empty() {
+        let seen = "not checked: whether the topics may be written to (only a record shows it)";
+        look.push(Finding::ok(Area::Kafka, seen));
+    }
+    (look, topics)
 }
 
 fn not_reached(
@@ -71,106 +101,183 @@ fn not_reached(
         None => seen.push_str(&format!(": {error}")),
     }
     if cause.is_some_and(|cause| cause.code == ErrorCode::AUTHENTICATION) {
-        let fix = "check sasl.username, sasl.password and sasl.mechanism under kafka.properties";
-        let finding = Finding::error("WP-KAFKA-CREDENTIALS", seen, fix);
+        let fix = "correct sasl.username, sasl.password and sasl.mechanism under kafka.properties";
+        let finding = checks::KAFKA_CREDENTIALS.found(brokers, seen, fix);
         return look.blind(Exit::Permission, finding);
     }
-    let fix = "is Kafka running there? check kafka.brokers, and security.protocol under \
+    let fix = "is Kafka running there? correct kafka.brokers, and security.protocol under \
                kafka.properties";
-    look.blind(
-        Exit::Unavailable,
-        Finding::error("WP-KAFKA-UNREACHABLE", seen, fix),
-    )
+    let finding = checks::KAFKA_UNREACHABLE.found(brokers, seen, fix);
+    look.blind(Exit::Unavailable, finding)
 }
 
 fn topic_problem(topic: &str, fault: &TopicFault) -> Finding {
     let seen = format!("the topic '{topic}': {fault}");
     match fault {
         TopicFault::Missing => {
-            let fix = format!("kafka-topics.sh --create --topic {topic} …, or mend route.topic");
-            Finding::error("WP-KAFKA-TOPIC", seen, fix)
+            let fix = format!(
+                "kafka-topics.sh --bootstrap-server … --create --topic {topic} --partitions 6, or \
+                 correct route.topic or route.allow"
+            );
+            checks::KAFKA_TOPIC.found(topic, seen, fix)
         }
         TopicFault::NotAuthorized => {
-            let fix = format!("grant DESCRIBE and WRITE on the topic {topic}");
-            Finding::error("WP-KAFKA-TOPIC-RIGHT", seen, fix)
+            let fix = format!(
+                "kafka-acls.sh --bootstrap-server … --add --allow-principal User:… --operation \
+                 Describe --operation Write --topic {topic}"
+            );
+            checks::KAFKA_TOPIC_RIGHT.found(topic, seen, fix)
         }
-        TopicFault::Illegal(_) => Finding::error("WP-KAFKA-TOPIC-NAME", seen, "mend route.topic"),
+        TopicFault::Illegal(_) => {
+            checks::KAFKA_TOPIC_NAME.found(topic, seen, "correct route.topic or route.allow")
+        }
         TopicFault::Unreachable(_) => {
             let fix = "try again: it may have been made a moment ago";
-            Finding::warning("WP-KAFKA-TOPIC-UNKNOWN", seen, fix)
+            checks::KAFKA_TOPIC_UNKNOWN.found(topic, seen, fix)
         }
+    }
+}
+
+/// What the largest payload of the table makes of the topics' limits.
+pub(super) fn payload_problems(topics: &[Topic], payload_bytes: Option<u64>) -> Vec<Finding> {
+    let Some(payload_bytes) = payload_bytes else {
+        return Vec::new();
+    };
+    let problem = |topic: &Topic| {
+        let limit: u64 = topic.setting("max.message.bytes")?.parse().ok()?;
+        if payload_bytes < limit {
+            return None;
+        }
+        let name = &topic.name;
+        let seen = format!(
+            "a payload of {} is in the table, and the topic '{name}' takes batches of up to {} \
+             (max.message.bytes)",
+            bytes_text(payload_bytes),
+            bytes_text(limit)
+        );
+        let more = payload_bytes.saturating_mul(2);
+        let fix = topic.alter(&format!("max.message.bytes={more}"));
+        Some(checks::KAFKA_MAX_BYTES.found(name, seen, fix))
+    };
+    topics.iter().filter_map(problem).collect()
+}
+
+impl Topic {
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.config.as_ref()?.get(name).map(String::as_str)
+    }
+
+    fn alter(&self, setting: &str) -> String {
+        format!(
+            "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {} \
+             --add-config {setting}",
+            self.name
+        )
+    }
+
+    fn findings(&self, brokers: usize, key_is_the_id: bool) -> Vec<Finding> {
+        let TopicShape {
+            partitions,
+            replicas_min,
+            ..
+        } = self.shape;
+        let (name, count) = (&self.name, partitions as usize);
+        let mut seen = format!(
+            "the topic '{name}': {}, {}",
+            counted(count, "partition"),
+            counted(replicas_min, "replica")
+        );
+        if self.config.is_none() {
+            seen.push_str(" (its configuration may not be read: DESCRIBE_CONFIGS)");
+        }
+        let mut found = vec![Finding::ok(Area::Kafka, seen)];
+        found.extend(self.replica_problem(brokers));
+        found.extend(self.acknowledgement_problem());
+        found.extend(self.unclean_problem());
+        found.extend(self.compaction_problem(key_is_the_id));
+        found
+    }
+
+    fn min_in_sync(&self) -> Option<usize> {
+        self.setting("min.insync.replicas")?.parse().ok()
+    }
+
+    fn replica_problem(&self, brokers: usize) -> Option<Finding> {
+        let TopicShape {
+            replicas_min,
+            in_sync_min,
+            ..
+        } = self.shape;
+        let (name, wanted) = (&self.name, self.min_in_sync().unwrap_or(1));
+        let (what, fix) = if replicas_min == 1 && brokers > 1 {
+            (
+                format!("has one replica in a cluster of {brokers} brokers"),
+                "kafka-reassign-partitions.sh: give it more replicas".to_owned(),
+            )
+        } else if replicas_min < wanted {
+            let fix = self.alter(&format!("min.insync.replicas={}", replicas_min.max(1)));
+            let replicas = counted(replicas_min, "replica");
+            (
+                format!("has {replicas}, fewer than min.insync.replicas={wanted}"),
+                fix + " (or more replicas)",
+            )
+        } else if in_sync_min < wanted {
+            (
+                format!(
+                    "has {in_sync_min} replicas in sync, fewer than min.insync.replicas={wanted}"
+                ),
+                "bring the broker back that is away".to_owned(),
+            )
+        } else {
+            return None;
+        };
+        let seen = format!("the topic '{name}' {what}");
+        Some(checks::KAFKA_REPLICAS.found(name, seen, fix))
+    }
+
+    fn acknowledgement_problem(&self) -> Option<Finding> {
+        let replicas = self.shape.replicas_min;
+        if replicas < 3 || self.min_in_sync()? > 1 {
+            return None;
+        }
+        let name = &self.name;
+        let seen = format!(
+            "the topic '{name}' has {replicas} replicas and min.insync.replicas=1: one copy is \
+             enough for an acknowledgement"
+        );
+        let fix = self.alter("min.insync.replicas=2");
+        Some(checks::KAFKA_MIN_ISR.found(name, seen, fix))
+    }
+
+    fn unclean_problem(&self) -> Option<Finding> {
+        const SETTING: &str = "unclean.leader.election.enable";
+        if self.setting(SETTING)? != "true" {
+            return None;
+        }
+        let name = &self.name;
+        let seen = format!("the topic '{name}' has {SETTING}=true: acknowledged events can vanish");
+        let fix = self.alter(&format!("{SETTING}=false"));
+        Some(checks::KAFKA_UNCLEAN.found(name, seen, fix))
+    }
+
+    fn compaction_problem(&self, key_is_the_id: bool) -> Option<Finding> {
+        let policy = self.setting("cleanup.policy")?;
+        let has = |word: &str| policy.split(',').any(|part| part.trim() == word);
+        if !has("compact") || (key_is_the_id && has("delete")) {
+            return None;
+        }
+        let effect = if key_is_the_id {
+            "the key is the event's id, so nothing is ever removed and it grows for ever"
+        } else {
+            "of each key only the last event is kept, older ones are removed"
+        };
+        let name = &self.name;
+        let seen = format!("the topic '{name}' has cleanup.policy={policy}: {effect}");
+        let fix = self.alter("cleanup.policy=delete")
+            + ", or choose route.key so that its last record is all that matters";
+        Some(checks::COMPACT.found(name, seen, fix))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use walpost_kafka::MockBroker;
-
-    use super::*;
-    use crate::config::Sources;
-    use crate::finding::Severity;
-
-    #[test]
-    fn brokers_and_the_fixed_topic_are_found() {
-        let broker = MockBroker::start(2).unwrap();
-        broker.create_topic("orders", 3, 1).unwrap();
-        let look = look(&config(&broker.bootstrap(), "orders"));
-        assert_eq!(look.blind, None);
-        assert!(
-            look.findings
-                .iter()
-                .all(|found| found.severity == Severity::Ok),
-            "{look:?}"
-        );
-        assert!(look.findings[0].seen.starts_with("2 brokers"), "{look:?}");
-        assert_eq!(look.findings[1].seen, "the topic 'orders': 3 partitions");
-    }
-
-    #[test]
-    fn a_topic_without_a_legal_name_is_an_error_that_leaves_the_look_whole() {
-        let broker = MockBroker::start(1).unwrap();
-        let look = look(&config(&broker.bootstrap(), "a/b"));
-        assert_eq!(codes(&look), ["WP-KAFKA-TOPIC-NAME"]);
-        assert_eq!(look.blind, None);
-    }
-
-    #[test]
-    fn a_topic_that_is_a_column_alone_is_a_warning_unless_the_topics_are_listed() {
-        let broker = MockBroker::start(1).unwrap();
-        let open = config(&broker.bootstrap(), "${destination}");
-        assert_eq!(codes(&look(&open)), ["WP-ROUTE-OPEN"]);
-        assert!(codes(&look(&config(&broker.bootstrap(), "events.${destination}"))).is_empty());
-    }
-
-    #[test]
-    fn a_cluster_that_is_away_is_told_and_ends_the_look() {
-        // Bound, but nobody accepts there once it is closed.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
-        let look = look(&config(&address, "orders"));
-        assert_eq!(codes(&look), ["WP-KAFKA-UNREACHABLE"]);
-        assert_eq!(look.blind, Some(Exit::Unavailable));
-        assert!(look.findings[0].seen.contains(&address), "{look:?}");
-    }
-
-    fn codes(look: &Look) -> Vec<&'static str> {
-        look.findings
-            .iter()
-            .filter_map(|finding| finding.code)
-            .collect()
-    }
-
-    fn config(brokers: &str, topic: &str) -> Config {
-        let set = [
-            "postgres.url=postgresql://u@db/shop".to_owned(),
-            format!("kafka.brokers={brokers}"),
-            format!("route.topic={topic}"),
-        ];
-        Config::load(&Sources {
-            set: set.to_vec(),
-            ..Sources::default()
-        })
-        .unwrap()
-    }
-}
+mod tests;

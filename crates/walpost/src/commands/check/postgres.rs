@@ -1,20 +1,40 @@
 //! The look at Postgres: server, role, tables, publications, slot.
 
-use walpost_core::TableName;
-use walpost_core::class::Exit;
-use walpost_core::start::{Refusal, ServerState, start_at};
-use walpost_walsender::{ConnectOptions, Connection, Mode, quote_identifier};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Look;
-use crate::catalog::{self, Server, Slot, Table};
-use crate::config::{Config, NeededColumn};
+use walpost_core::Role;
+use walpost_core::class::Exit;
+use walpost_core::start::{ServerState, start_at};
+use walpost_pgoutput::Lsn;
+use walpost_walsender::{ConnectOptions, Connection, Error, Mode};
+
+use super::{Look, route, session};
+use crate::catalog::{self, Limits, Pooler, Provider, Publication, Server, Slot, Table};
+use crate::checks::{self, Area};
+use crate::config::Config;
 use crate::error::{chain, postgres_exit, postgres_fix};
 use crate::finding::Finding;
+use crate::gate;
 
 /// Oldest and newest major version that walpost is tested with.
 const MAJORS_TESTED: std::ops::RangeInclusive<u32> = 15..=18;
 
-const INIT: &str = "walpost init --apply";
+/// A transaction that is older pins WAL.
+const TRANSACTION_AGE: Duration = Duration::from_secs(300);
+
+/// As above, while a slot is still to be made: it would wait for it.
+const TRANSACTION_AGE_BEFORE_SLOT: Duration = Duration::from_secs(1);
+
+/// Clocks that differ by more are worth a word.
+const CLOCK_SKEW_SECONDS: f64 = 5.0;
+
+/// What is known by now.
+pub(super) struct Sight<'a> {
+    pub config: &'a Config,
+    pub provider: Provider,
+    pub server: Server,
+    pub limits: Limits,
+}
 
 /// Looks at everything that can be seen.
 pub(super) async fn look(config: &Config) -> Look {
@@ -31,23 +51,33 @@ pub(super) async fn look(config: &Config) -> Look {
     };
     if let Err(error) = look_inside(&mut look, &mut connection, config).await {
         let fix = postgres_fix(&error, conninfo).unwrap_or_else(|| "try again".to_owned());
-        let finding = Finding::error("WP-PG-QUERY", chain(&error), fix);
+        let finding = checks::PG_QUERY.found(conninfo.database.clone(), chain(&error), fix);
         return look.blind(postgres_exit(&error), finding);
     }
     connection.close().await;
     look
 }
 
-fn not_connected(config: &Config, error: &walpost_walsender::Error) -> Look {
+fn not_connected(config: &Config, error: &Error) -> Look {
     let conninfo = &config.postgres.conninfo;
     let exit = postgres_exit(error);
-    let code = match (error.sqlstate(), exit) {
-        (Some("3D000"), _) => "WP-PG-DATABASE",
-        (_, Exit::Permission) => "WP-PG-CREDENTIALS",
-        _ => "WP-PG-UNREACHABLE",
+    let pooler = error
+        .server()
+        .and_then(|server| Pooler::of_refusal(server, conninfo));
+    if let Some(pooler) = pooler {
+        let finding = pooler.problem(conninfo);
+        return Look {
+            findings: vec![finding],
+            ..Look::default()
+        };
+    }
+    let (check, object) = match (error.sqlstate(), exit) {
+        (Some("3D000"), _) => (&checks::PG_DATABASE, &conninfo.database),
+        (_, Exit::Permission) => (&checks::PG_CREDENTIALS, &conninfo.user),
+        _ => (&checks::PG_UNREACHABLE, &conninfo.database),
     };
     let fix = postgres_fix(error, conninfo).unwrap_or_else(|| "check postgres.url".to_owned());
-    let finding = Finding::error(code, chain(error), fix);
+    let finding = check.found(object, chain(error), fix);
     // Where the server was reached, and said what is wrong, it was not blind.
     let blind = match exit {
         Exit::Configuration => None,
@@ -59,6 +89,7 @@ fn not_connected(config: &Config, error: &walpost_walsender::Error) -> Look {
     Look {
         findings: vec![finding],
         blind,
+        ..Look::default()
     }
 }
 
@@ -66,207 +97,340 @@ async fn look_inside(
     look: &mut Look,
     connection: &mut Connection,
     config: &Config,
-) -> Result<(), walpost_walsender::Error> {
-    connection.query("set search_path = pg_catalog").await?;
-    let server = catalog::server(connection).await?;
-    look_at_server(look, &server, config);
-    let needed = config.needed_columns();
+) -> Result<(), Error> {
+    let way = catalog::way(connection).await?;
+    let sight = Sight {
+        config,
+        provider: catalog::provider(connection).await?,
+        server: catalog::server(connection).await?,
+        limits: catalog::limits(connection).await?,
+    };
+    look.extend(sight.server_findings());
+    look.extend(session::look(&sight, &way).await);
+    look.extend(sight.setting_findings());
+
+    let mut tables = Vec::new();
     for name in config.mapping.tables() {
-        let table = catalog::table(connection, name).await?;
-        look_at_table(look, name, table.as_ref(), &needed);
+        match catalog::table(connection, name).await? {
+            Some(table) => tables.push(table),
+            None => {
+                let others = catalog::table_names(connection).await?;
+                look.push(catalog::table_missing(name, &others));
+            }
+        }
     }
-    look_at_publications(look, connection, config, &needed).await?;
+    let name = &config.postgres.publication;
+    let publication = catalog::publication(connection, name).await?;
+    sight
+        .publication_findings(look, connection, publication.as_ref(), &tables)
+        .await?;
+    for table in &tables {
+        sight
+            .table_findings(look, connection, table, publication.as_ref())
+            .await?;
+    }
+    look.extend(route::findings(config, &tables));
+
     let slot = catalog::slot(connection, &config.postgres.slot).await?;
-    if look_at_slot(look, &server, slot.as_ref(), config) {
-        look_at_ages(look, connection, config).await?;
+    sight
+        .transaction_findings(look, connection, slot.is_some())
+        .await?;
+    if sight.slot_findings(look, slot.as_ref()) && publication.is_some() {
+        sight.age_findings(look, connection).await?;
     }
     Ok(())
 }
 
-fn look_at_server(look: &mut Look, server: &Server, config: &Config) {
-    let Server {
-        version,
-        database,
-        role,
-        ..
-    } = server;
-    let place = &config.postgres.conninfo;
-    look.push(Finding::ok(format!(
-        "PostgreSQL {version}, database '{database}', as '{role}' ({place})"
-    )));
-    let major = server.version_number / 10_000;
-    if !MAJORS_TESTED.contains(&major) {
-        let (oldest, newest) = (MAJORS_TESTED.start(), MAJORS_TESTED.end());
-        let seen = format!("walpost is not tested with PostgreSQL {major}");
-        let fix = format!("use a version from {oldest} to {newest}, or try it out first");
-        look.push(Finding::warning("WP-PG-VERSION", seen, fix));
+impl Sight<'_> {
+    fn server_findings(&self) -> Vec<Finding> {
+        let Server {
+            version,
+            database,
+            role,
+            ..
+        } = &self.server;
+        let place = &self.config.postgres.conninfo;
+        let whose = match self.provider.name() {
+            Some(name) => format!(" ({name})"),
+            None => String::new(),
+        };
+        let seen =
+            format!("PostgreSQL {version}{whose}, database '{database}', as '{role}' ({place})");
+        let mut found = vec![Finding::ok(Area::Postgres, seen)];
+        found.extend(version_problem(self.server.major()));
+        if self.server.is_standby {
+            let seen = format!(
+                "the server is a standby{}",
+                if self.server.major() >= 16 {
+                    ": it could decode, but walpost streams from primaries alone"
+                } else {
+                    ""
+                }
+            );
+            let fix = "name the primary in postgres.url, or all hosts with \
+                       target_session_attrs=read-write";
+            found.push(checks::PG_STANDBY.found(database, seen, fix));
+        }
+        let level = &self.server.wal_level;
+        if level == "logical" {
+            found.push(Finding::ok(Area::Postgres, "wal_level is logical"));
+        } else {
+            let seen = format!("wal_level is '{level}'");
+            let fix = self.provider.wal_level_fix();
+            found.push(checks::PG_WAL_LEVEL.found("wal_level", seen, fix));
+        }
+        found
     }
-    if server.is_standby {
-        let fix = "connect to the primary";
-        look.push(Finding::error(
-            "WP-PG-STANDBY",
-            "the server is a standby",
-            fix,
+
+    fn setting_findings(&self) -> Vec<Finding> {
+        const KEEP: &str = "max_slot_wal_keep_size";
+        const IDLE: &str = "idle_replication_slot_timeout";
+        let (limits, provider) = (&self.limits, self.provider);
+        let mut found = Vec::new();
+        if self
+            .server
+            .is_synchronous_for(&gate::application_name(self.config))
+        {
+            found.push(self.server.synchronous_problem(provider));
+        }
+        match limits.keep_bytes {
+            None => {
+                let seen = format!("{KEEP} is -1: a slot that is not read fills the disk");
+                let fix = provider.setting_fix(KEEP, "50GB", false);
+                found.push(checks::PG_KEEP_SIZE.found(KEEP, seen, fix));
+            }
+            Some(keep) => {
+                let seen = format!("{KEEP} is {}", catalog::bytes_text(keep));
+                found.push(Finding::ok(Area::Postgres, seen));
+            }
+        }
+        if !limits.idle_slot_timeout.is_zero() {
+            let seen = format!(
+                "{IDLE} is {} s: a relay that is away for longer loses its slot",
+                limits.idle_slot_timeout.as_secs()
+            );
+            let fix = provider.setting_fix(IDLE, "0", false);
+            found.push(checks::PG_IDLE_SLOT.found(IDLE, seen, fix));
+        }
+        let here = SystemTime::now().duration_since(UNIX_EPOCH);
+        found.extend(clock_problem(
+            limits.clock - here.map_or(0.0, |here| here.as_secs_f64()),
         ));
+        found
     }
-    if server.wal_level == "logical" {
-        look.push(Finding::ok("wal_level is logical"));
-    } else {
-        let seen = format!("wal_level is '{}'", server.wal_level);
-        let fix = "alter system set wal_level = 'logical'; then restart the server (a managed one \
-                   has a setting for it)";
-        look.push(Finding::error("WP-PG-WAL-LEVEL", seen, fix));
-    }
-    if server.can_replicate {
-        look.push(Finding::ok(format!(
-            "the role '{role}' may use replication slots"
-        )));
-    } else {
-        let seen = format!("the role '{role}' has not got REPLICATION");
-        let fix = format!("alter role {} replication;", quote_identifier(role));
-        look.push(Finding::error("WP-PG-REPLICATION", seen, fix));
-    }
-}
 
-fn look_at_table(
-    look: &mut Look,
-    name: &TableName,
-    table: Option<&Table>,
-    needed: &[NeededColumn],
-) {
-    let Some(table) = table else {
-        return look.push(catalog::table_missing(name));
-    };
-    let mut problems = table.problems(name, needed);
-    if problems.is_empty() {
-        let columns: Vec<_> = needed.iter().map(|needed| needed.column.as_str()).collect();
-        problems.push(Finding::ok(format!(
-            "the table {name} has {}",
-            columns.join(", ")
-        )));
-    }
-    problems.into_iter().for_each(|problem| look.push(problem));
-}
-
-async fn look_at_publications(
-    look: &mut Look,
-    connection: &mut Connection,
-    config: &Config,
-    needed: &[NeededColumn],
-) -> Result<(), walpost_walsender::Error> {
-    let (postgres, tables) = (&config.postgres, config.mapping.tables());
-    let name = &postgres.publication;
-    match catalog::publication(connection, name).await? {
-        None => {
-            let seen = format!("the publication '{name}' does not exist");
-            look.push(Finding::error("WP-PUB-MISSING", seen, INIT));
+    async fn publication_findings(
+        &self,
+        look: &mut Look,
+        connection: &mut Connection,
+        publication: Option<&Publication>,
+        tables: &[Table],
+    ) -> Result<(), Error> {
+        let (postgres, needed) = (&self.config.postgres, self.config.needed_columns());
+        let name = &postgres.publication;
+        match publication {
+            None => look.push(catalog::publication_missing(name)),
+            Some(publication) => {
+                let problems = publication.problems(tables, &needed);
+                if problems.is_empty() && !tables.is_empty() {
+                    let seen = format!("the publication '{name}' carries the outbox");
+                    look.push(Finding::ok(Area::Publication, seen));
+                }
+                look.extend(problems);
+            }
+        }
+        let spare = postgres.spare_publication();
+        let found = catalog::publication(connection, &spare).await?;
+        // Where there is nothing yet, one finding says so.
+        if publication.is_none() && found.is_none() {
             return Ok(());
         }
-        Some(publication) => {
-            let problems = publication.problems(tables, needed);
-            if problems.is_empty() {
-                look.push(Finding::ok(format!(
-                    "the publication '{name}' carries the outbox"
-                )));
+        match catalog::spare_problem(&spare, found.as_ref(), tables, &needed) {
+            Some(problem) => look.push(problem),
+            None => {
+                let seen = format!("the spare publication '{spare}' does too");
+                look.push(Finding::ok(Area::Publication, seen));
             }
-            problems.into_iter().for_each(|problem| look.push(problem));
         }
+        Ok(())
     }
-    look_at_spare(look, connection, config, needed).await
-}
 
-async fn look_at_spare(
-    look: &mut Look,
-    connection: &mut Connection,
-    config: &Config,
-    needed: &[NeededColumn],
-) -> Result<(), walpost_walsender::Error> {
-    let spare = config.postgres.spare_publication();
-    let (seen, fix) = match catalog::publication(connection, &spare).await? {
-        None => (
-            format!("the spare publication '{spare}' does not exist"),
-            INIT.to_owned(),
-        ),
-        Some(found) if !found.problems(config.mapping.tables(), needed).is_empty() => (
-            format!("the spare publication '{spare}' does not carry just the outbox"),
-            format!("drop publication {}; then {INIT}", quote_identifier(&spare)),
-        ),
-        Some(_) => return Ok(()),
-    };
-    let seen = format!("{seen}: nothing can take the first one's place if that is dropped");
-    look.push(Finding::warning("WP-PUB-SPARE", seen, fix));
-    Ok(())
-}
+    async fn table_findings(
+        &self,
+        look: &mut Look,
+        connection: &mut Connection,
+        table: &Table,
+        publication: Option<&Publication>,
+    ) -> Result<(), Error> {
+        let config = self.config;
+        let errors = table.errors(config);
+        if errors.is_empty() {
+            let needed = config.needed_columns();
+            let columns: Vec<_> = needed.iter().map(|needed| needed.column.as_str()).collect();
+            let seen = format!("the table {} has {}", table.name, columns.join(", "));
+            look.push(Finding::ok(Area::Table, seen));
+            let payload = config.mapping.column(Role::Payload);
+            let largest = catalog::largest_payload(connection, table, payload).await?;
+            look.payload_bytes = look.payload_bytes.max(largest);
+        }
+        look.extend(errors);
+        look.extend(table.warnings(config, publication));
+        for partition in table.default_partitions() {
+            if catalog::has_default_rows(connection, &partition).await? == Some(true) {
+                look.push(table.default_problem(&partition));
+            }
+        }
+        if let Some(new) = catalog::missing_partition(connection, table).await? {
+            look.push(table.future_problem(&new));
+        }
+        Ok(())
+    }
 
-/// Whether the slot can be streamed from.
-fn look_at_slot(look: &mut Look, server: &Server, slot: Option<&Slot>, config: &Config) -> bool {
-    let name = &config.postgres.slot;
-    let state = ServerState {
-        database: server.database.clone(),
-        // Told already, and not the slot's.
-        wal_level: "logical".to_owned(),
-        flush_lsn: server
-            .flush_lsn
-            .unwrap_or(walpost_pgoutput::Lsn::new(u64::MAX)),
-    };
-    let row = slot.map(|slot| &slot.row);
-    let confirmed = match start_at(row, &state) {
-        Ok(confirmed) => confirmed,
-        Err(refusal) => {
-            let (code, fix) = slot_problem(&refusal);
-            look.push(Finding::error(
-                code,
-                format!("slot '{name}': {refusal}"),
-                fix,
-            ));
+    async fn transaction_findings(
+        &self,
+        look: &mut Look,
+        connection: &mut Connection,
+        has_slot: bool,
+    ) -> Result<(), Error> {
+        let (age, effect) = if has_slot {
+            (TRANSACTION_AGE, "the WAL since then can't be removed")
+        } else {
+            (
+                TRANSACTION_AGE_BEFORE_SLOT,
+                "'walpost init' would wait for it",
+            )
+        };
+        for open in catalog::open_transactions(connection).await? {
+            if open.age >= age {
+                let seconds = open.age.as_secs();
+                let seen = format!("{} has been open for {seconds} s: {effect}", open.text);
+                look.push(checks::PG_TRANSACTION.found(open.text, seen, open.end));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the slot can be streamed from.
+    fn slot_findings(&self, look: &mut Look, slot: Option<&Slot>) -> bool {
+        let (name, limits) = (&self.config.postgres.slot, &self.limits);
+        let state = ServerState {
+            database: self.server.database.clone(),
+            // Told already, and not the slot's.
+            wal_level: "logical".to_owned(),
+            flush_lsn: self.server.flush_lsn.unwrap_or(Lsn::new(u64::MAX)),
+        };
+        if slot.is_none() && limits.slots >= limits.slots_max {
+            let seen = format!(
+                "all {} replication slots are taken (max_replication_slots)",
+                limits.slots_max
+            );
+            let more = (limits.slots_max + 5).to_string();
+            let fix = self
+                .provider
+                .setting_fix("max_replication_slots", &more, true)
+                + " -- or drop one that nobody uses";
+            look.push(checks::PG_SLOTS.found("max_replication_slots", seen, fix));
+        }
+        if let Some(problem) = slot.and_then(|slot| slot.temporary_problem(name)) {
+            look.push(problem);
             return false;
         }
-    };
-    if row.and_then(|row| row.wal_status.as_deref()) == Some("unreserved") {
-        let seen = format!("the server will remove WAL that the slot '{name}' still needs");
-        let fix = "start the relay at once, or raise max_slot_wal_keep_size";
-        look.push(Finding::error("WP-SLOT-UNRESERVED", seen, fix));
+        let confirmed = match start_at(slot.map(|slot| &slot.row), &state) {
+            Ok(confirmed) => confirmed,
+            Err(refusal) => {
+                let provider = self.provider;
+                look.push(catalog::refusal_problem(name, slot, &refusal, provider));
+                return false;
+            }
+        };
+        let Some(slot) = slot else { return false };
+        let unreserved = slot.unreserved_problem(name, self.provider);
+        let warnings = slot.warnings(name, &self.server, limits, self.provider);
+        let mut seen = format!("the slot '{name}' is confirmed up to {confirmed}");
+        if let Some(pid) = slot.row.active_pid {
+            seen.push_str(&format!(", in use by {}", slot.user(pid)));
+        }
+        look.push(Finding::ok(Area::Slot, seen));
+        look.extend(unreserved);
+        look.extend(warnings);
+        true
     }
-    let mut seen = format!("the slot '{name}' is confirmed up to {confirmed}");
-    if let Some(Slot { row, active_name }) = slot
-        && let Some(pid) = row.active_pid
-    {
-        let by = active_name.as_deref().unwrap_or("somebody");
-        seen.push_str(&format!(", in use by '{by}' (server process {pid})"));
+
+    async fn age_findings(
+        &self,
+        look: &mut Look,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let postgres = &self.config.postgres;
+        let (publication, slot) = (&postgres.publication, &postgres.slot);
+        if catalog::is_publication_younger(connection, publication, slot).await? {
+            look.push(younger_problem(publication, slot));
+        }
+        Ok(())
     }
-    look.push(Finding::ok(seen));
-    true
 }
 
-fn slot_problem(refusal: &Refusal) -> (&'static str, &'static str) {
-    const NEW: &str = "find out what is missing in Kafka, then drop the slot and make a new one";
-    const OTHER: &str = "name another one in postgres.slot, then walpost init --apply";
-    match refusal {
-        // It is not the slot's, and told of the server.
-        Refusal::WalLevel(_) => ("WP-PG-WAL-LEVEL", "alter system set wal_level = 'logical';"),
-        Refusal::SlotMissing => ("WP-SLOT-MISSING", INIT),
-        Refusal::Plugin(_) => ("WP-SLOT-PLUGIN", OTHER),
-        Refusal::Database(_) => ("WP-SLOT-DATABASE", OTHER),
-        Refusal::TwoPhase => ("WP-SLOT-TWO-PHASE", OTHER),
-        Refusal::WalLost => ("WP-SLOT-LOST", NEW),
-        Refusal::Ahead { .. } => ("WP-SLOT-AHEAD", NEW),
-    }
+/// The publication was written after the slot was made.
+pub(in crate::commands) fn younger_problem(publication: &str, slot: &str) -> Finding {
+    let seen = format!(
+        "the publication '{publication}' was made or altered after the slot '{slot}' was, and the \
+         slot has not passed that yet: what was committed before is not in the stream"
+    );
+    let fix = format!(
+        "select pg_drop_replication_slot({}); -- if the slot is new, then walpost init --apply; \
+         otherwise compare the outbox table with Kafka",
+        walpost_walsender::quote_literal(slot)
+    );
+    checks::PUB_YOUNGER.found(publication, seen, fix)
 }
 
-async fn look_at_ages(
-    look: &mut Look,
-    connection: &mut Connection,
-    config: &Config,
-) -> Result<(), walpost_walsender::Error> {
-    let (publication, slot) = (&config.postgres.publication, &config.postgres.slot);
-    if catalog::is_publication_younger(connection, publication, slot).await? {
-        let seen = format!(
-            "the publication '{publication}' was made or altered after the slot '{slot}' was, and \
-             the slot has not passed that yet: what was committed before is not in the stream"
+fn version_problem(major: u32) -> Option<Finding> {
+    let (oldest, newest) = (MAJORS_TESTED.start(), MAJORS_TESTED.end());
+    if MAJORS_TESTED.contains(&major) {
+        return None;
+    }
+    let seen = format!("walpost is not tested with PostgreSQL {major}");
+    let fix = format!("use a version from {oldest} to {newest}, or try it out first");
+    Some(checks::PG_VERSION.found(major.to_string(), seen, fix))
+}
+
+/// By how many seconds the server's clock is ahead.
+fn clock_problem(skew: f64) -> Option<Finding> {
+    if skew.abs() < CLOCK_SKEW_SECONDS {
+        return None;
+    }
+    let direction = if skew > 0.0 { "ahead of" } else { "behind" };
+    let seen = format!(
+        "the server's clock is {:.0} s {direction} this machine's",
+        skew.abs()
+    );
+    let fix = "let both machines keep time (timedatectl set-ntp true)";
+    Some(checks::PG_CLOCK.found("clock", seen, fix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_are_not_tested_are_a_warning() {
+        for major in 15..=18 {
+            assert_eq!(version_problem(major), None);
+        }
+        for major in [14, 19] {
+            let found = version_problem(major).unwrap();
+            assert!(!found.is_error() && found.seen.ends_with(&major.to_string()));
+        }
+    }
+
+    #[test]
+    fn clocks_that_are_far_apart_are_a_warning() {
+        assert_eq!(clock_problem(4.9), None);
+        let found = clock_problem(-3600.0).unwrap();
+        assert_eq!(
+            found.seen,
+            "the server's clock is 3600 s behind this machine's"
         );
-        let fix = "if the slot is new, drop it and run 'walpost init --apply' again; otherwise \
-                   compare the outbox table with Kafka";
-        look.push(Finding::warning("WP-PUB-YOUNGER", seen, fix));
+        assert!(!found.is_error());
     }
-    Ok(())
 }

@@ -107,7 +107,7 @@ impl Stage {
             let sql = sql::publication(&publication, mapping.tables());
             run(connection, config, &sql).await?;
         }
-        run(connection, config, &sql::slot(&postgres.slot)).await?;
+        run(connection, config, &sql::slot(&postgres.slot, false)).await?;
         Ok(())
     }
 

@@ -1,0 +1,310 @@
+//! The replication slot.
+
+use walpost_core::start::{Refusal, SlotRow};
+use walpost_pgoutput::Lsn;
+use walpost_walsender::{Connection, Error, quote_identifier, quote_literal};
+
+use super::{Limits, Provider, Server, bytes_text};
+use crate::checks;
+use crate::finding::Finding;
+
+/// From here on, the WAL that a slot keeps is worth a word.
+const LAG_BYTES: u64 = 1 << 30;
+
+/// A slot's row, and who streams from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub row: SlotRow,
+    /// Of the session that streams from it.
+    pub active_name: Option<String>,
+    /// Where that session comes from.
+    pub active_client: Option<String>,
+    pub is_temporary: bool,
+    /// Bytes of WAL that can still be written before it may be lost; none: no limit.
+    pub safe_wal_size: Option<i64>,
+    /// From 17 on.
+    pub invalidation_reason: Option<String>,
+    /// From 16 on.
+    pub is_conflicting: bool,
+    /// From 17 on.
+    pub failover: Option<bool>,
+    pub is_synced: bool,
+}
+
+/// Looks a slot up.
+pub(crate) async fn slot(connection: &mut Connection, name: &str) -> Result<Option<Slot>, Error> {
+    // As JSON, because older servers have no columns of these names.
+    let sql = format!(
+        "select s.plugin, s.database, s.active_pid, s.restart_lsn, s.confirmed_flush_lsn, \
+         s.wal_status, to_jsonb(s) ->> 'two_phase', a.application_name, \
+         coalesce(host(a.client_addr), 'a local socket'), s.temporary, s.safe_wal_size, \
+         to_jsonb(s) ->> 'invalidation_reason', to_jsonb(s) ->> 'conflicting', \
+         to_jsonb(s) ->> 'failover', to_jsonb(s) ->> 'synced' \
+         from pg_catalog.pg_replication_slots s \
+         left join pg_catalog.pg_stat_activity a on a.pid = s.active_pid where slot_name = {}",
+        quote_literal(name)
+    );
+    let rows = connection.query(&sql).await?;
+    Ok(rows.first().map(|row| {
+        let text = |index: usize| row.get(index).map(str::to_owned);
+        let lsn = |index: usize| row.get(index).and_then(|lsn| lsn.parse().ok());
+        let is_true = |index: usize| row.get(index) == Some("true");
+        Slot {
+            row: SlotRow {
+                plugin: text(0),
+                database: text(1),
+                active_pid: row.get(2).and_then(|pid| pid.parse().ok()),
+                restart_lsn: lsn(3),
+                confirmed_flush_lsn: lsn(4),
+                wal_status: text(5),
+                two_phase: is_true(6),
+            },
+            active_name: text(7).filter(|name| !name.is_empty()),
+            active_client: text(8),
+            is_temporary: row.get(9) == Some("t"),
+            safe_wal_size: row.get(10).and_then(|size| size.parse().ok()),
+            invalidation_reason: text(11),
+            is_conflicting: is_true(12),
+            failover: row.get(13).map(|text| text == "true"),
+            is_synced: is_true(14),
+        }
+    }))
+}
+
+/// Why a session may not start from the slot of this name, as a finding.
+pub(crate) fn refusal_problem(
+    name: &str,
+    slot: Option<&Slot>,
+    refusal: &Refusal,
+    provider: Provider,
+) -> Finding {
+    const INIT: &str = "walpost init --apply";
+    const OTHER: &str = "name another one in postgres.slot, then walpost init --apply";
+    let seen = format!("the slot '{name}': {refusal}");
+    let again = || {
+        format!(
+            "select pg_drop_replication_slot({}); -- after comparing the outbox table with Kafka; \
+             then walpost init --apply",
+            quote_literal(name)
+        )
+    };
+    match refusal {
+        Refusal::WalLevel(level) => {
+            let seen = format!("wal_level is '{level}': it has to be logical");
+            checks::PG_WAL_LEVEL.found("wal_level", seen, provider.wal_level_fix())
+        }
+        Refusal::SlotMissing => checks::SLOT_MISSING.found(name, seen, INIT),
+        Refusal::Plugin(_) => checks::SLOT_PLUGIN.found(name, seen, OTHER),
+        Refusal::Database(_) => checks::SLOT_DATABASE.found(name, seen, OTHER),
+        Refusal::TwoPhase => checks::SLOT_TWO_PHASE.found(name, seen, OTHER),
+        Refusal::WalLost => {
+            let reason = slot.map(lost_because).unwrap_or_default();
+            checks::SLOT_LOST.found(name, seen + &reason, again())
+        }
+        Refusal::Ahead { .. } => checks::SLOT_AHEAD.found(name, seen, again()),
+    }
+}
+
+fn lost_because(slot: &Slot) -> String {
+    let mut text = String::new();
+    if let Some(reason) = &slot.invalidation_reason {
+        text.push_str(&format!(" (invalidation_reason: {reason})"));
+    } else if slot.is_conflicting {
+        text.push_str(" (it conflicted with recovery)");
+    }
+    if let Some(confirmed) = slot.row.confirmed_flush_lsn {
+        text.push_str(&format!("; it was confirmed up to {confirmed}"));
+    }
+    text
+}
+
+impl Slot {
+    /// It can't be anybody else's.
+    pub(crate) fn temporary_problem(&self, name: &str) -> Option<Finding> {
+        if !self.is_temporary {
+            return None;
+        }
+        let seen = format!("the slot '{name}' is temporary: it ends with the session that made it");
+        let fix = "name another one in postgres.slot, then walpost init --apply";
+        Some(checks::SLOT_TEMPORARY.found(name, seen, fix))
+    }
+
+    /// The next checkpoint may take it.
+    pub(crate) fn unreserved_problem(&self, name: &str, provider: Provider) -> Option<Finding> {
+        if self.row.wal_status.as_deref() != Some("unreserved") {
+            return None;
+        }
+        let seen = format!(
+            "the server will remove WAL that the slot '{name}' still needs (wal_status: unreserved)"
+        );
+        let raise = provider.setting_fix("max_slot_wal_keep_size", "50GB", false);
+        let fix = format!("{raise} -- and start the relay at once");
+        Some(checks::SLOT_UNRESERVED.found(name, seen, fix))
+    }
+
+    /// What will be a problem one day.
+    pub(crate) fn warnings(
+        &self,
+        name: &str,
+        server: &Server,
+        limits: &Limits,
+        provider: Provider,
+    ) -> Vec<Finding> {
+        let found = [
+            self.safe_size_problem(name, limits, provider),
+            self.lag_problem(name, server.flush_lsn),
+            self.use_problem(name),
+            self.failover_problem(name, limits),
+            self.standbys_problem(limits, provider),
+        ];
+        found.into_iter().flatten().collect()
+    }
+
+    fn safe_size_problem(
+        &self,
+        name: &str,
+        limits: &Limits,
+        provider: Provider,
+    ) -> Option<Finding> {
+        let keep = limits.keep_bytes.filter(|keep| *keep > 0)?;
+        let safe = u64::try_from(self.safe_wal_size?).unwrap_or(0);
+        if safe >= keep / 5 || self.row.wal_status.as_deref() == Some("unreserved") {
+            return None;
+        }
+        let seen = format!(
+            "after {} more of WAL the slot '{name}' may be lost (max_slot_wal_keep_size is {})",
+            bytes_text(safe),
+            bytes_text(keep)
+        );
+        let more = format!("{}MB", (keep >> 20).saturating_mul(4));
+        let fix = provider.setting_fix("max_slot_wal_keep_size", &more, false);
+        Some(checks::SLOT_SAFE_SIZE.found(name, seen, format!("{fix} -- and start the relay")))
+    }
+
+    fn lag_problem(&self, name: &str, end: Option<Lsn>) -> Option<Finding> {
+        let end = end?;
+        let behind = |lsn: Option<Lsn>| Some(end.as_u64().saturating_sub(lsn?.as_u64()));
+        let confirmed = behind(self.row.confirmed_flush_lsn)?;
+        let restart = behind(self.row.restart_lsn)?;
+        if confirmed.max(restart) < LAG_BYTES {
+            return None;
+        }
+        let seen = format!(
+            "the slot '{name}' is confirmed up to {} before the end of the WAL, and keeps {} of it",
+            bytes_text(confirmed),
+            bytes_text(restart)
+        );
+        let fix = if confirmed >= LAG_BYTES {
+            "walpost run (see whether it confirms: is Kafka up?)"
+        } else {
+            "select pid, xact_start from pg_stat_activity where backend_xid is not null \
+             order by 2; -- and end the oldest; look at pg_prepared_xacts too"
+        };
+        Some(checks::SLOT_LAG.found(name, seen, fix))
+    }
+
+    fn use_problem(&self, name: &str) -> Option<Finding> {
+        let pid = self.row.active_pid?;
+        if self.active_name.as_deref() == Some(&format!("walpost {name}")) {
+            return None;
+        }
+        let seen = format!("the slot '{name}' is in use by {}", self.user(pid));
+        let fix = format!("select pg_terminate_backend({pid}); -- after finding out who it is");
+        Some(checks::SLOT_IN_USE.found(name, seen, fix))
+    }
+
+    /// Who streams from it.
+    pub(crate) fn user(&self, pid: i32) -> String {
+        let name = self
+            .active_name
+            .as_deref()
+            .unwrap_or("a session without a name");
+        let from = self
+            .active_client
+            .as_deref()
+            .unwrap_or("an unknown address");
+        format!("'{name}' (server process {pid}, from {from})")
+    }
+
+    fn failover_problem(&self, name: &str, limits: &Limits) -> Option<Finding> {
+        if self.failover? || self.is_synced || !limits.has_standbys {
+            return None;
+        }
+        let seen = format!(
+            "standbys are attached, and the slot '{name}' has failover off: it is gone after a \
+             promotion"
+        );
+        let fix = format!(
+            "psql 'dbname=… replication=database' -c 'ALTER_REPLICATION_SLOT {} (FAILOVER true)', \
+             while the relay is stopped",
+            quote_identifier(name)
+        );
+        Some(checks::SLOT_FAILOVER.found(name, seen, fix))
+    }
+
+    fn standbys_problem(&self, limits: &Limits, provider: Provider) -> Option<Finding> {
+        const SETTING: &str = "synchronized_standby_slots";
+        let is_empty = limits.synchronized_standby_slots.as_deref()?.is_empty();
+        if !is_empty || !limits.has_standbys || self.failover != Some(true) {
+            return None;
+        }
+        let seen = "synchronized_standby_slots is empty: the relay may deliver what no standby has";
+        let fix = provider.setting_fix(SETTING, "STANDBY_SLOT", false)
+            + " -- the physical slot of each standby in place of STANDBY_SLOT";
+        Some(checks::SLOT_STANDBYS.found(SETTING, seen, fix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot {
+            row: SlotRow {
+                plugin: Some("pgoutput".to_owned()),
+                database: Some("shop".to_owned()),
+                active_pid: None,
+                restart_lsn: Some(Lsn::new(50)),
+                confirmed_flush_lsn: Some(Lsn::new(60)),
+                wal_status: Some("reserved".to_owned()),
+                two_phase: false,
+            },
+            active_name: None,
+            active_client: None,
+            is_temporary: false,
+            safe_wal_size: None,
+            invalidation_reason: None,
+            is_conflicting: false,
+            failover: None,
+            is_synced: false,
+        }
+    }
+
+    #[test]
+    fn a_slot_that_keeps_more_than_a_gibibyte_is_told_with_its_cause() {
+        let end = |bytes| Some(Lsn::new(bytes));
+        assert_eq!(slot().lag_problem("s", end(LAG_BYTES)), None);
+        let behind = slot().lag_problem("s", end(2 * LAG_BYTES)).unwrap();
+        assert_eq!(behind.code, Some("WP-SLOT-LAG"));
+        assert!(behind.seen.contains("keeps 1.9 GiB"), "{behind:?}");
+        assert!(behind.fix.unwrap().starts_with("walpost run"));
+        let mut pinned = slot();
+        pinned.row.confirmed_flush_lsn = end(2 * LAG_BYTES);
+        let pinned = pinned.lag_problem("s", end(2 * LAG_BYTES)).unwrap();
+        assert!(pinned.seen.contains("up to 0 bytes before"), "{pinned:?}");
+        assert!(pinned.fix.unwrap().contains("pg_prepared_xacts"));
+    }
+
+    #[test]
+    fn why_a_slot_was_lost_is_told_where_the_server_knows() {
+        let mut lost = slot();
+        lost.invalidation_reason = Some("wal_removed".to_owned());
+        let found = refusal_problem("s", Some(&lost), &Refusal::WalLost, Provider::Own);
+        assert!(
+            found.seen.contains("(invalidation_reason: wal_removed)"),
+            "{found:?}"
+        );
+        assert!(found.seen.ends_with("up to 0/3C"), "{found:?}");
+    }
+}

@@ -1,0 +1,153 @@
+use walpost_kafka::MockBroker;
+
+use super::*;
+use crate::config::Sources;
+use crate::finding::Severity;
+
+#[test]
+fn brokers_and_the_fixed_topic_are_found() {
+    let broker = MockBroker::start(2).unwrap();
+    broker.create_topic("orders", 3, 2).unwrap();
+    let (look, topics) = look(&config(&broker.bootstrap(), &["route.topic=orders"]));
+    assert_eq!(look.blind, None);
+    assert!(
+        look.findings
+            .iter()
+            .all(|found| found.severity == Severity::Ok),
+        "{look:?}"
+    );
+    assert!(look.findings[0].seen.starts_with("2 brokers"), "{look:?}");
+    let seen = &look.findings[1].seen;
+    assert!(
+        seen.starts_with("the topic 'orders': 3 partitions, 2 replicas"),
+        "{look:?}"
+    );
+    assert_eq!(topics.len(), 1);
+}
+
+#[test]
+fn one_replica_among_several_brokers_is_a_warning() {
+    let broker = MockBroker::start(2).unwrap();
+    broker.create_topic("orders", 1, 1).unwrap();
+    let (look, _) = look(&config(&broker.bootstrap(), &["route.topic=orders"]));
+    assert_eq!(codes(&look.findings), ["WP-KAFKA-REPLICAS"]);
+}
+
+#[test]
+fn every_topic_that_is_named_in_the_list_is_looked_at() {
+    let broker = MockBroker::start(1).unwrap();
+    broker.create_topic("orders", 1, 1).unwrap();
+    let allow = ["route.allow=orders,.,/x.*/"];
+    let (look, topics) = look(&config(&broker.bootstrap(), &allow));
+    assert_eq!(codes(&look.findings), ["WP-KAFKA-TOPIC-NAME"]);
+    assert_eq!(topics.len(), 1);
+}
+
+#[test]
+fn a_topic_without_a_legal_name_is_an_error_that_leaves_the_look_whole() {
+    let broker = MockBroker::start(1).unwrap();
+    let (look, _) = look(&config(&broker.bootstrap(), &["route.topic=a/b"]));
+    assert_eq!(codes(&look.findings), ["WP-KAFKA-TOPIC-NAME"]);
+    assert_eq!(look.blind, None);
+}
+
+#[test]
+fn a_cluster_that_is_away_is_told_and_ends_the_look() {
+    // Bound, but nobody accepts there once it is closed.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let (look, _) = look(&config(&address, &["route.topic=orders"]));
+    assert_eq!(codes(&look.findings), ["WP-KAFKA-UNREACHABLE"]);
+    assert_eq!(look.blind, Some(Exit::Unavailable));
+    assert!(look.findings[0].seen.contains(&address), "{look:?}");
+}
+
+fn topic(replicas: usize, in_sync: usize, settings: &[(&str, &str)]) -> Topic {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Topic {
+        name: "orders".to_owned(),
+        shape: TopicShape {
+            partitions: 6,
+            replicas_min: replicas,
+            in_sync_min: in_sync,
+        },
+        config: Some(settings.iter().map(owned).collect()),
+    }
+}
+
+#[test]
+fn replicas_and_what_is_expected_of_them_are_compared() {
+    let two = [("min.insync.replicas", "2")];
+    for (topic, expected) in [
+        (topic(3, 3, &two), None),
+        (topic(3, 1, &two), Some("WP-KAFKA-REPLICAS")),
+        (topic(1, 1, &two), Some("WP-KAFKA-REPLICAS")),
+        (
+            topic(3, 3, &[("min.insync.replicas", "1")]),
+            Some("WP-KAFKA-MIN-ISR"),
+        ),
+        (
+            topic(
+                3,
+                3,
+                &[
+                    ("min.insync.replicas", "2"),
+                    ("unclean.leader.election.enable", "true"),
+                ],
+            ),
+            Some("WP-KAFKA-UNCLEAN"),
+        ),
+    ] {
+        let found = topic.findings(3, true);
+        let expected: Vec<_> = expected.into_iter().collect();
+        assert_eq!(codes(&found), expected, "{found:?}");
+    }
+}
+
+#[test]
+fn compaction_is_judged_by_the_key() {
+    for (policy, key_is_the_id, words) in [
+        ("delete", true, None),
+        ("delete", false, None),
+        ("compact,delete", true, None),
+        ("compact", true, Some("grows for ever")),
+        ("compact", false, Some("older ones are removed")),
+        ("compact, delete", false, Some("older ones are removed")),
+    ] {
+        let topic = topic(3, 3, &[("cleanup.policy", policy)]);
+        let found = topic.compaction_problem(key_is_the_id);
+        assert_eq!(found.is_some(), words.is_some(), "{policy}");
+        if let (Some(found), Some(words)) = (found, words) {
+            assert_eq!(found.code, Some("WP-COMPACT"));
+            assert!(found.seen.contains(words), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_payload_that_is_larger_than_the_topic_takes_is_found() {
+    let topics = [topic(3, 3, &[("max.message.bytes", "1048588")])];
+    assert_eq!(payload_problems(&topics, None), []);
+    assert_eq!(payload_problems(&topics, Some(1000)), []);
+    let found = payload_problems(&topics, Some(2 << 20));
+    assert_eq!(codes(&found), ["WP-KAFKA-MAX-BYTES"]);
+    assert!(found[0].seen.contains("2.0 MiB"), "{found:?}");
+}
+
+fn codes(findings: &[Finding]) -> Vec<&'static str> {
+    findings.iter().filter_map(|finding| finding.code).collect()
+}
+
+fn config(brokers: &str, settings: &[&str]) -> Config {
+    let given = [
+        "postgres.url=postgresql://u@db/shop".to_owned(),
+        format!("kafka.brokers={brokers}"),
+    ];
+    let settings = settings.iter().map(|text| (*text).to_owned());
+    Config::load(&Sources {
+        set: given.into_iter().chain(settings).collect(),
+        ..Sources::default()
+    })
+    .unwrap()
+}

@@ -1,0 +1,220 @@
+//! The slot, which the server makes when every transaction that was open at the beginning has
+//! ended.
+//!
+//! Who gives up waiting must not leave a server process behind that goes on: it would make the slot
+//! later, and the server would keep its WAL for nobody. So an interruption cancels the statement and
+//! waits for its end, and the server itself notices a client that vanished.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use walpost_core::start::{ServerState, start_at};
+use walpost_pgoutput::Lsn;
+use walpost_walsender::{Connection, Conninfo};
+
+use super::{Done, INSUFFICIENT_PRIVILEGE, Init, Progress, connect, refused};
+use crate::catalog::{self, Slot, Transaction};
+use crate::commands::check::younger_problem;
+use crate::error::Error;
+use crate::sql;
+
+/// After this time, and each time again, it is said what the slot waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `query_canceled`
+const QUERY_CANCELED: &str = "57014";
+
+/// `configuration_limit_exceeded`: all slots are taken.
+const LIMIT_EXCEEDED: &str = "53400";
+
+impl Init<'_> {
+    pub(super) async fn make_slot(&mut self, progress: &mut Progress) -> Result<Done, Error> {
+        let name = &self.config.postgres.slot;
+        if let Some(slot) = self.slot().await? {
+            self.accept(progress, &slot)?;
+            return self.judge(progress, &slot).await.map(|()| Done::All);
+        }
+        if self.create(progress).await? == Done::Interrupted {
+            return Ok(Done::Interrupted);
+        }
+        let Some(slot) = self.slot().await? else {
+            return Ok(Done::Interrupted);
+        };
+        let from = slot.row.confirmed_flush_lsn;
+        let from = from.map(|lsn| format!(", from {lsn} on"));
+        progress.step("created", "slot", name, from.unwrap_or_default());
+        self.judge(progress, &slot).await.map(|()| Done::All)
+    }
+
+    async fn slot(&mut self) -> Result<Option<Slot>, Error> {
+        let postgres = &self.config.postgres;
+        let slot = catalog::slot(&mut self.relay, &postgres.slot).await;
+        slot.map_err(|error| Error::postgres(&error, &postgres.conninfo))
+    }
+
+    /// A slot that is there has to be one that can be streamed from.
+    fn accept(&self, progress: &mut Progress, slot: &Slot) -> Result<(), Error> {
+        let name = &self.config.postgres.slot;
+        let state = ServerState {
+            database: self.server.database.clone(),
+            wal_level: self.server.wal_level.clone(),
+            // Read before the slot was, which may have moved since.
+            flush_lsn: Lsn::new(u64::MAX),
+        };
+        if let Some(problem) = slot.temporary_problem(name) {
+            return Err(refused(problem));
+        }
+        match start_at(Some(&slot.row), &state) {
+            Ok(confirmed) => {
+                let detail = format!(", confirmed up to {confirmed}");
+                progress.step("exists", "slot", name, detail);
+                Ok(())
+            }
+            Err(refusal) => {
+                let provider = self.provider;
+                let problem = catalog::refusal_problem(name, Some(slot), &refusal, provider);
+                let error = Error::new(refusal.exit(), problem.line());
+                Err(error.with_fix(problem.fix.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// What there is to say of a slot that works.
+    async fn judge(&mut self, progress: &mut Progress, slot: &Slot) -> Result<(), Error> {
+        let postgres = &self.config.postgres;
+        let failed = |error: walpost_walsender::Error| Error::postgres(&error, &postgres.conninfo);
+        let (name, publication) = (&postgres.slot, &postgres.publication);
+        let limits = catalog::limits(&mut self.relay).await.map_err(failed)?;
+        progress.found(slot.warnings(name, &self.server, &limits, self.provider));
+        let younger = catalog::is_publication_younger(&mut self.relay, publication, name).await;
+        if younger.map_err(failed)? {
+            progress.found([younger_problem(publication, name)]);
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, progress: &Progress) -> Result<Done, Error> {
+        let postgres = &self.config.postgres;
+        let mut signals = Signals::new()?;
+        // Not every system can; there the server notices at the next write.
+        drop(
+            self.relay
+                .query("set client_connection_check_interval = 1000")
+                .await,
+        );
+        let make = sql::slot(&postgres.slot, self.failover);
+        let mut making = std::pin::pin!(self.relay.query(&make));
+        let mut watch = Watch::default();
+        let (made, is_interrupted) = loop {
+            tokio::select! {
+                made = &mut making => break (made, false),
+                () = tokio::time::sleep(PATIENCE) => {
+                    watch.tell(progress, &postgres.conninfo).await;
+                }
+                () = signals.next() => {
+                    cancel(&postgres.conninfo, self.relay_pid).await?;
+                    break (making.await, true);
+                }
+            }
+        };
+        let Err(error) = made else {
+            return Ok(Done::All);
+        };
+        if is_interrupted && error.sqlstate() == Some(QUERY_CANCELED) {
+            return Ok(Done::Interrupted);
+        }
+        let action = format!("create the slot '{}'", postgres.slot);
+        let failed = Error::statement(&action, &error, &postgres.conninfo);
+        Err(match error.sqlstate() {
+            Some(INSUFFICIENT_PRIVILEGE) => {
+                failed.with_fix(self.provider.replication_fix(&self.server.role))
+            }
+            Some(LIMIT_EXCEEDED) => failed.with_fix(format!(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where …; for \
+                 one that nobody uses, or: {}",
+                self.provider
+                    .setting_fix("max_replication_slots", "20", true)
+            )),
+            _ => failed,
+        })
+    }
+}
+
+/// Cancels our own statement on another connection.
+async fn cancel(conninfo: &Conninfo, pid: i32) -> Result<(), Error> {
+    let mut other = connect(conninfo).await?;
+    let sql = format!("select pg_cancel_backend({pid})");
+    let cancelled = other.query(&sql).await;
+    cancelled
+        .map_err(|error| Error::statement("cancel the making of the slot", &error, conninfo))?;
+    other.close().await;
+    Ok(())
+}
+
+/// Who is waited for, and what was told of it.
+#[derive(Default)]
+struct Watch {
+    connection: Option<Connection>,
+    told: Option<Vec<String>>,
+}
+
+impl Watch {
+    async fn tell(&mut self, progress: &Progress, conninfo: &Conninfo) {
+        if self.connection.is_none() {
+            self.connection = connect(conninfo).await.ok();
+        }
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        let Ok(open) = catalog::open_transactions(connection).await else {
+            self.connection = None;
+            return;
+        };
+        let names: Vec<_> = open.iter().map(|open| open.text.clone()).collect();
+        if self.told.as_ref() != Some(&names) {
+            progress.say(&waiting(&open));
+            self.told = Some(names);
+        }
+    }
+}
+
+fn waiting(open: &[Transaction]) -> String {
+    let mut text = "waiting  the slot waits for transactions that are open".to_owned();
+    if open.is_empty() {
+        text.push_str(" (none that this role may see: pg_stat_activity shows them)");
+    }
+    for Transaction {
+        text: who,
+        end,
+        age,
+    } in open
+    {
+        text.push_str(&format!(
+            "\n           {who}, open for {} s\n             to end it: {end}",
+            age.as_secs()
+        ));
+    }
+    text
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(anyhow::Error::from);
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Tables and publications: made where they are missing, judged where they are there.
+
+use walpost_walsender::Conninfo;
+
+use super::{INSUFFICIENT_PRIVILEGE, Init, Progress};
+use crate::catalog::{self, Table};
+use crate::error::Error;
+use crate::sql;
+
+impl Init<'_> {
+    pub(super) async fn make_tables(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let config = self.config;
+        for name in config.mapping.tables() {
+            let text = name.to_string();
+            if let Some(table) = self.table(name).await? {
+                progress.step("exists", "table", &text, String::new());
+                progress.found(table.errors(config));
+                continue;
+            }
+            let (connection, conninfo) = self.maker();
+            let make = sql::outbox(name, config.mapping_spec.layout, &config.mapping);
+            if let Err(error) = connection.query(&make).await {
+                let action = format!("create the table {name}");
+                let right = format!(
+                    "grant create on schema {} to {}; or name the role that owns it with \
+                     --admin-url",
+                    walpost_walsender::quote_identifier(&name.schema),
+                    walpost_walsender::quote_identifier(&conninfo.user)
+                );
+                return Err(failed(&action, &error, conninfo, &right));
+            }
+            progress.step("created", "table", &text, String::new());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn make_publications(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let (postgres, names) = (&self.config.postgres, self.config.mapping.tables());
+        let needed = self.config.needed_columns();
+        let mut tables = Vec::new();
+        for name in names {
+            tables.extend(self.table(name).await?);
+        }
+        let (first, spare) = (&postgres.publication, postgres.spare_publication());
+        for name in [first, &spare] {
+            let (connection, conninfo) = self.maker();
+            let found = catalog::publication(connection, name).await;
+            let found = found.map_err(|error| Error::postgres(&error, conninfo))?;
+            if let Some(found) = found {
+                progress.step("exists", "publication", name, String::new());
+                if name == first {
+                    progress.found(found.problems(&tables, &needed));
+                    for table in &tables {
+                        progress.found(table.warnings(self.config, Some(&found)));
+                    }
+                } else {
+                    let problem = catalog::spare_problem(name, Some(&found), &tables, &needed);
+                    progress.found(problem);
+                }
+                continue;
+            }
+            // It would carry nothing, or fail with less to say.
+            if progress.has_errors() {
+                continue;
+            }
+            if let Err(error) = connection.query(&sql::publication(name, names)).await {
+                let action = format!("create the publication '{name}'");
+                let right = "name the role that owns the outbox tables with --admin-url; it needs \
+                             CREATE on the database";
+                return Err(failed(&action, &error, conninfo, right));
+            }
+            progress.step("created", "publication", name, String::new());
+        }
+        Ok(())
+    }
+
+    async fn table(&mut self, name: &walpost_core::TableName) -> Result<Option<Table>, Error> {
+        let (connection, conninfo) = self.maker();
+        let table = catalog::table(connection, name).await;
+        table.map_err(|error| Error::postgres(&error, conninfo))
+    }
+}
+
+/// A failed statement. `right` says what to do where the role may not.
+fn failed(
+    action: &str,
+    error: &walpost_walsender::Error,
+    conninfo: &Conninfo,
+    right: &str,
+) -> Error {
+    let failed = Error::statement(action, error, conninfo);
+    match error.sqlstate() {
+        Some(INSUFFICIENT_PRIVILEGE) => failed.with_fix(right),
+        _ => failed,
+    }
+}
