@@ -95,9 +95,16 @@ impl Pooler {
         Some(Self { name, sign })
     }
 
-    /// A pooler whose name or port is known.
+    /// The first host whose name is known for a pooler's.
     pub(crate) fn of_place(conninfo: &Conninfo) -> Option<Self> {
-        let Host::Tcp(host) = &conninfo.host else {
+        conninfo
+            .hosts
+            .iter()
+            .find_map(|entry| Self::of_host(&entry.host))
+    }
+
+    fn of_host(host: &Host) -> Option<Self> {
+        let Host::Tcp(host) = host else {
             return None;
         };
         let host = host.to_lowercase();
