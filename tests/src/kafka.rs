@@ -2,6 +2,8 @@
 
 mod admin;
 mod properties;
+mod rights;
+mod secured;
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,10 +16,12 @@ use std::{
     time::Duration,
 };
 
-use self::properties::{Listeners, PROXIES};
+use self::properties::{Further, Listeners, PROXIES};
+pub use self::rights::Right;
+pub use self::secured::SecuredKafka;
 use crate::{
-    GuardedDir, Process, Proxy, cache_dir, lookup::program, postgres::tail, try_wait_until,
-    wait_until,
+    GuardedDir, Process, Proxy, cache_dir, free_port, lookup::program, postgres::tail,
+    try_wait_until, wait_until,
 };
 
 /// A broker that can be stopped, killed, frozen and started again in place: ports and storage stay.
@@ -29,6 +33,8 @@ pub struct Kafka {
     broker: Mutex<Option<Process>>,
     listeners: Listeners,
     proxies_given: AtomicUsize,
+    scram_users: Vec<(String, String)>,
+    java_options: Vec<String>,
     dir: GuardedDir,
 }
 
@@ -36,6 +42,9 @@ pub struct Kafka {
 #[derive(Debug, Default)]
 pub struct KafkaBuilder {
     properties: Vec<(String, String)>,
+    further: Vec<Further>,
+    scram_users: Vec<(String, String)>,
+    java_options: Vec<String>,
 }
 
 impl KafkaBuilder {
@@ -43,6 +52,34 @@ impl KafkaBuilder {
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A further listener of that name and security protocol (`SSL`, `SASL_PLAINTEXT`, …). Clients
+    /// are told that it is at `advertised`, or where it really is.
+    #[must_use]
+    pub fn listener(mut self, name: &str, protocol: &str, advertised: Option<String>) -> Self {
+        self.further.push(Further {
+            name: name.to_owned(),
+            protocol: protocol.to_owned(),
+            port: free_port(),
+            advertised,
+        });
+        self
+    }
+
+    /// A user who can log in by SCRAM, with both hashes.
+    #[must_use]
+    pub fn scram_user(mut self, name: &str, password: &str) -> Self {
+        self.scram_users
+            .push((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// A further argument of the Java machine.
+    #[must_use]
+    pub fn java_option(mut self, option: &str) -> Self {
+        self.java_options.push(option.to_owned());
         self
     }
 
@@ -54,8 +91,10 @@ impl KafkaBuilder {
     pub fn start(self) -> Kafka {
         let kafka = Kafka {
             broker: Mutex::new(None),
-            listeners: Listeners::reserve(),
+            listeners: Listeners::reserve(self.further),
             proxies_given: AtomicUsize::new(0),
+            scram_users: self.scram_users,
+            java_options: self.java_options,
             dir: GuardedDir::new("kafka"),
         };
         let data_dir = kafka.dir.path().join("data");
@@ -90,6 +129,20 @@ impl Kafka {
     /// `host:port` for a client's `bootstrap.servers`.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.listeners.client.number())
+    }
+
+    /// `host:port` of the further listener of that name.
+    ///
+    /// # Panics
+    ///
+    /// When the broker has none.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> String {
+        let further = self.listeners.further.iter().find(|one| one.name == name);
+        let port = &further
+            .expect("the broker was made with that listener")
+            .port;
+        format!("127.0.0.1:{}", port.number())
     }
 
     /// A proxy in front of the broker, with a listener of its own behind it that advertises the
@@ -138,6 +191,7 @@ impl Kafka {
         let mut command = java();
         command
             .arg("-Xmx400m")
+            .args(&self.java_options)
             .arg("kafka.Kafka")
             .arg(self.properties_path())
             .current_dir(self.dir.path())
@@ -196,7 +250,8 @@ impl Kafka {
     }
 
     fn format(&self) {
-        let output = java()
+        let mut command = java();
+        command
             .args([
                 "kafka.tools.StorageTool",
                 "format",
@@ -205,9 +260,14 @@ impl Kafka {
                 "--config",
             ])
             .arg(self.properties_path())
-            .stdin(Stdio::null())
-            .output()
-            .expect("run java");
+            .stdin(Stdio::null());
+        for (name, password) in &self.scram_users {
+            for hash in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                let user = format!("{hash}=[name={name},password={password},iterations=4096]");
+                command.args(["--add-scram", &user]);
+            }
+        }
+        let output = command.output().expect("run java");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),

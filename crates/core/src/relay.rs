@@ -367,6 +367,12 @@ impl Relay {
         }
     }
 
+    /// Whether Kafka has had this topic before, as far as is remembered: then one that is missing
+    /// was deleted.
+    pub fn knows_topic(&self, topic: &Topic) -> bool {
+        self.topics.is_known(topic)
+    }
+
     /// The topic whose partition count is to be asked for. The answer goes to `handle_topic`.
     pub fn poll_topic(&mut self, now: Instant) -> Option<Topic> {
         self.topics.poll(now)

@@ -146,6 +146,11 @@ impl Topics {
         }
     }
 
+    /// Whether the topic was there at any time.
+    pub(crate) fn is_known(&self, topic: &Topic) -> bool {
+        self.known.contains_key(topic)
+    }
+
     /// The topic whose count is to be asked for now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Topic> {
         if let Some(wanted) = &mut self.wanted

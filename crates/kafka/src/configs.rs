@@ -11,6 +11,7 @@ use rdkafka::producer::Producer as _;
 use crate::context::LogContext;
 use crate::error::{Error, TopicFault};
 use crate::metadata::{Metadata, block_on, legal_topic, unreachable};
+use crate::native;
 
 /// How a topic is spread over the brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,11 @@ impl Metadata {
             .admin_config()
             .create_with_context(context)
             .map_err(kafka_error)?;
+        if let Some(source) = self.settings().tokens() {
+            let told = source.token().map_err(|error| error.to_string());
+            let told = told.and_then(|token| native::set_token(admin.inner(), &token));
+            told.map_err(|why| Error::new(action, why))?;
+        }
         let resources: Vec<_> = topics
             .iter()
             .map(|topic| ResourceSpecifier::Topic(topic))

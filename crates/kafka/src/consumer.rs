@@ -4,6 +4,8 @@
 //! it.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -13,7 +15,10 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use crate::LOG_TARGET;
 use crate::context::LogContext;
+use crate::creation;
 use crate::error::{Error, ErrorCode};
+use crate::native;
+use crate::oauth::{Refresher, TokenSource};
 use crate::properties::Settings;
 
 /// Where reading begins, in every partition.
@@ -65,7 +70,8 @@ impl fmt::Debug for ConsumedRecord {
 /// within a partition, in any order across partitions. Partitions that are added later are not
 /// read.
 pub struct Consumer {
-    client: BaseConsumer<LogContext>,
+    _tokens: Option<Refresher>,
+    client: Arc<BaseConsumer<LogContext>>,
     partitions: usize,
 }
 
@@ -92,7 +98,12 @@ impl Consumer {
         };
         let client: BaseConsumer<LogContext> = reading_config(settings)
             .create_with_context(context)
-            .map_err(failed)?;
+            .map_err(|error| creation::explained(action, &error, settings))?;
+        let client = Arc::new(client);
+        let tokens = settings.tokens().map(|source| supply(&client, source));
+        let tokens = tokens
+            .transpose()
+            .map_err(|error| Error::new(action, format!("no thread for tokens: {error}")))?;
 
         let partitions = partitions(&client, topic, action, left())?;
         let mut assignment = TopicPartitionList::new();
@@ -112,6 +123,7 @@ impl Consumer {
         }
         client.assign(&assignment).map_err(failed)?;
         Ok(Self {
+            _tokens: tokens,
             client,
             partitions: partitions.len(),
         })
@@ -152,6 +164,26 @@ impl fmt::Debug for Consumer {
 }
 
 impl ConsumerContext for LogContext {}
+
+/// Keeps a consumer supplied with tokens.
+fn supply(
+    client: &Arc<BaseConsumer<LogContext>>,
+    source: &Arc<TokenSource>,
+) -> io::Result<Refresher> {
+    let client = Arc::downgrade(client);
+    Refresher::start(Arc::clone(source), move |token| {
+        let Some(client) = client.upgrade() else {
+            return false;
+        };
+        let told = token.map_err(ToString::to_string);
+        let told = told.and_then(|token| native::set_token(client.client(), token));
+        if let Err(why) = told {
+            tracing::warn!(target: LOG_TARGET, why, "no token to read with");
+            native::set_token_failure(client.client(), &why);
+        }
+        true
+    })
+}
 
 /// The settings of the connection and of fetching. A producer's other settings are unknown to a
 /// consumer, which would warn about each of them.

@@ -19,6 +19,8 @@ use crate::error::{ErrorCode, Fault, Rejection};
 use crate::firsts::{Admission, Firsts};
 use crate::native;
 use crate::producer::{Delivery, Placed};
+use crate::properties::Settings;
+use crate::trouble::{Facts, Trouble};
 
 /// The producer of the crate, with our context.
 pub(crate) type Client = BaseProducer<Context>;
@@ -34,6 +36,9 @@ pub(crate) struct Context {
     has_news: AtomicBool,
     /// Whether the owner has given up its records: the errors that follow are no news.
     is_purged: AtomicBool,
+    /// Whether the cluster ever took a record or answered a question about topics.
+    has_answered: AtomicBool,
+    facts: Facts,
     redactor: Redactor,
 }
 
@@ -49,7 +54,11 @@ struct Troubles {
     last: Option<Fault>,
     /// The last failure that was logged and may have come without an event: a broker that hangs up.
     hint: Option<String>,
-    logged: BTreeSet<ErrorCode>,
+    /// The worst of what is known.
+    worst: Option<Trouble>,
+    /// No broker is left, or no token.
+    is_total: bool,
+    logged: BTreeSet<String>,
 }
 
 impl Troubles {
@@ -63,25 +72,41 @@ impl Troubles {
         {
             fault.detail = format!("{}: {hint}", fault.detail);
         }
-        if self.logged.insert(fault.code) {
-            let Fault { code, detail } = &fault;
+        let Fault { code, detail } = &fault;
+        if is_summary {
+            self.is_total = true;
+        } else if self.worst.is_none() && self.logged.insert(code.name()) {
             tracing::warn!(target: LOG_TARGET, %code, detail, "Kafka error");
         }
         if !is_summary || self.last.is_none() {
             self.last = Some(fault);
         }
     }
+
+    /// Logged once each until a record is delivered, if at all.
+    fn explain(&mut self, trouble: Trouble, is_loud: bool) {
+        if is_loud && self.logged.insert(trouble.message.clone()) {
+            let Trouble { message, fix, .. } = &trouble;
+            tracing::warn!(target: LOG_TARGET, fix, "{message}");
+        }
+        let is_worse = |worst: &Trouble| trouble.kind >= worst.kind;
+        if self.worst.as_ref().is_none_or(is_worse) {
+            self.worst = Some(trouble);
+        }
+    }
 }
 
 impl Context {
-    pub(crate) fn new(redactor: Redactor) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
+            facts: Facts::of(settings),
+            has_answered: AtomicBool::new(false),
             records: Mutex::default(),
             troubles: Mutex::default(),
             is_troubled: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
             is_purged: AtomicBool::new(false),
-            redactor,
+            redactor: settings.redactor(),
         }
     }
 
@@ -119,9 +144,55 @@ impl Context {
         locked(&self.troubles).last.clone()
     }
 
+    /// The worst trouble since the last success.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        locked(&self.troubles).worst.clone()
+    }
+
+    /// As [`Context::trouble`], where nothing at all works because of it. Costs nothing while there
+    /// is none.
+    pub(crate) fn total_trouble(&self) -> Option<Trouble> {
+        if !self.is_troubled.load(Ordering::Relaxed) {
+            return None;
+        }
+        let troubles = locked(&self.troubles);
+        troubles.worst.clone().filter(|_| troubles.is_total)
+    }
+
+    /// The cluster answered: what was wrong is over.
+    pub(crate) fn answered(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+        if self.is_troubled.swap(false, Ordering::Relaxed) {
+            *locked(&self.troubles) = Troubles::default();
+        }
+    }
+
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// There is no token to log in with.
+    pub(crate) fn no_token(&self, trouble: Trouble) {
+        let mut troubles = locked(&self.troubles);
+        troubles.explain(trouble, true);
+        troubles.is_total = true;
+        self.is_troubled.store(true, Ordering::Relaxed);
+    }
+
     /// The text without the secrets of this producer's settings.
     pub(crate) fn redacted(&self, text: &str) -> String {
         self.redactor.redacted(text)
+    }
+
+    /// A connection failed. One that the broker closed although it worked is normal: idle
+    /// connections are closed, and brokers are restarted.
+    fn failed(&self, line: String) {
+        let trouble = self.facts.explain(&line);
+        let is_normal = self.has_answered() && line.contains("Disconnected");
+        let mut troubles = locked(&self.troubles);
+        troubles.hint = Some(line);
+        troubles.explain(trouble, !is_normal);
+        self.is_troubled.store(true, Ordering::Relaxed);
     }
 
     fn recovered(&self) {
@@ -141,8 +212,8 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let line = self.redactor.redacted(without_thread(line));
         log_line(level, facility, &line);
-        if facility == "FAIL" {
-            locked(&self.troubles).hint = Some(line);
+        if facility == "FAIL" && !self.is_purged.load(Ordering::Relaxed) {
+            self.failed(line);
         }
     }
 
@@ -156,7 +227,12 @@ impl ClientContext for Context {
             tracing::debug!(target: LOG_TARGET, %code, detail, "error after a purge");
             return;
         }
-        locked(&self.troubles).add(Fault { code, detail });
+        let mut troubles = locked(&self.troubles);
+        if code == ErrorCode::CLUSTER_AUTHORIZATION_FAILED {
+            troubles.explain(self.facts.nothing_writable(), true);
+            troubles.is_total = true;
+        }
+        troubles.add(Fault { code, detail });
         self.is_troubled.store(true, Ordering::Relaxed);
     }
 
@@ -178,6 +254,7 @@ impl ProducerContext for Context {
                 if self.is_troubled.load(Ordering::Relaxed) {
                     self.recovered();
                 }
+                self.has_answered.store(true, Ordering::Relaxed);
                 Ok(Placed {
                     partition: message.partition(),
                     offset: message.offset(),
@@ -320,7 +397,14 @@ mod tests {
     use rdkafka::error::RDKafkaErrorCode;
 
     fn context() -> Context {
-        Context::new(Redactor::new(["hunter2".to_owned(), "a".to_owned()]))
+        let secret = [
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "app"),
+            ("sasl.password", "hunter2"),
+        ];
+        let user = secret.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Context::new(&Settings::new("broker:9092", &user.into(), "test", false).unwrap())
     }
 
     #[test]

@@ -67,6 +67,22 @@ impl ErrorCode {
     pub const UNKNOWN_TOPIC_OR_PART: Self = Self(3);
     /// No right to write to (or to see) the topic.
     pub const TOPIC_AUTHORIZATION_FAILED: Self = Self(29);
+    /// No right to do something to the cluster.
+    pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
+    /// The topic is there already.
+    pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
+    /// The number of partitions is impossible.
+    pub const INVALID_PARTITIONS: Self = Self(37);
+    /// The replication factor is impossible: there are fewer brokers.
+    pub const INVALID_REPLICATION_FACTOR: Self = Self(38);
+    /// The broker does not know a topic's property, or does not take its value.
+    pub const INVALID_CONFIG: Self = Self(40);
+    /// The broker finds fault with a request.
+    pub const INVALID_REQUEST: Self = Self(42);
+    /// A policy of the cluster forbids it.
+    pub const POLICY_VIOLATION: Self = Self(44);
+    /// The client was asked for something impossible.
+    pub const INVALID_ARG: Self = Self(-186);
     /// Something that none of the other codes describes.
     pub const FAIL: Self = Self(-196);
     /// No connection to any broker is left.
@@ -163,6 +179,23 @@ pub enum TopicFault {
     Unreachable(String),
 }
 
+/// Why a topic was not created.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateFault {
+    /// The cluster does not let us create it.
+    #[error("not authorized to create the topic (it needs CREATE on the topic or the cluster)")]
+    NotAuthorized,
+    /// The cluster does not create a topic like this, now or later: its words.
+    #[error("the cluster does not create such a topic: {0}")]
+    Refused(String),
+    /// Kafka allows no topic of that name, or it is one that is never created.
+    #[error("no topic of that name is created: {0}")]
+    Illegal(String),
+    /// Not now: the cluster did not answer, or is not ready to.
+    #[error("the topic could not be created yet: {0}")]
+    Unreachable(String),
+}
+
 /// A failure of the client itself or of a question to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("can't {action}: {detail}")]
@@ -249,6 +282,20 @@ mod tests {
             (ErrorCode::PURGE_QUEUE, "_PURGE_QUEUE"),
             (ErrorCode::AUTHENTICATION, "_AUTHENTICATION"),
             (ErrorCode::FATAL, "_FATAL"),
+            (
+                ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+                "CLUSTER_AUTHORIZATION_FAILED",
+            ),
+            (ErrorCode::TOPIC_ALREADY_EXISTS, "TOPIC_ALREADY_EXISTS"),
+            (ErrorCode::INVALID_PARTITIONS, "INVALID_PARTITIONS"),
+            (
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                "INVALID_REPLICATION_FACTOR",
+            ),
+            (ErrorCode::INVALID_CONFIG, "INVALID_CONFIG"),
+            (ErrorCode::INVALID_REQUEST, "INVALID_REQUEST"),
+            (ErrorCode::POLICY_VIOLATION, "POLICY_VIOLATION"),
+            (ErrorCode::INVALID_ARG, "_INVALID_ARG"),
         ];
         for (code, name) in named {
             assert_eq!(code.name(), name);

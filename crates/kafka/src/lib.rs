@@ -11,26 +11,31 @@
 //! No type of `rdkafka` appears in a public signature. Raw calls to the C library, the only unsafe
 //! code, live in one module.
 
+mod certificate;
 mod configs;
 mod consumer;
 mod context;
+mod creation;
 mod error;
 mod firsts;
 mod metadata;
 mod mock;
 #[allow(unsafe_code)]
 mod native;
+mod oauth;
 mod producer;
 mod properties;
+mod trouble;
 mod wakeup;
 
 pub use configs::{TopicConfig, TopicShape};
 pub use consumer::{ConsumedRecord, Consumer, ReadFrom};
-pub use error::{Error, ErrorCode, Fault, Rejection, SendError, TopicFault};
-pub use metadata::Metadata;
+pub use error::{CreateFault, Error, ErrorCode, Fault, Rejection, SendError, TopicFault};
+pub use metadata::{Metadata, TopicPlan};
 pub use mock::{MockBroker, MockRequest};
 pub use producer::{Delivery, Header, Placed, Producer, Record};
 pub use properties::{PropertyError, Settings, is_secret};
+pub use trouble::{Trouble, TroubleKind};
 
 /// The target of every log line of this crate.
 const LOG_TARGET: &str = "walpost_kafka";

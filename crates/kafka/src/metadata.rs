@@ -1,6 +1,7 @@
 //! Blocking questions to the cluster, for a thread that may wait.
 
 use std::collections::BTreeMap;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
@@ -11,7 +12,8 @@ use rdkafka::producer::Producer as _;
 
 use crate::configs::TopicConfig;
 use crate::context::Client;
-use crate::error::{Error, ErrorCode, TopicFault};
+use crate::error::{CreateFault, Error, ErrorCode, TopicFault};
+use crate::native;
 use crate::properties::Settings;
 
 /// Kafka's limit for a topic's name, in bytes.
@@ -22,6 +24,23 @@ const LEADER_NOT_AVAILABLE: ErrorCode = ErrorCode(5);
 
 /// Pause before a topic without leaders is asked for again.
 const LEADER_RETRY: Duration = Duration::from_millis(50);
+
+/// Pause before the count of a topic is asked for again that was created a moment ago.
+const CREATED_RETRY: Duration = Duration::from_millis(50);
+
+/// How long a broker may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How a missing topic is made. What is left out is the broker's choice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicPlan {
+    /// The number of partitions.
+    pub partitions: Option<i32>,
+    /// On how many brokers each partition lies.
+    pub replication: Option<i32>,
+    /// Properties of the topic, such as `retention.ms`.
+    pub config: BTreeMap<String, String>,
+}
 
 /// Asks the cluster blocking questions, over the producer's connections where it can.
 ///
@@ -71,6 +90,7 @@ impl Metadata {
             };
             let code = found.error().map(|code| ErrorCode(code as i32));
             if code != Some(LEADER_NOT_AVAILABLE) {
+                client.context().answered();
                 return count_or_fault(code, found.partitions().len());
             }
             if left <= LEADER_RETRY {
@@ -78,6 +98,59 @@ impl Metadata {
             }
             thread::sleep(LEADER_RETRY);
         }
+    }
+
+    /// Creates a topic and waits until the cluster names its partitions; returns how many. That
+    /// somebody else has created it meanwhile is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster does not create it. Names that start with `__` belong to Kafka.
+    pub fn create_topic(
+        &self,
+        topic: &str,
+        plan: &TopicPlan,
+        timeout: Duration,
+    ) -> Result<u32, CreateFault> {
+        if let Err(fault) = legal_topic(topic) {
+            return Err(CreateFault::Illegal(fault.to_string()));
+        }
+        if topic.starts_with("__") {
+            let why = "names that start with __ belong to Kafka";
+            return Err(CreateFault::Illegal(why.to_owned()));
+        }
+        let deadline = Instant::now() + timeout;
+        self.request_topic(topic, plan, timeout)?;
+        // Brokers hear of a topic one after the other.
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.partition_count(topic, left) {
+                Ok(count) => return Ok(count),
+                Err(fault) if left <= CREATED_RETRY => {
+                    return Err(CreateFault::Unreachable(fault.to_string()));
+                }
+                Err(_) => thread::sleep(CREATED_RETRY),
+            }
+        }
+    }
+
+    fn request_topic(
+        &self,
+        topic: &str,
+        plan: &TopicPlan,
+        timeout: Duration,
+    ) -> Result<(), CreateFault> {
+        let gone = || CreateFault::Unreachable("the producer is gone".to_owned());
+        let client = self.client.upgrade().ok_or_else(gone)?;
+        let created = native::create_topic(
+            client.client(),
+            topic,
+            plan.partitions.unwrap_or(-1),
+            plan.replication.unwrap_or(-1),
+            &plan.config,
+            timeout,
+        );
+        created.or_else(|(code, words)| create_verdict(code, &words))
     }
 
     /// The topics' `max.message.bytes`: the largest batch that each takes. Topics whose
@@ -121,8 +194,67 @@ impl Metadata {
             .client()
             .fetch_metadata(None, timeout)
             .map_err(|error| Error::from_kafka(action, &error))?;
+        client.context().answered();
         Ok(metadata.brokers().len())
     }
+
+    /// The brokers that the cluster names and that can't be reached from here, at the addresses
+    /// that they advertise: `host:port` and why. A cluster that answers at its bootstrap address
+    /// can be of no use for that reason.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster did not name its brokers in time.
+    pub fn brokers_out_of_reach(&self, timeout: Duration) -> Result<Vec<(String, String)>, Error> {
+        let action = "list the Kafka brokers";
+        let client = self
+            .client
+            .upgrade()
+            .ok_or_else(|| Error::new(action, "the producer is gone"))?;
+        let metadata = client
+            .client()
+            .fetch_metadata(None, timeout)
+            .map_err(|error| Error::from_kafka(action, &error))?;
+        let addresses = metadata.brokers().iter().map(|broker| match broker.host() {
+            host if host.contains(':') => format!("[{host}]:{}", broker.port()),
+            host => format!("{host}:{}", broker.port()),
+        });
+        Ok(addresses
+            .filter_map(|address| reach(&address).err().map(|why| (address, why)))
+            .collect())
+    }
+}
+
+fn create_verdict(code: ErrorCode, words: &str) -> Result<(), CreateFault> {
+    let said = format!("{code}: {words}");
+    Err(match code {
+        ErrorCode::TOPIC_ALREADY_EXISTS => return Ok(()),
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            CreateFault::NotAuthorized
+        }
+        ErrorCode::TOPIC_EXCEPTION => CreateFault::Illegal(said),
+        ErrorCode::INVALID_PARTITIONS
+        | ErrorCode::INVALID_REPLICATION_FACTOR
+        | ErrorCode::INVALID_CONFIG
+        | ErrorCode::INVALID_REQUEST
+        | ErrorCode::POLICY_VIOLATION
+        | ErrorCode::INVALID_ARG => CreateFault::Refused(said),
+        _ => CreateFault::Unreachable(said),
+    })
+}
+
+/// Opens a connection, without a word on it.
+fn reach(address: &str) -> Result<(), String> {
+    let targets = address.to_socket_addrs();
+    let targets = targets.map_err(|error| format!("its name can't be resolved: {error}"))?;
+    let mut why = "its name has no address".to_owned();
+    for target in targets {
+        match TcpStream::connect_timeout(&target, CONNECT_TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(why)
 }
 
 fn count_or_fault(code: Option<ErrorCode>, partitions: usize) -> Result<u32, TopicFault> {

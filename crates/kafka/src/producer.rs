@@ -5,6 +5,7 @@
 //! allocated for it.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,14 @@ use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 
 use crate::LOG_TARGET;
 use crate::context::{Client, Context};
+use crate::creation;
 use crate::error::{Error, ErrorCode, Fault, Rejection, SendError};
 use crate::firsts::Admission;
 use crate::metadata::Metadata;
+use crate::native;
+use crate::oauth::{Refresher, TokenSource};
 use crate::properties::Settings;
+use crate::trouble::{Trouble, TroubleKind};
 use crate::wakeup::Wakeup;
 
 /// Opaque numbers travel in a pointer of the C library.
@@ -120,6 +125,7 @@ pub struct Placed {
 pub struct Producer {
     // Before `client`: its reference to the client's queue goes first.
     wakeup: Wakeup,
+    _tokens: Option<Refresher>,
     client: Arc<Client>,
     settings: Arc<Settings>,
     in_flight: usize,
@@ -145,20 +151,21 @@ impl Producer {
     /// descriptors are left.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let action = "create the Kafka producer";
-        let redactor = settings.redactor();
-        let context = Context::new(redactor.clone());
         let client = settings
             .client_config()
-            .create_with_context(context)
-            .map_err(|error| {
-                Error::from_kafka(action, &error).map_detail(|detail| redactor.redacted(&detail))
-            })?;
+            .create_with_context(Context::new(settings))
+            .map_err(|error| creation::explained(action, &error, settings))?;
         let client: Arc<Client> = Arc::new(client);
         let wakeup = Wakeup::new(Arc::clone(&client))
             .map_err(|error| Error::new(action, format!("no wake-up socket: {error}")))?;
+        let tokens = settings.tokens().map(|source| supply(&client, source));
+        let tokens = tokens
+            .transpose()
+            .map_err(|error| Error::new(action, format!("no thread for tokens: {error}")))?;
         let settings = Arc::new(settings.clone());
         Ok(Self {
             wakeup,
+            _tokens: tokens,
             client,
             settings,
             in_flight: 0,
@@ -275,6 +282,26 @@ impl Producer {
         self.client.context().last_error()
     }
 
+    /// The worst trouble of the connections, as far as [`poll`](Self::poll) has seen it, until the
+    /// cluster takes a record or answers a question about a topic.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.client.context().trouble()
+    }
+
+    /// As [`trouble`](Self::trouble), if nothing at all works because of it: no broker is left, or
+    /// there is no token. Cheap enough for a loop.
+    #[must_use]
+    pub fn total_trouble(&self) -> Option<Trouble> {
+        self.client.context().total_trouble()
+    }
+
+    /// Whether the cluster ever took a record or answered a question about a topic.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.client.context().has_answered()
+    }
+
     /// A handle to ask the cluster questions, for a thread that may block. It does not keep the
     /// producer alive.
     #[must_use]
@@ -361,6 +388,32 @@ impl fmt::Debug for Producer {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// Keeps a producer supplied with tokens.
+fn supply(client: &Arc<Client>, source: &Arc<TokenSource>) -> io::Result<Refresher> {
+    let client = Arc::downgrade(client);
+    Refresher::start(Arc::clone(source), move |token| {
+        let Some(client) = client.upgrade() else {
+            return false;
+        };
+        let trouble = match token {
+            Ok(token) => match native::set_token(client.client(), token) {
+                Ok(()) => return true,
+                Err(why) => Trouble::new(
+                    TroubleKind::Configuration,
+                    format!("the token can't be used: {why}"),
+                    "check what the token endpoint gives out, and this machine's clock",
+                ),
+            },
+            Err(error) => Trouble::from(error.clone()),
+        };
+        let words = trouble.message.clone();
+        // First the explanation, then the event that wakes whoever wants to hear it.
+        client.context().no_token(trouble);
+        native::set_token_failure(client.client(), &words);
+        true
+    })
 }
 
 fn native_headers(headers: &[Header<'_>]) -> OwnedHeaders {

@@ -4,20 +4,25 @@
 //! translated where they mean the same and explained where they don't. What delivery without gaps
 //! and in order rests on is guarded. All problems are found at once.
 
+mod jaas;
+mod java;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
+use self::java::{Given, Stores};
 use crate::LOG_TARGET;
 use crate::context::Redactor;
+use crate::oauth::{self, Grant, TokenSource};
 
 /// The caller's default window: records in flight.
 const WINDOW_EVENTS: usize = 50_000;
@@ -61,6 +66,7 @@ pub struct Settings {
     properties: BTreeMap<String, String>,
     window_events: usize,
     window_bytes: usize,
+    tokens: Option<Arc<TokenSource>>,
 }
 
 /// A property that can't be used, why, and what to do.
@@ -97,9 +103,14 @@ impl Settings {
                 "name at least one broker",
             ));
         }
+        let given = translated(user, &mut problems);
         let mut chosen: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
-        for (spelling, value) in user {
-            let name = rules::canonical(spelling);
+        for Given {
+            spelling,
+            name,
+            value,
+        } in &given
+        {
             let checked = check(spelling, name, value, allow_unsafe);
             let repeated = chosen.insert(name, (spelling, value));
             match (checked, repeated) {
@@ -130,10 +141,12 @@ impl Settings {
         ]);
         properties.extend(DEFAULTS.iter().map(|(name, value)| owned(name, value)));
         properties.extend(chosen.iter().map(|(name, (_, value))| owned(name, value)));
+        let tokens = Grant::of(&properties).map(|grant| Arc::new(TokenSource::new(grant)));
         let mut settings = Self {
             properties,
             window_events: WINDOW_EVENTS,
             window_bytes: WINDOW_BYTES,
+            tokens,
         };
         settings.weaken_for(&chosen.into_keys().collect());
         Ok(settings)
@@ -190,7 +203,11 @@ impl Settings {
         config.set(QUEUE_MESSAGES, self.queue_messages().to_string());
         config.set(QUEUE_KBYTES, self.queue_kbytes().to_string());
         for (name, value) in &self.properties {
-            config.set(name, value);
+            // librdkafka, which can't fetch tokens itself, would refuse these.
+            let is_ours = oauth::PROPERTIES.contains(&name.as_str());
+            if !(is_ours && self.tokens.is_some()) {
+                config.set(name, value);
+            }
         }
         config.set_log_level(log_level());
         config
@@ -201,6 +218,11 @@ impl Settings {
         let mut config = self.client_config();
         config.remove(IDEMPOTENCE).remove(GAPLESS);
         config
+    }
+
+    /// Where tokens come from, if logging in takes them.
+    pub(crate) fn tokens(&self) -> Option<&Arc<TokenSource>> {
+        self.tokens.as_ref()
     }
 
     pub(crate) fn redactor(&self) -> Redactor {
@@ -272,10 +294,32 @@ pub fn is_secret(property: &str) -> bool {
     property.ends_with(".pem") || MARKS.iter().any(|mark| property.contains(mark))
 }
 
+/// The user's properties under their canonical names, in a stable order.
+fn translated(user: &BTreeMap<String, String>, problems: &mut Vec<PropertyError>) -> Vec<Given> {
+    let of = |name: &str| user.get(name).map(String::as_str);
+    let stores = Stores {
+        trust: of("ssl.truststore.location"),
+        trust_type: of("ssl.truststore.type"),
+        key_type: of("ssl.keystore.type"),
+    };
+    let mut given = Vec::new();
+    for (spelling, value) in user {
+        match java::translated(spelling, value, &stores) {
+            Some(Ok(meant)) => given.extend(meant),
+            Some(Err(found)) => problems.push(found),
+            None => given.push(Given::new(spelling, rules::canonical(spelling), value)),
+        }
+    }
+    given
+}
+
 /// Judges one property by itself.
 fn check(spelling: &str, name: &str, value: &str, allow_unsafe: bool) -> Result<(), PropertyError> {
     if let Some((why, fix)) = rules::refusal(spelling, name, value) {
         return Err(problem(spelling, why, fix));
+    }
+    if oauth::PROPERTIES.contains(&name) {
+        return rules::judge_oauth(spelling, name, value);
     }
     accepted_by_librdkafka(spelling, name, value)?;
     let guard = rules::GUARDS.iter().find(|guard| guard.property == name);

@@ -23,11 +23,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, info, warn};
 use walpost_core as core;
 use walpost_core::{Position, Reason, Record, Relay, Topic, TopicFault, TopicNews, Undeliverable};
-use walpost_kafka::{Delivery, Producer, SendError};
+use walpost_kafka::{Delivery, Producer, SendError, Trouble, TroubleKind};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
-use self::convert::{core_delivery, core_rejection, partition_count, send, standby_status};
+use self::convert::{
+    NoCount, core_delivery, core_rejection, partition_count, send, standby_status,
+};
 pub(crate) use self::error::SessionError;
 use self::lookout::{Lookout, Watch};
 use crate::config::Config;
@@ -54,6 +56,10 @@ const ONCE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// `--once` gives up after so long without progress.
 pub(crate) const ONCE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long refused credentials are tried again once they had worked: a rotation reaches the server
+/// and us at different moments.
+pub(crate) const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long the server may take to end the stream after we said that we are done.
 const FINISH: Duration = Duration::from_secs(1);
@@ -84,6 +90,17 @@ pub(crate) struct SessionContext<'a> {
     pub side: Handle,
     /// When something was last delivered or confirmed.
     pub progress: &'a mut Progress,
+    /// What Kafka said to us so far.
+    pub kafka: &'a mut KafkaSeen,
+}
+
+/// What is known of Kafka, over all sessions.
+#[derive(Debug, Default)]
+pub(crate) struct KafkaSeen {
+    /// It has worked before: a refusal may be a rotation of passwords, or of certificates.
+    answered: bool,
+    /// Since when it refuses us while something waits for it.
+    refused_since: Option<Instant>,
 }
 
 /// When the relay last got ahead, over all sessions.
@@ -143,7 +160,7 @@ struct Session<'a> {
 enum Answer {
     Topic {
         topic: Topic,
-        count: Result<u32, TopicFault>,
+        count: Result<u32, NoCount>,
     },
     /// The server is stopping, and waits for whoever does not read its stream.
     ServerStops,
@@ -226,7 +243,7 @@ impl Session<'_> {
         loop {
             let now = Instant::now();
             self.hear_shutdown(now);
-            self.take_deliveries()?;
+            self.take_deliveries(now)?;
             self.take_answers(now)?;
             self.send_records(now)?;
             let more = self.read_wal(now)?;
@@ -270,7 +287,7 @@ impl Session<'_> {
         !matches!(self.drain, Drain::Begun { .. })
     }
 
-    fn take_deliveries(&mut self) -> Result<(), SessionError> {
+    fn take_deliveries(&mut self, now: Instant) -> Result<(), SessionError> {
         self.producer.poll(&mut self.deliveries);
         let mut deliveries = std::mem::take(&mut self.deliveries);
         let mut result = Ok(());
@@ -283,9 +300,29 @@ impl Session<'_> {
         self.deliveries = deliveries;
         if self.relay.halted().is_none() {
             result?;
+            self.hear_kafka(now)?;
             if let Some(fault) = self.producer.fatal() {
                 return Err(SessionError::Producer(fault));
             }
+        }
+        Ok(())
+    }
+
+    /// Kafka does not let us in, or not with this configuration. Where that was never different it
+    /// ends the session at once: nothing waits for a change.
+    fn hear_kafka(&mut self, now: Instant) -> Result<(), SessionError> {
+        let trouble = self.producer.total_trouble();
+        self.context.kafka.answered |= self.producer.has_answered();
+        let refusal = trouble.filter(|trouble| trouble.kind != TroubleKind::Unreachable);
+        let has_worked = self.context.kafka.answered;
+        let is_needed = self.producer.in_flight() > 0 || self.relay.waits_for_topic();
+        let Some(refusal) = refusal.filter(|_| is_needed || !has_worked) else {
+            self.context.kafka.refused_since = None;
+            return Ok(());
+        };
+        let since = *self.context.kafka.refused_since.get_or_insert(now);
+        if !has_worked || now.duration_since(since) >= CREDENTIALS_PATIENCE {
+            return Err(SessionError::Kafka(refusal));
         }
         Ok(())
     }
@@ -295,6 +332,19 @@ impl Session<'_> {
             let (topic, count) = match answer {
                 Answer::Topic { topic, count } => (topic, count),
                 Answer::ServerStops => return Err(SessionError::ServerEnded),
+            };
+            let count = match count {
+                Ok(count) => Ok(count),
+                Err(NoCount::Fault(fault)) => Err(fault),
+                Err(NoCount::Denied(trouble)) if self.context.once => {
+                    return Err(SessionError::Kafka(trouble));
+                }
+                Err(NoCount::Denied(Trouble { message, fix, .. })) => {
+                    Err(TopicFault::Unavailable(format!("{message}; {fix}")))
+                }
+                Err(NoCount::Unmakeable { topic, why }) => {
+                    return Err(SessionError::TopicUnmakeable { topic, why });
+                }
             };
             match self.relay.handle_topic(now, &topic, count) {
                 TopicNews::None => {}
@@ -435,8 +485,13 @@ impl Session<'_> {
         while let Some(topic) = self.relay.poll_topic(now) {
             let asker = self.asker.clone();
             let metadata = self.producer.metadata();
+            let kafka = &self.context.config.kafka;
+            let settings = kafka.settings.clone();
+            // One that was there and is gone was deleted: that is not for us to mend.
+            let plan = kafka.create_topics.clone();
+            let plan = plan.filter(|_| !self.relay.knows_topic(&topic));
             self.context.side.spawn_blocking(move || {
-                let count = partition_count(&metadata, &topic);
+                let count = partition_count(&metadata, &topic, plan.as_ref(), &settings);
                 // The session may be over: then nobody wants the answer.
                 let _ = asker.send(Answer::Topic { topic, count });
             });
@@ -490,6 +545,7 @@ impl Session<'_> {
             return Err(SessionError::Stalled {
                 in_flight: snapshot.in_flight,
                 waits_for_topic,
+                trouble: self.producer.trouble(),
             });
         }
         Ok(None)

@@ -11,17 +11,16 @@ use tracing::{debug, error, info, warn};
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
 use walpost_core::{Reason, Topics, Undeliverable};
-use walpost_kafka::{ErrorCode, Producer};
+use walpost_kafka::{ErrorCode, Producer, Trouble};
 
 use crate::config::Config;
 use crate::error::{Error, chain};
 use crate::gate;
-use crate::session::{self, End, ONCE_PATIENCE, Progress, SessionContext, SessionError};
+use crate::session::{
+    self, CREDENTIALS_PATIENCE, End, KafkaSeen, ONCE_PATIENCE, Progress, SessionContext,
+    SessionError,
+};
 use crate::shutdown::{Shutdown, ShutdownSignal};
-
-/// How long refused credentials are tried again once they had worked: a rotation reaches the server
-/// and us at different moments.
-const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(600);
 
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
 const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
@@ -46,6 +45,7 @@ pub(crate) struct Supervisor<'a> {
     side: Handle,
     backoff: Backoff,
     progress: Progress,
+    kafka: KafkaSeen,
     producer: Option<Producer>,
     topics: Option<Topics>,
     /// `batch.size`, where Kafka refused larger batches.
@@ -81,6 +81,7 @@ impl<'a> Supervisor<'a> {
             side,
             backoff: Backoff::new(),
             progress: Progress::new(Instant::now()),
+            kafka: KafkaSeen::default(),
             producer: None,
             topics: Some(Topics::new(after)),
             batch_bytes: None,
@@ -155,6 +156,7 @@ impl<'a> Supervisor<'a> {
             shutdown: self.shutdown.clone(),
             side: self.side.clone(),
             progress: &mut self.progress,
+            kafka: &mut self.kafka,
         };
         let topics = self
             .topics
@@ -239,6 +241,9 @@ impl<'a> Supervisor<'a> {
             }
             Class::Transient { alarm } => alarm,
         };
+        if self.once && error.is_denied() {
+            return self.stop(Exit::Permission, &error);
+        }
         if self.once && self.progress.age(now) >= ONCE_PATIENCE {
             return self.stop(Exit::Unavailable, &error);
         }
@@ -251,6 +256,12 @@ impl<'a> Supervisor<'a> {
     }
 
     fn stop(&self, exit: Exit, error: &SessionError) -> Next {
+        let settings = &self.config.kafka.settings;
+        if let SessionError::Kafka(trouble) = error {
+            // Nothing runs any more: a moment for the cause is well spent.
+            let Trouble { message, fix, .. } = trouble.clone().investigated(settings);
+            return Next::Stop(Err(Error::new(exit, message).with_fix(fix)));
+        }
         let stopped = Error::new(exit, chain(error));
         Next::Stop(Err(match error.fix(&self.config.postgres.conninfo) {
             Some(fix) => stopped.with_fix(fix),

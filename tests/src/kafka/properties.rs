@@ -12,7 +12,19 @@ pub(super) const PROXIES: usize = 4;
 pub(super) struct Listeners {
     pub(super) client: Port,
     pub(super) proxied: [Proxied; PROXIES],
+    pub(super) further: Vec<Further>,
     controller: Port,
+}
+
+/// A listener that a test asked for.
+#[derive(Debug)]
+pub(super) struct Further {
+    pub(super) name: String,
+    /// `SSL`, `SASL_SSL`, …
+    pub(super) protocol: String,
+    pub(super) port: Port,
+    /// What clients are told where it is not the truth.
+    pub(super) advertised: Option<String>,
 }
 
 /// A listener that advertises another port than its own.
@@ -25,8 +37,9 @@ pub(super) struct Proxied {
 }
 
 impl Listeners {
-    pub(super) fn reserve() -> Self {
+    pub(super) fn reserve(further: Vec<Further>) -> Self {
         Self {
+            further,
             client: free_port(),
             proxied: std::array::from_fn(|_| Proxied {
                 front: free_port(),
@@ -47,6 +60,14 @@ impl Listeners {
             listeners += &format!(",PROXIED{index}://127.0.0.1:{behind}");
             advertised += &format!(",PROXIED{index}://127.0.0.1:{front}");
             protocols += &format!(",PROXIED{index}:PLAINTEXT");
+        }
+        for further in &self.further {
+            let (name, protocol) = (&further.name, &further.protocol);
+            let address = format!("127.0.0.1:{}", further.port.number());
+            let told = further.advertised.as_ref().unwrap_or(&address);
+            listeners += &format!(",{name}://{address}");
+            advertised += &format!(",{name}://{told}");
+            protocols += &format!(",{name}:{protocol}");
         }
         let own = [
             (

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{PropertyError, problem};
+use crate::oauth;
 
 /// A property whose unsafe values break the promise of delivery.
 pub(super) struct Guard {
@@ -111,6 +112,14 @@ const ALIASES: &[(&str, &str)] = &[
     ("ssl.truststore.certificates", "ssl.ca.pem"),
     ("ssl.keystore.certificate.chain", "ssl.certificate.pem"),
     ("ssl.keystore.key", "ssl.key.pem"),
+    (
+        "sasl.oauthbearer.client.credentials.client.id",
+        oauth::CLIENT_ID,
+    ),
+    (
+        "sasl.oauthbearer.client.credentials.client.secret",
+        oauth::CLIENT_SECRET,
+    ),
 ];
 
 /// The one spelling under which a property is kept.
@@ -144,19 +153,38 @@ const CONSUMER: Refusal = (
 );
 const TRUST_STORE: Refusal = (
     "librdkafka reads no Java trust store",
-    "export its certificates as PEM (keytool -exportcert -rfc) and set ssl.ca.location",
-);
-const KEY_STORE_TYPE: Refusal = (
-    "librdkafka takes the type from the property that is used",
-    "set ssl.keystore.location for PKCS#12, ssl.certificate.location and ssl.key.location for PEM",
-);
-const LOGIN_MODULE: Refusal = (
-    "librdkafka has no login modules",
-    "set sasl.mechanism (PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512), sasl.username and sasl.password",
+    "name a PEM file with the authority's certificate in ssl.ca.location",
 );
 const SASL_CALLBACK: Refusal = (
     "librdkafka can't call Java classes",
     "remove it; see sasl.mechanism for what can be used",
+);
+const TOKENS_OURS: Refusal = (
+    "when tokens are fetched anew is not to be set: at 80 % of their lifetime, and again after \
+     half a second to ten where that fails",
+    "remove it",
+);
+const OF_BROKERS: Refusal = ("it is for brokers, which verify tokens", "remove it");
+const OTHER_GRANT: Refusal = (
+    "only the grant of client credentials is known here",
+    "remove it, and set sasl.oauthbearer.client.id, sasl.oauthbearer.client.secret and \
+     sasl.oauthbearer.token.endpoint.url",
+);
+const JAVA_TLS: Refusal = (
+    "it chooses a part of Java's TLS; OpenSSL is used here",
+    "remove it",
+);
+
+pub(super) const KERBEROS: Refusal = (
+    "Kerberos (GSSAPI) is not compiled in",
+    "use another listener of the cluster: SCRAM-SHA-512, client certificates \
+     (security.protocol=ssl) or OAUTHBEARER",
+);
+pub(super) const MSK_IAM: Refusal = (
+    "AWS's IAM login needs signed tokens of AWS, which are not made here",
+    "turn on SASL/SCRAM on the MSK cluster (a user in AWS Secrets Manager, port 9096) and set \
+     security.protocol=sasl_ssl, sasl.mechanism=SCRAM-SHA-512, sasl.username and sasl.password; or \
+     TLS client certificates (port 9094)",
 );
 
 /// Whole names that are always refused.
@@ -174,11 +202,21 @@ const REFUSED: &[(&str, Refusal)] = &[
         ),
     ),
     ("max.block.ms", ("sending never blocks here", "remove it")),
-    ("sasl.jaas.config", LOGIN_MODULE),
     ("sasl.login.class", SASL_CALLBACK),
-    ("sasl.login.callback.handler.class", SASL_CALLBACK),
     ("sasl.client.callback.handler.class", SASL_CALLBACK),
-    ("ssl.keystore.type", KEY_STORE_TYPE),
+    ("ssl.engine.factory.class", JAVA_TLS),
+    ("ssl.keymanager.algorithm", JAVA_TLS),
+    ("ssl.trustmanager.algorithm", JAVA_TLS),
+    ("ssl.secure.random.implementation", JAVA_TLS),
+    ("sasl.oauthbearer.grant.type", OTHER_GRANT),
+    ("sasl.oauthbearer.metadata.authentication.type", OTHER_GRANT),
+    ("sasl.oauthbearer.jwt.retriever.class", SASL_CALLBACK),
+    ("sasl.oauthbearer.jwt.validator.class", SASL_CALLBACK),
+    ("sasl.oauthbearer.scope.claim.name", OF_BROKERS),
+    ("sasl.oauthbearer.sub.claim.name", OF_BROKERS),
+    ("sasl.oauthbearer.clock.skew.seconds", OF_BROKERS),
+    ("sasl.login.connect.timeout.ms", TOKENS_OURS),
+    ("sasl.login.read.timeout.ms", TOKENS_OURS),
     (
         "ssl.protocol",
         (
@@ -260,6 +298,12 @@ const REFUSED: &[(&str, Refusal)] = &[
 const REFUSED_STARTS: &[(&str, Refusal)] = &[
     ("partitioner", PLACEMENT),
     ("ssl.truststore.", TRUST_STORE),
+    ("sasl.oauthbearer.assertion.", OTHER_GRANT),
+    ("sasl.oauthbearer.jwks.", OF_BROKERS),
+    ("sasl.oauthbearer.expected.", OF_BROKERS),
+    ("sasl.login.refresh.", TOKENS_OURS),
+    ("sasl.login.retry.", TOKENS_OURS),
+    ("sasl.kerberos.", KERBEROS),
     (
         "test.mock.",
         ("it replaces the brokers by fake ones", "remove it"),
@@ -296,39 +340,68 @@ pub(super) fn refusal(spelling: &str, name: &str, value: &str) -> Option<Refusal
 }
 
 fn mechanism_refusal(mechanism: &str) -> Option<Refusal> {
-    const FIX: &str = "set PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or use client certificates \
-                       (security.protocol=ssl)";
+    const FIX: &str = "set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, or use client \
+                       certificates (security.protocol=ssl)";
     match mechanism.trim().to_ascii_uppercase().as_str() {
-        "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512" => None,
-        "OAUTHBEARER" => Some(("tokens for OAUTHBEARER can't be fetched", FIX)),
-        "GSSAPI" => Some(("Kerberos is not compiled in", FIX)),
+        "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512" | "OAUTHBEARER" => None,
+        "GSSAPI" => Some(KERBEROS),
+        "AWS_MSK_IAM" => Some(MSK_IAM),
         _ => Some(("librdkafka has no such mechanism", FIX)),
+    }
+}
+
+/// Judges a property of the token endpoint: librdkafka, as it is compiled here, would take none.
+pub(super) fn judge_oauth(spelling: &str, name: &str, value: &str) -> Result<(), PropertyError> {
+    let fail = |why: &str, fix: &str| Err(problem(spelling, why, fix));
+    match name {
+        oauth::METHOD if !["oidc", "default"].contains(&value.to_ascii_lowercase().as_str()) => {
+            fail("there is no such method", "set oidc, or remove it")
+        }
+        oauth::URL => {
+            let rest = ["https://", "http://"]
+                .iter()
+                .find_map(|scheme| value.strip_prefix(scheme));
+            let Some(rest) = rest else {
+                return fail(
+                    "tokens are fetched from http and https addresses only",
+                    "write it as https://…",
+                );
+            };
+            let host = rest.split(['/', '?']).next().unwrap_or_default();
+            if host.is_empty() {
+                return fail("it names no host", "write it as https://…");
+            }
+            if host.contains('@') {
+                return fail(
+                    "it has a user or a password in it",
+                    "set sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret",
+                );
+            }
+            Ok(())
+        }
+        oauth::EXTENSIONS => match oauth::extension_pairs(value) {
+            Ok(_) => Ok(()),
+            Err(expected) => fail(&expected, "mend it"),
+        },
+        oauth::CLIENT_ID | oauth::CLIENT_SECRET if value.is_empty() => {
+            fail("it is empty", "set it")
+        }
+        _ => Ok(()),
     }
 }
 
 /// What only shows when properties are looked at together; by canonical name, with the user's
 /// spelling and value.
 pub(super) fn contradictions(chosen: &BTreeMap<&str, (&str, &str)>) -> Vec<PropertyError> {
-    let mut found = Vec::new();
     let protocol = chosen
         .get("security.protocol")
         .map_or("plaintext", |(_, value)| value);
     let protocol = protocol.to_ascii_lowercase();
-    if protocol.starts_with("sasl") {
-        for name in ["sasl.mechanism", "sasl.username", "sasl.password"] {
-            if !chosen.contains_key(name) {
-                let why = format!("it is not set, and security.protocol={protocol} needs it");
-                found.push(problem(name, why, "set it"));
-            }
-        }
-    } else if let Some((spelling, _)) = chosen.get("sasl.password") {
-        let why = format!("it would not be used with security.protocol={protocol}");
-        found.push(problem(
-            spelling,
-            why,
-            "set security.protocol to sasl_ssl, or remove it",
-        ));
-    }
+    let mut found = if protocol.starts_with("sasl") {
+        missing_parts(chosen, &protocol)
+    } else {
+        needless_parts(chosen, &protocol)
+    };
     let encrypts = protocol.ends_with("ssl");
     let of_tls = chosen.iter().find(|(name, _)| name.starts_with("ssl."));
     if let (false, Some((_, (spelling, _)))) = (encrypts, of_tls) {
@@ -342,6 +415,35 @@ pub(super) fn contradictions(chosen: &BTreeMap<&str, (&str, &str)>) -> Vec<Prope
     found
 }
 
+fn missing_parts(chosen: &BTreeMap<&str, (&str, &str)>, protocol: &str) -> Vec<PropertyError> {
+    const PASSWORD: &[&str] = &["sasl.mechanism", "sasl.username", "sasl.password"];
+    const TOKEN: &[&str] = &[oauth::URL, oauth::CLIENT_ID, oauth::CLIENT_SECRET];
+    let set = |name: &str| chosen.get(name).map(|(_, value)| *value);
+    let mechanism = set("sasl.mechanism").unwrap_or_default();
+    let (needed, needs) = if !mechanism.eq_ignore_ascii_case("OAUTHBEARER") {
+        (PASSWORD, format!("security.protocol={protocol} needs it"))
+    } else if set("enable.sasl.oauthbearer.unsecure.jwt").is_some_and(is_true) {
+        (&[][..], String::new())
+    } else {
+        (TOKEN, "sasl.mechanism=OAUTHBEARER needs it".to_owned())
+    };
+    let missing = needed.iter().filter(|name| !chosen.contains_key(*name));
+    missing
+        .map(|name| problem(name, format!("it is not set, and {needs}"), "set it"))
+        .collect()
+}
+
+fn needless_parts(chosen: &BTreeMap<&str, (&str, &str)>, protocol: &str) -> Vec<PropertyError> {
+    let secrets = ["sasl.password", oauth::CLIENT_SECRET];
+    let needless = secrets.iter().find_map(|name| chosen.get(name));
+    let why = format!("it would not be used with security.protocol={protocol}");
+    let fix = "set security.protocol to sasl_ssl, or remove it";
+    needless
+        .map(|(spelling, _)| problem(spelling, why, fix))
+        .into_iter()
+        .collect()
+}
+
 /// librdkafka's idea of a true value.
 pub(super) fn is_true(value: &str) -> bool {
     value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("t") || value == "1"
@@ -350,7 +452,7 @@ pub(super) fn is_true(value: &str) -> bool {
 /// The property that a misspelt one most likely meant.
 pub(super) fn nearest(spelling: &str) -> Option<&'static str> {
     let likeness = |name: &&str| strsim::jaro_winkler(spelling, name);
-    let candidates = NAMES.iter().copied();
+    let candidates = NAMES.iter().chain(oauth::PROPERTIES).copied();
     let nearest = candidates.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(&nearest) > 0.9).then_some(nearest)
 }
@@ -375,6 +477,7 @@ pub(super) const NAMES: &[&str] = &[
     "enable.gapless.guarantee",
     "enable.idempotence",
     "enable.metrics.push",
+    "enable.sasl.oauthbearer.unsecure.jwt",
     "enable.ssl.certificate.verification",
     "linger.ms",
     "log.connection.close",
@@ -396,6 +499,7 @@ pub(super) const NAMES: &[&str] = &[
     "retry.backoff.max.ms",
     "retry.backoff.ms",
     "sasl.mechanism",
+    "sasl.oauthbearer.config",
     "sasl.password",
     "sasl.username",
     "security.protocol",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use walpost_core::{Layout, NullPayload, Role};
+use walpost_kafka::TopicPlan;
 
 use crate::config::{Config, table_text, to_yaml};
 use crate::error::Error;
@@ -56,6 +57,23 @@ struct Route {
 struct Kafka {
     brokers: String,
     properties: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topics: Option<Topics>,
+}
+
+#[derive(Serialize)]
+struct Topics {
+    create: Create,
+}
+
+#[derive(Serialize)]
+struct Create {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitions: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replication: Option<i32>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    config: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -153,6 +171,19 @@ impl Kafka {
                 .filter(|(name, _)| *name != "bootstrap.servers")
                 .map(owned)
                 .collect(),
+            topics: config.kafka.create_topics.as_ref().map(Topics::of),
+        }
+    }
+}
+
+impl Topics {
+    fn of(plan: &TopicPlan) -> Self {
+        Self {
+            create: Create {
+                partitions: plan.partitions,
+                replication: plan.replication,
+                config: plan.config.clone(),
+            },
         }
     }
 }

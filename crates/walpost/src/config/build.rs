@@ -62,8 +62,8 @@ pub(super) fn build(layer: Layer, variables: &[(String, String)]) -> Result<Conf
     }
 }
 
-struct Builder {
-    entries: Vec<Entry>,
+pub(super) struct Builder {
+    pub(super) entries: Vec<Entry>,
     problems: Vec<Problem>,
 }
 
@@ -239,6 +239,7 @@ impl Builder {
         const BROKERS: &str = "kafka.brokers";
         let allow_unsafe = self.parsed("kafka.unsafe", value::boolean).unwrap_or(false);
         let properties = self.properties();
+        let create_topics = self.topic_plan();
         let brokers = self.list(BROKERS).map(|brokers| brokers.join(","));
         match &brokers {
             None => self.missing(BROKERS, "is missing: name at least one, as localhost:9092"),
@@ -261,6 +262,7 @@ impl Builder {
         match settings {
             Ok(settings) => Some(Kafka {
                 brokers: brokers?,
+                create_topics,
                 settings: settings.with_window(
                     usize::try_from(window.events).unwrap_or(usize::MAX),
                     window.bytes,
@@ -360,7 +362,7 @@ impl Builder {
     }
 
     /// A problem at the place where the key is given, or of one that nobody gave.
-    fn wrong(&mut self, path: &str, text: impl Into<String>) {
+    pub(super) fn wrong(&mut self, path: &str, text: impl Into<String>) {
         let given = self.entries.iter().find(|entry| entry.path() == path);
         let origin = given.map_or(Origin::Missing, |entry| entry.origin.clone());
         self.problems.push(Problem::new(origin, path, text));

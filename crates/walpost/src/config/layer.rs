@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::problem::{Origin, Problem};
 use super::raw::{self, Node, Value};
-use super::schema::{self, Key, Kind, PROPERTIES};
+use super::schema::{self, Key, Kind, PROPERTIES, TOPICS};
 
 /// A value that somebody gave.
 #[derive(Clone)]
@@ -152,7 +152,8 @@ fn from_flag(flag: &str) -> Layer {
     };
     let map = schema::KEYS.iter().find_map(|key| {
         let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
-        (key.kind == Kind::Map).then(|| (key.path, name.to_owned()))
+        let has_names = matches!(key.kind, Kind::Map | Kind::Tree);
+        has_names.then(|| (key.path, name.to_owned()))
     });
     match map {
         Some((path, name)) => assign(&mut layer, path, Some(name), value, &Origin::Flag),
@@ -173,6 +174,14 @@ fn without_level(lower: &str) -> Option<String> {
 
 /// `SASL_PASSWORD` is `sasl.password`; where a file holds a secret, `SASL_PASSWORD_FILE`.
 fn variable_name(path: &str, name: &str) -> String {
+    if path == TOPICS {
+        // CREATE__CONFIG__RETENTION_MS: the names of Kafka's own properties have dots.
+        let name = name.replace("__", ".");
+        return match name.strip_prefix("create.config.") {
+            Some(property) => format!("create.config.{}", property.replace('_', ".")),
+            None => name,
+        };
+    }
     if path != PROPERTIES {
         return name.to_owned();
     }
@@ -196,9 +205,9 @@ fn assign(layer: &mut Layer, path: &str, name: Option<String>, value: &str, orig
         return;
     };
     let structured = match (key.kind, &name) {
-        (Kind::Map, None) => true,
+        (Kind::Map | Kind::Tree, None) => true,
         (Kind::List, None) => value.trim_start().starts_with('['),
-        (Kind::Text, None) | (Kind::Map, Some(_)) => false,
+        (Kind::Text, None) | (Kind::Map | Kind::Tree, Some(_)) => false,
         (Kind::Text | Kind::List, Some(_)) => {
             layer.problem(origin.clone(), path, "has no keys below it");
             return;
@@ -280,6 +289,7 @@ impl Reader<'_> {
             (Kind::Text | Kind::List, Value::Scalar(text)) => self.scalar(key, None, text, node),
             (Kind::List, Value::List(items)) => self.list(key, items, node),
             (Kind::Map, Value::Map(entries)) => self.map(key, entries),
+            (Kind::Tree, Value::Map(entries)) => self.tree(key, "", entries),
             (_, Value::Null) => {
                 self.problem(
                     node,
@@ -289,7 +299,9 @@ impl Reader<'_> {
             }
             (Kind::Text, found) => self.wrong_type(key.path, "one value", found, node),
             (Kind::List, found) => self.wrong_type(key.path, "a value or a list", found, node),
-            (Kind::Map, found) => self.wrong_type(key.path, "keys below it", found, node),
+            (Kind::Map | Kind::Tree, found) => {
+                self.wrong_type(key.path, "keys below it", found, node);
+            }
         }
     }
 
@@ -319,6 +331,30 @@ impl Reader<'_> {
                 "one value"
             };
             self.wrong_type(&path, expected, &node.value, node);
+        }
+    }
+
+    /// An empty map below it is a value: it says that something is wished, as it comes.
+    fn tree(&mut self, key: &'static Key, above: &str, entries: &[(Node, Node)]) {
+        let whole = |name: &str| match above {
+            "" => name.to_owned(),
+            above => format!("{above}.{name}"),
+        };
+        for (name, node) in self.named(&format!("{}{above}", key.path), entries) {
+            let name = whole(name.text);
+            match &node.value {
+                Value::Scalar(text) => self.scalar(key, Some(name), text, node),
+                Value::Map(below) if below.is_empty() => {
+                    let origin = (self.origin)(node);
+                    self.layer
+                        .push(key, Some(name), Given::List(Vec::new()), origin);
+                }
+                Value::Map(below) => self.tree(key, &name, below),
+                found @ (Value::Null | Value::List(_)) => {
+                    let path = format!("{}.{name}", key.path);
+                    self.wrong_type(&path, "one value, or keys below it", found, node);
+                }
+            }
         }
     }
 

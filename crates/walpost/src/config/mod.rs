@@ -16,6 +16,7 @@ mod needs;
 mod problem;
 mod raw;
 mod schema;
+mod topics;
 mod value;
 
 use std::io::Read;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use walpost_core::class::Exit;
 use walpost_core::limits::WindowLimits;
 use walpost_core::{Mapping, MappingSpec};
-use walpost_kafka::Settings;
+use walpost_kafka::{Settings, TopicPlan};
 use walpost_walsender::Conninfo;
 
 use self::layer::Layer;
@@ -75,6 +76,8 @@ pub(crate) struct Kafka {
     /// `host:port,…`
     pub brokers: String,
     pub settings: Settings,
+    /// How a topic is made that is missing when an event names it first; `None`: not at all.
+    pub create_topics: Option<TopicPlan>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,8 @@ pub(super) enum Kind {
     List,
     /// Scalars by name.
     Map,
+    /// Scalars by the path below it, with dots.
+    Tree,
 }
 
 pub(super) const KEYS: &[Key] = &[
@@ -36,6 +38,7 @@ pub(super) const KEYS: &[Key] = &[
     list("kafka.brokers"),
     map(PROPERTIES),
     text("kafka.unsafe"),
+    tree(TOPICS),
     text("delivery.in_flight_events"),
     text("delivery.in_flight_bytes"),
     text("delivery.unknown_topic_after"),
@@ -45,12 +48,14 @@ pub(super) const KEYS: &[Key] = &[
 /// The one map whose names have dots in them.
 pub(super) const PROPERTIES: &str = "kafka.properties";
 
+/// What is done about topics.
+pub(super) const TOPICS: &str = "kafka.topics";
+
 /// Keys and sections that are documented for later versions: no misspellings.
 const LATER: &[&str] = &[
     "postgres.password_command",
     "postgres.checkpoint",
     "postgres.checkpoint_grace",
-    "kafka.topics",
     "delivery.on_undeliverable",
     "delivery.dead_letter_topic",
     "http",
@@ -70,6 +75,13 @@ const fn list(path: &'static str) -> Key {
     Key {
         path,
         kind: Kind::List,
+    }
+}
+
+const fn tree(path: &'static str) -> Key {
+    Key {
+        path,
+        kind: Kind::Tree,
     }
 }
 
@@ -98,7 +110,7 @@ pub(super) fn sections() -> impl Iterator<Item = &'static str> {
 
 /// What to say about a path that is no key.
 pub(super) fn unknown(path: &str) -> String {
-    if LATER.contains(&path) || path.starts_with("http.") || path.starts_with("kafka.topics.") {
+    if LATER.contains(&path) || path.starts_with("http.") {
         return "is not available in this version".to_owned();
     }
     let candidates: Vec<&str> = match path.split_once('.') {

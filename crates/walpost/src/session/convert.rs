@@ -2,13 +2,19 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tracing::info;
 use walpost_core as core;
 use walpost_core::{Record, Topic, TopicFault};
-use walpost_kafka::{Delivery, Header, Metadata, Producer, SendError};
+use walpost_kafka::{
+    CreateFault, Delivery, Header, Metadata, Producer, SendError, Settings, TopicPlan, Trouble,
+};
 use walpost_pgoutput::{PgTimestamp, StandbyStatus};
 
 /// How long a question about a topic may take.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the creation of a topic may take, until all of the cluster knows it.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn send(producer: &mut Producer, record: &Record) -> Result<(), SendError> {
     /// Most rows bring few headers of their own: these need no allocation.
@@ -43,16 +49,61 @@ pub(super) fn send(producer: &mut Producer, record: &Record) -> Result<(), SendE
     })
 }
 
-pub(super) fn partition_count(metadata: &Metadata, topic: &Topic) -> Result<u32, TopicFault> {
+/// Why a topic has no partitions to write to.
+#[derive(Debug)]
+pub(super) enum NoCount {
+    /// To be asked for again, and for the core to judge.
+    Fault(TopicFault),
+    /// A right is missing.
+    Denied(Trouble),
+    /// It can't be made as the configuration has it.
+    Unmakeable { topic: String, why: String },
+}
+
+/// Asks for a topic's partitions, and makes it by the plan where it is missing.
+pub(super) fn partition_count(
+    metadata: &Metadata,
+    topic: &Topic,
+    plan: Option<&TopicPlan>,
+    settings: &Settings,
+) -> Result<u32, NoCount> {
     use walpost_kafka::TopicFault as Fault;
-    metadata
-        .partition_count(topic.as_str(), TOPIC_TIMEOUT)
-        .map_err(|fault| match fault {
-            Fault::Missing | Fault::Illegal(_) => TopicFault::Missing,
-            Fault::NotAuthorized | Fault::Unreachable(_) => {
-                TopicFault::Unavailable(fault.to_string())
-            }
-        })
+    let name = topic.as_str();
+    let unavailable = |why: String| NoCount::Fault(TopicFault::Unavailable(why));
+    match (metadata.partition_count(name, TOPIC_TIMEOUT), plan) {
+        (Ok(count), _) => Ok(count),
+        (Err(Fault::Missing), Some(plan)) => create(metadata, name, plan, settings),
+        (Err(Fault::Missing | Fault::Illegal(_)), _) => Err(NoCount::Fault(TopicFault::Missing)),
+        (Err(Fault::NotAuthorized), _) => {
+            Err(NoCount::Denied(Trouble::denied("DESCRIBE", name, settings)))
+        }
+        (Err(fault @ Fault::Unreachable(_)), _) => Err(unavailable(fault.to_string())),
+    }
+}
+
+fn create(
+    metadata: &Metadata,
+    name: &str,
+    plan: &TopicPlan,
+    settings: &Settings,
+) -> Result<u32, NoCount> {
+    match metadata.create_topic(name, plan, CREATE_TIMEOUT) {
+        Ok(partitions) => {
+            info!(topic = name, partitions, "created the topic");
+            Ok(partitions)
+        }
+        Err(CreateFault::NotAuthorized) => {
+            Err(NoCount::Denied(Trouble::denied("CREATE", name, settings)))
+        }
+        Err(CreateFault::Refused(why)) => Err(NoCount::Unmakeable {
+            topic: name.to_owned(),
+            why,
+        }),
+        Err(CreateFault::Illegal(_)) => Err(NoCount::Fault(TopicFault::Missing)),
+        Err(fault @ CreateFault::Unreachable(_)) => {
+            Err(NoCount::Fault(TopicFault::Unavailable(fault.to_string())))
+        }
+    }
 }
 
 pub(super) fn core_delivery(delivery: Delivery) -> core::Delivery {

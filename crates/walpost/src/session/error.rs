@@ -2,7 +2,7 @@
 
 use walpost_core::class::{self, Class, Exit, KafkaClass};
 use walpost_core::{Rejection, RelayError};
-use walpost_kafka::Fault;
+use walpost_kafka::{Fault, Trouble, TroubleKind};
 use walpost_walsender::Conninfo;
 
 use crate::error::postgres_fix;
@@ -38,11 +38,18 @@ pub(crate) enum SessionError {
     /// The producer is unusable.
     #[error("the Kafka producer failed: {0}")]
     Producer(Fault),
+    /// Kafka does not let us in, or not with this configuration.
+    #[error("{0}")]
+    Kafka(Trouble),
+    /// A missing topic can't be made as the configuration has it.
+    #[error("the topic '{topic}' is missing and can't be created: {why}")]
+    TopicUnmakeable { topic: String, why: String },
     /// `--once` got no further.
-    #[error("nothing was delivered for {} s", super::ONCE_PATIENCE.as_secs())]
+    #[error("nothing was delivered for {} s{}", super::ONCE_PATIENCE.as_secs(), because(trouble))]
     Stalled {
         in_flight: usize,
         waits_for_topic: bool,
+        trouble: Option<Trouble>,
     },
 }
 
@@ -66,6 +73,12 @@ impl SessionError {
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
             Self::Relay(error) => relay_class(error),
             Self::Stalled { .. } => Class::Definite(Exit::Unavailable),
+            Self::TopicUnmakeable { .. } => Class::Definite(Exit::Configuration),
+            Self::Kafka(trouble) => match trouble.kind {
+                TroubleKind::Credentials => Class::Definite(Exit::Permission),
+                TroubleKind::Configuration => Class::Definite(Exit::Configuration),
+                TroubleKind::Unreachable => ALARM,
+            },
         }
     }
 
@@ -76,6 +89,22 @@ impl SessionError {
             Self::PublicationSkipped(_) => Some(
                 "the publication did not exist yet at this position of the WAL: drop the slot and \
                  run 'walpost init' again; the rows in between are only in the outbox table"
+                    .to_owned(),
+            ),
+            Self::Kafka(trouble)
+            | Self::Stalled {
+                trouble: Some(trouble),
+                ..
+            } => Some(trouble.fix.clone()),
+            Self::TopicUnmakeable { .. } => {
+                Some("mend kafka.topics.create, or create the topic beforehand".to_owned())
+            }
+            Self::Relay(RelayError::Cluster {
+                rejection: Rejection { code, .. },
+                ..
+            }) if is_denial(*code) => Some(
+                "grant the user WRITE on the topic: kafka-acls.sh --bootstrap-server … --add \
+                 --allow-principal User:NAME --producer --topic TOPIC"
                     .to_owned(),
             ),
             Self::Stalled {
@@ -102,10 +131,29 @@ impl SessionError {
         }
     }
 
+    /// Whether Kafka refused us the right to do something.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(
+            self,
+            Self::Relay(RelayError::Cluster { rejection: Rejection { code, .. }, .. })
+                if is_denial(*code)
+        )
+    }
+
     /// Whether the stream itself broke, so that nothing more can be said on it.
     pub(super) fn is_of_stream(&self) -> bool {
         matches!(self, Self::Postgres(_) | Self::ServerEnded)
     }
+}
+
+/// TOPIC_AUTHORIZATION_FAILED and CLUSTER_AUTHORIZATION_FAILED.
+fn is_denial(code: i32) -> bool {
+    matches!(code, 29 | 31)
+}
+
+fn because(trouble: &Option<Trouble>) -> String {
+    let trouble = trouble.as_ref();
+    trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
 }
 
 fn relay_class(error: &RelayError) -> Class {

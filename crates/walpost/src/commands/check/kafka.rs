@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use walpost_core::class::Exit;
-use walpost_kafka::{ErrorCode, Fault, Producer, TopicConfig, TopicFault, TopicShape};
+use walpost_kafka::{Producer, TopicConfig, TopicFault, TopicShape, Trouble, TroubleKind};
 
 use super::Look;
 use crate::catalog::{bytes_text, counted};
@@ -43,13 +43,19 @@ pub(super) fn look(config: &Config) -> (Look, Vec<Topic>) {
         Ok(count) => count,
         Err(error) => {
             producer.poll(&mut Vec::new());
-            let cause = producer.last_error();
+            let look = not_reached(look, config, &error, producer.trouble());
+            return (look, Vec::new());
+        }
+    };
+    match metadata.brokers_out_of_reach(TIMEOUT) {
+        Ok(away) if !away.is_empty() => {
             return (
-                not_reached(look, config, &error, cause.as_ref()),
+                look.blind(Exit::Unavailable, out_of_reach(&away)),
                 Vec::new(),
             );
         }
-    };
+        Ok(_) | Err(_) => {}
+    }
     let cluster = match metadata.cluster_id(TIMEOUT) {
         Some(id) => format!(" of the cluster {id}"),
         None => String::new(),
@@ -86,29 +92,54 @@ pub(super) fn look(config: &Config) -> (Look, Vec<Topic>) {
 }
 
 fn not_reached(
-    look: Look,
+    mut look: Look,
     config: &Config,
     error: &walpost_kafka::Error,
-    cause: Option<&Fault>,
+    cause: Option<Trouble>,
 ) -> Look {
     let brokers = &config.kafka.brokers;
-    let mut seen = format!(
-        "no broker answers at {brokers} within {} s",
-        TIMEOUT.as_secs()
+    let Some(cause) = cause else {
+        let seen = format!(
+            "no broker answers at {brokers} within {} s: {error}",
+            TIMEOUT.as_secs()
+        );
+        let fix = "is Kafka running there? correct kafka.brokers, and security.protocol under \
+                   kafka.properties";
+        let finding = checks::KAFKA_UNREACHABLE.found(brokers, seen, fix);
+        return look.blind(Exit::Unavailable, finding);
+    };
+    let Trouble {
+        kind, message, fix, ..
+    } = cause.investigated(&config.kafka.settings);
+    match kind {
+        TroubleKind::Credentials => {
+            let finding = checks::KAFKA_CREDENTIALS.found(brokers, message, fix);
+            look.blind(Exit::Permission, finding)
+        }
+        TroubleKind::Configuration => {
+            look.push(checks::KAFKA_SETTINGS.found(brokers, message, fix));
+            look
+        }
+        TroubleKind::Unreachable => {
+            let seen = format!("no broker answers at {brokers}: {message}");
+            let finding = checks::KAFKA_UNREACHABLE.found(brokers, seen, fix);
+            look.blind(Exit::Unavailable, finding)
+        }
+    }
+}
+
+/// The cluster answers, but its brokers are not where it says that they are.
+fn out_of_reach(brokers: &[(String, String)]) -> Finding {
+    let one = |(address, why): &(String, String)| format!("{address} ({why})");
+    let addresses: Vec<_> = brokers.iter().map(one).collect();
+    let seen = format!(
+        "Kafka answers, and advertises brokers that can't be reached from here: {}",
+        addresses.join(", ")
     );
-    match cause {
-        Some(Fault { detail, .. }) => seen.push_str(&format!(": {detail}")),
-        None => seen.push_str(&format!(": {error}")),
-    }
-    if cause.is_some_and(|cause| cause.code == ErrorCode::AUTHENTICATION) {
-        let fix = "correct sasl.username, sasl.password and sasl.mechanism under kafka.properties";
-        let finding = checks::KAFKA_CREDENTIALS.found(brokers, seen, fix);
-        return look.blind(Exit::Permission, finding);
-    }
-    let fix = "is Kafka running there? correct kafka.brokers, and security.protocol under \
-               kafka.properties";
-    let finding = checks::KAFKA_UNREACHABLE.found(brokers, seen, fix);
-    look.blind(Exit::Unavailable, finding)
+    let object = brokers.first().map_or("", |(address, _)| address);
+    let fix = "have the brokers' advertised.listeners name addresses that can be reached from \
+               here, for this listener";
+    checks::KAFKA_UNREACHABLE.found(object, seen, fix)
 }
 
 fn topic_problem(topic: &str, fault: &TopicFault) -> Finding {

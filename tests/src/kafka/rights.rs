@@ -1,0 +1,90 @@
+//! Rights on a broker, as requests on the wire: the client library of the tests has none for them.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use super::Kafka;
+
+/// One thing that a user may do.
+#[derive(Clone, Copy, Debug)]
+pub enum Right<'a> {
+    /// See this topic.
+    Describe(&'a str),
+    /// Write to this topic (and see it).
+    Write(&'a str),
+    /// Create this topic.
+    Create(&'a str),
+    /// Read this topic's configuration.
+    DescribeConfigs(&'a str),
+}
+
+impl Kafka {
+    /// Grants rights to a user, who is named without `User:`.
+    ///
+    /// # Panics
+    ///
+    /// When the broker does not take them.
+    #[track_caller]
+    pub fn grant(&self, user: &str, rights: &[Right<'_>]) {
+        let mut stream = TcpStream::connect(self.brokers()).expect("the broker listens");
+        let request = create_acls(user, rights);
+        let length = i32::try_from(request.len()).expect("a short request");
+        stream.write_all(&length.to_be_bytes()).expect(SPEAKS);
+        stream.write_all(&request).expect(SPEAKS);
+
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).expect(SPEAKS);
+        let length = usize::try_from(u32::from_be_bytes(length)).expect("a short answer");
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).expect(SPEAKS);
+        // Correlation id, throttling, count; then for each a code and a nullable text.
+        let mut at = 12;
+        for right in rights {
+            assert_eq!(answer[at..at + 2], [0, 0], "{right:?}: {answer:?}");
+            let text = i16::from_be_bytes([answer[at + 2], answer[at + 3]]);
+            at += 4 + usize::try_from(text).unwrap_or(0);
+        }
+    }
+}
+
+/// Version 1 of the request `CreateAcls` (protocol guide, key 30).
+fn create_acls(user: &str, rights: &[Right<'_>]) -> Vec<u8> {
+    const TOPIC: u8 = 2;
+    const LITERAL: u8 = 3;
+    const ALLOW: u8 = 3;
+    let mut request = Vec::new();
+    request.extend(30_i16.to_be_bytes());
+    request.extend(1_i16.to_be_bytes());
+    request.extend(7_i32.to_be_bytes());
+    put_text(&mut request, "rights");
+    request.extend(
+        u32::try_from(rights.len())
+            .expect("few rights")
+            .to_be_bytes(),
+    );
+    for right in rights {
+        let (topic, operation) = match right {
+            Right::Write(topic) => (topic, 4),
+            Right::Create(topic) => (topic, 5),
+            Right::Describe(topic) => (topic, 8),
+            Right::DescribeConfigs(topic) => (topic, 10),
+        };
+        request.push(TOPIC);
+        put_text(&mut request, topic);
+        request.push(LITERAL);
+        put_text(&mut request, &format!("User:{user}"));
+        put_text(&mut request, "*");
+        request.extend([operation, ALLOW]);
+    }
+    request
+}
+
+fn put_text(request: &mut Vec<u8>, text: &str) {
+    let length = i16::try_from(text.len()).expect("a short text");
+    request.extend(length.to_be_bytes());
+    request.extend(text.as_bytes());
+}
+
+const SPEAKS: &str = "the broker speaks its protocol";
