@@ -40,8 +40,9 @@ pub enum Class {
         /// Whether it is more than a passing state.
         alarm: bool,
     },
-    /// Credentials were refused: stops at the first start, is retried for a while later (rotation).
-    Credentials,
+    /// Credentials were refused, or files that hold them can't be used: stops with this code at the
+    /// first start, is retried for a while later (rotation).
+    Credentials(Exit),
     /// Stop: trying again can't help.
     Definite(Exit),
 }
@@ -59,7 +60,7 @@ pub fn sqlstate(code: &str) -> Class {
         "57P01" | "57P02" => ALARM,
         // Disk or memory full, read-only node.
         "53100" | "53200" | "25006" => ALARM,
-        "28P01" | "28000" => Class::Credentials,
+        "28P01" | "28000" => Class::Credentials(Exit::Permission),
         "42501" => Class::Definite(Exit::Permission),
         // Database, slot or publication missing; a parameter that this server has not got.
         "3D000" | "42704" | "42601" | "22023" => Class::Definite(Exit::Configuration),
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(sqlstate("42704"), Class::Definite(Exit::Configuration));
         assert_eq!(sqlstate("55000"), Class::Definite(Exit::Gap));
         assert_eq!(sqlstate("42501"), Class::Definite(Exit::Permission));
-        assert_eq!(sqlstate("28P01"), Class::Credentials);
+        assert_eq!(sqlstate("28P01"), Class::Credentials(Exit::Permission));
         assert_eq!(sqlstate("ZZ999"), Class::Transient { alarm: true });
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use walpost_core::class::{self, Class, Exit};
-use walpost_walsender::{Conninfo, Host, HostEntry};
+use walpost_walsender::{Conninfo, Host, HostEntry, TlsFault};
 
 /// Why a command could not do its work. Printed once, by `main`.
 #[derive(Debug)]
@@ -110,15 +110,31 @@ pub(crate) fn postgres_exit(error: &walpost_walsender::Error) -> Exit {
     if error.is_protocol() {
         return Exit::Internal;
     }
+    if let Some(fault) = error.tls() {
+        return match tls_class(fault) {
+            Class::Credentials(exit) | Class::Definite(exit) => exit,
+            Class::Transient { .. } => Exit::Unavailable,
+        };
+    }
     let Some(sqlstate) = error.sqlstate() else {
         return Exit::Unavailable;
     };
     match class::sqlstate(sqlstate) {
-        Class::Credentials => Exit::Permission,
-        Class::Definite(exit) => exit,
+        Class::Credentials(exit) | Class::Definite(exit) => exit,
         // The server understood the statement and can't do it: classes of syntax, names, states.
         Class::Transient { .. } if is_about_the_statement(sqlstate) => Exit::Configuration,
         Class::Transient { .. } => Exit::Unavailable,
+    }
+}
+
+/// What trouble with TLS means. Certificates that one side refuses are credentials refused; what
+/// can't work with our files and settings, or the server's, is configuration. Either may be a
+/// rotation that is half done: while the relay runs, both are tried again for a while.
+pub(crate) fn tls_class(fault: TlsFault) -> Class {
+    match fault {
+        TlsFault::Untrusted | TlsFault::Refused => Class::Credentials(Exit::Permission),
+        TlsFault::Settings | TlsFault::Unsupported => Class::Credentials(Exit::Configuration),
+        TlsFault::Broken => Class::Transient { alarm: false },
     }
 }
 
@@ -129,6 +145,9 @@ pub(crate) fn postgres_fix(
 ) -> Option<String> {
     if let Some(sqlstate) = error.sqlstate() {
         return sqlstate_fix(sqlstate, conninfo);
+    }
+    if let Some(fault) = error.tls() {
+        return tls_fix(fault).map(str::to_owned);
     }
     if error.is_authentication() {
         return Some(
@@ -151,6 +170,23 @@ pub(crate) fn postgres_fix(
         ));
     }
     None
+}
+
+/// The message itself says what is wrong; this, where to look.
+fn tls_fix(fault: TlsFault) -> Option<&'static str> {
+    match fault {
+        TlsFault::Settings => Some("mend the ssl settings of postgres.url, or the files they name"),
+        TlsFault::Unsupported => {
+            Some("set ssl=on on the server, or change sslmode in postgres.url")
+        }
+        TlsFault::Untrusted => Some(
+            "mend the server's certificate, or say in postgres.url whom to trust (sslrootcert)",
+        ),
+        TlsFault::Refused => {
+            Some("give a client certificate that the server accepts (sslcert, sslkey)")
+        }
+        TlsFault::Broken => None,
+    }
 }
 
 fn sqlstate_fix(sqlstate: &str, conninfo: &Conninfo) -> Option<String> {
@@ -210,6 +246,22 @@ mod tests {
             "the socket /tmp/.s.PGSQL.5433"
         );
         assert_eq!(place("postgresql://u@a,b:5433/d"), "a:5432 or b:5433");
+    }
+
+    #[test]
+    fn certificates_that_a_side_refuses_are_credentials_and_the_rest_is_configuration() {
+        for (fault, class) in [
+            (TlsFault::Untrusted, Class::Credentials(Exit::Permission)),
+            (TlsFault::Refused, Class::Credentials(Exit::Permission)),
+            (TlsFault::Settings, Class::Credentials(Exit::Configuration)),
+            (
+                TlsFault::Unsupported,
+                Class::Credentials(Exit::Configuration),
+            ),
+            (TlsFault::Broken, Class::Transient { alarm: false }),
+        ] {
+            assert_eq!(tls_class(fault), class);
+        }
     }
 
     #[test]

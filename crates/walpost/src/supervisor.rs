@@ -232,10 +232,10 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let alarm = match error.class() {
             Class::Definite(exit) => return self.stop(exit, &error),
-            Class::Credentials => {
+            Class::Credentials(exit) => {
                 let since = *self.credentials_refused_at.get_or_insert(now);
                 if !self.begun || now.duration_since(since) >= CREDENTIALS_PATIENCE {
-                    return self.stop(Exit::Permission, &error);
+                    return self.stop(exit, &error);
                 }
                 true
             }

@@ -8,12 +8,11 @@ use tokio::time::timeout;
 use crate::{
     backend::{self, tag},
     command::StartReplication,
-    conninfo::{ChannelBinding, Conninfo, HostEntry, RequireAuth, SslMode},
+    conninfo::Conninfo,
     error::{Cause, Error, Notice, ServerError},
     hosts,
     row::Row,
-    socket::{Address, Socket},
-    startup::{self, Greeting, STARTUP_MESSAGE_BYTES_MAX},
+    startup::Greeting,
     stream::WalStream,
     wire::Wire,
 };
@@ -74,8 +73,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and authenticates: trust, password in the clear, MD5 or SCRAM-SHA-256, as the
-    /// server asks.
+    /// Connects, with TLS as the settings want it, and authenticates: trust, password in the clear,
+    /// MD5, SCRAM-SHA-256 (bound to TLS where both sides can) or client certificate, as the server
+    /// asks.
     ///
     /// The servers of `conninfo`, and all addresses of each, are tried in turn until one lets us in
     /// and is of the kind that `target_session_attrs` asks for. An address that can't be reached,
@@ -88,7 +88,7 @@ impl Connection {
     /// What happened at the last address that was tried, and in the source all that happened:
     /// [`is_io`](Error::is_io) when it could not be reached, [`is_timeout`](Error::is_timeout),
     /// [`server`](Error::server) when the server refuses, [`is_target`](Error::is_target) when it
-    /// is of another kind, [`is_authentication`](Error::is_authentication),
+    /// is of another kind, [`tls`](Error::tls), [`is_authentication`](Error::is_authentication),
     /// [`is_protocol`](Error::is_protocol) when the other side is no Postgres.
     pub async fn connect(conninfo: &Conninfo, options: &ConnectOptions) -> Result<Self, Error> {
         hosts::connect(conninfo, options)
@@ -259,37 +259,6 @@ impl Connection {
         // Whether it is heard makes no difference: the socket is closed either way.
         drop(timeout(CLOSE_TIMEOUT, self.wire.flush()).await);
     }
-}
-
-/// A session at one address.
-pub(crate) async fn open(
-    address: &Address,
-    entry: &HostEntry,
-    conninfo: &Conninfo,
-    options: &ConnectOptions,
-) -> Result<(Wire, Greeting), Cause> {
-    check_clear(address, conninfo)?;
-    let socket = Socket::connect(address, &conninfo.tcp).await?;
-    let mut wire = Wire::new(socket, STARTUP_MESSAGE_BYTES_MAX);
-    let greeting = startup::start(&mut wire, entry, conninfo, options).await?;
-    wire.input.limit_messages(options.message_bytes_max);
-    Ok((wire, greeting))
-}
-
-/// What is asked for must not silently be missing: sessions are in the clear.
-fn check_clear(address: &Address, conninfo: &Conninfo) -> Result<(), Cause> {
-    if matches!(address, Address::Tcp(_)) && conninfo.tls.mode >= SslMode::Require {
-        return Err(Cause::Usage(
-            "sslmode demands TLS, which this build does not speak to Postgres",
-        ));
-    }
-    if conninfo.channel_binding == ChannelBinding::Require {
-        return Err(Cause::Usage("channel_binding=require needs TLS"));
-    }
-    if conninfo.require_auth != RequireAuth::Any {
-        return Err(Cause::Usage("require_auth is not checked by this build"));
-    }
-    Ok(())
 }
 
 /// The number that `server_version_num` would show for the text of `server_version`.

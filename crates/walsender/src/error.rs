@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt, io, time::Duration};
 
 use walpost_pgoutput::DecodeError;
 
-use crate::hosts::Target;
+use crate::{
+    hosts::Target,
+    tls::{TlsError, TlsFault},
+};
 
 /// An operation on a connection failed.
 ///
@@ -29,9 +32,9 @@ impl Error {
     /// was made.
     fn deciding(&self) -> &Cause {
         if let Cause::Attempts { last, .. } = &*self.cause {
-            &last.cause
+            last.cause.main()
         } else {
-            &self.cause
+            self.cause.main()
         }
     }
 
@@ -39,6 +42,15 @@ impl Error {
     pub fn server(&self) -> Option<&ServerError> {
         if let Cause::Server(error) = self.deciding() {
             Some(error)
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with TLS, where it is that.
+    pub fn tls(&self) -> Option<TlsFault> {
+        if let Cause::Tls(error) = self.deciding() {
+            Some(error.fault)
         } else {
             None
         }
@@ -161,6 +173,16 @@ pub(crate) enum Cause {
     },
     #[error("{0}")]
     Authentication(String),
+    #[error(transparent)]
+    Tls(TlsError),
+    /// With TLS and without it, each for its own cause.
+    #[error("{text}")]
+    Both {
+        /// The cause that says more.
+        main: Box<Self>,
+        /// Both.
+        text: String,
+    },
     #[error("{0}")]
     Usage(&'static str),
 }
@@ -173,6 +195,44 @@ impl Cause {
     pub(crate) fn server(error: ServerError) -> Self {
         Self::Server(Box::new(error))
     }
+
+    /// An error of the socket, or of TLS above it.
+    pub(crate) fn io(error: io::Error) -> Self {
+        match error.downcast::<TlsError>() {
+            Ok(error) => Self::Tls(error),
+            Err(error) => Self::Io(error),
+        }
+    }
+
+    /// One cause, and beside it the one of another attempt, of which `how` tells.
+    pub(crate) fn both(main: Self, how: &str, other: &Self) -> Self {
+        let text = format!("{}; {how}: {}", chain(&main), chain(other));
+        Self::Both {
+            main: Box::new(main),
+            text,
+        }
+    }
+
+    /// The cause that decides what the error is.
+    pub(crate) fn main(&self) -> &Self {
+        if let Self::Both { main, .. } = self {
+            main.main()
+        } else {
+            self
+        }
+    }
+}
+
+/// A cause and its causes in one line.
+fn chain(cause: &Cause) -> String {
+    let mut text = cause.to_string();
+    let mut source = std::error::Error::source(cause);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// An attempt to connect that failed. `Display` is one line.
@@ -225,6 +285,11 @@ fn unreachable(addresses: &[String]) -> String {
         [] => "the host name has no address".to_owned(),
         addresses => format!("can't reach {}", addresses.join(", ")),
     }
+}
+
+/// A byte that the other side sent, as one would write it.
+pub(crate) fn printable(byte: u8) -> impl fmt::Display {
+    Tag(byte)
 }
 
 /// A message's tag, as the letter that the manual calls it by where it is one.

@@ -25,9 +25,10 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    connection::{ConnectOptions, Connection, open},
+    connection::{ConnectOptions, Connection},
     conninfo::{Conninfo, Host, HostEntry, TargetSessionAttrs},
     error::{Attempt, Cause},
+    negotiate,
     socket::Address,
 };
 
@@ -138,7 +139,7 @@ impl Search<'_> {
         let deadline = Instant::now() + self.limit;
         // The handshake's buffers are large for a future that lives on its owner's stack.
         let session = Box::pin(async {
-            let opened = open(address, entry, self.conninfo, self.options).await;
+            let opened = negotiate::open(address, entry, self.conninfo, self.options).await;
             let (wire, greeting) = opened.map_err(|cause| {
                 let next = after(&cause);
                 (cause, next)
@@ -192,6 +193,7 @@ fn unresolved(error: impl Into<io::Error>) -> Cause {
 }
 
 fn after(cause: &Cause) -> Next {
+    let cause = cause.main();
     if let Cause::Server(error) = cause
         && error.code == CANNOT_CONNECT_NOW
     {

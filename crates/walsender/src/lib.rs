@@ -29,10 +29,12 @@ mod conninfo;
 mod error;
 mod frame;
 mod hosts;
+mod negotiate;
 mod row;
 mod socket;
 mod startup;
 mod stream;
+mod tls;
 mod wire;
 
 pub use crate::command::{StartReplication, quote_identifier, quote_literal};
@@ -44,3 +46,4 @@ pub use crate::conninfo::{
 pub use crate::error::{Error, Notice, ServerError};
 pub use crate::row::{ColumnIndex, Row};
 pub use crate::stream::{Fill, StreamMessage, WalStream};
+pub use crate::tls::TlsFault;

@@ -1,4 +1,4 @@
-//! The socket to the server, TCP or Unix, with tokio's readiness rules.
+//! The socket to the server, TCP with or without TLS, or Unix, with tokio's readiness rules.
 //!
 //! `try_read` and `try_write` go to the kernel only while the runtime believes the socket to be
 //! ready, and forget that belief when the kernel says "would block". So a caller may really sleep
@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpSocket, TcpStream, UnixStream},
 };
 
-use crate::{conninfo::TcpSettings, error::Cause};
+use crate::{conninfo::TcpSettings, error::Cause, tls::TlsStream};
 
 /// Where exactly to connect to. `Display` is as one would write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,11 @@ impl fmt::Display for Address {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Socket {
-    /// Connects to one address.
+    /// Connects to one address, without TLS.
     pub(crate) async fn connect(address: &Address, settings: &TcpSettings) -> Result<Self, Cause> {
         let connected = match address {
             Address::Tcp(address) => connect_tcp(*address, settings).await.map(Self::Tcp),
@@ -57,6 +58,14 @@ impl Socket {
         })
     }
 
+    /// The TLS connection, if it is one.
+    pub(crate) fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Tls(stream) => Some(stream),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
     /// Waits until a read or a write, as asked for, is worth trying. Cancel-safe.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<()> {
         // A socket that is ready again and again would otherwise never let the runtime look at its
@@ -65,31 +74,37 @@ impl Socket {
         let ready = match self {
             Self::Tcp(stream) => stream.ready(interest).await,
             Self::Unix(stream) => stream.ready(interest).await,
+            // What is in our own buffers makes no socket readable.
+            Self::Tls(stream) if interest.is_readable() && stream.has_buffered() => return Ok(()),
+            Self::Tls(stream) => stream.socket().ready(interest).await,
         };
         ready.map(drop)
     }
 
     /// Reads once into the space of `buffer`, without waiting. 0 is the end of the stream.
-    pub(crate) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
+    pub(crate) fn try_read(&mut self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read_buf(buffer),
             Self::Unix(stream) => stream.try_read_buf(buffer),
+            Self::Tls(stream) => stream.try_read(buffer),
         }
     }
 
-    /// Writes once, without waiting.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes once, without waiting. What was not written has to be the start of the next write.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
         }
     }
 
     /// Reads what the kernel holds, whatever the runtime believes: for a socket that has failed.
-    pub(crate) fn read_past_readiness(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_past_readiness(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let socket = match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(stream),
+            Self::Tcp(stream) => SockRef::from(&*stream),
+            Self::Unix(stream) => SockRef::from(&*stream),
+            Self::Tls(stream) => return stream.read_past_readiness(bytes),
         };
         (&*socket).read(bytes)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use postgres_protocol::{
     authentication::{
         md5_hash,
-        sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
+        sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256},
     },
     message::frontend,
 };
@@ -14,9 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     backend::{self, Reader, tag},
     connection::{ConnectOptions, Mode},
-    conninfo::{Conninfo, HostEntry},
+    conninfo::{AuthMethod, ChannelBinding, Conninfo, HostEntry, RequireAuth, SslCertMode},
     error::{Cause, ServerError},
     frame::Frame,
+    tls::{ClientCertificate, TlsError, TlsFault, TlsStream},
     wire::Wire,
 };
 
@@ -30,6 +31,14 @@ const SETTINGS: &str = "-c statement_timeout=0 -c idle_session_timeout=0 -c sear
                         -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC \
                         -c extra_float_digits=3 -c bytea_output=hex";
 
+/// A record of TLS that holds an alert: what a server that speaks only TLS answers to all else.
+pub(crate) const TLS_ALERT: u8 = 0x15;
+
+/// What to do then.
+pub(crate) const SPEAKS_TLS: &str = "the other side does not speak the Postgres protocol here, \
+                                     but TLS; it may want sslnegotiation=direct, with \
+                                     sslmode=require or higher";
+
 /// SQLSTATE of an error that comes without one.
 const INSUFFICIENT_RESOURCES: &str = "53000";
 
@@ -40,13 +49,14 @@ pub(crate) struct Greeting {
     pub(crate) backend_pid: i32,
 }
 
-/// Authenticates and waits until the server is ready for the first query.
-pub(crate) async fn start(
+/// Says who wants in, and does what the server asks for to believe it. The error is the server's
+/// own ([`Cause::Server`]) when it refused.
+pub(crate) async fn authenticate(
     wire: &mut Wire,
     entry: &HostEntry,
     conninfo: &Conninfo,
     options: &ConnectOptions,
-) -> Result<Greeting, Cause> {
+) -> Result<(), Cause> {
     let settings = startup_options(conninfo.options.as_deref(), options);
     let mut parameters = vec![
         ("user", conninfo.user.as_str()),
@@ -63,8 +73,15 @@ pub(crate) async fn start(
     frontend::startup_message(parameters, &mut wire.output)
         .map_err(|_| Cause::Usage("user, database, name or options hold a zero byte"))?;
     wire.flush().await?;
-    authenticate(wire, entry, &conninfo.user).await?;
+    let rules = Rules {
+        conninfo,
+        client_certificate: wire.socket.tls().map(TlsStream::client_certificate),
+    };
+    answer(wire, &rules, entry.password.as_ref()).await
+}
 
+/// Waits until the server is ready for the first query.
+pub(crate) async fn greet(wire: &mut Wire) -> Result<Greeting, Cause> {
     let mut greeting = Greeting::default();
     loop {
         let frame = receive(wire).await?;
@@ -100,39 +117,154 @@ fn startup_options(user_options: Option<&str>, options: &ConnectOptions) -> Stri
     text
 }
 
-async fn authenticate(wire: &mut Wire, entry: &HostEntry, user: &str) -> Result<(), Cause> {
-    const OK: i32 = 0;
-    const CLEARTEXT: i32 = 3;
-    const MD5: i32 = 5;
-    const SASL: i32 = 10;
+const OK: i32 = 0;
+const CLEARTEXT: i32 = 3;
+const MD5: i32 = 5;
+const SASL: i32 = 10;
+
+/// What the user demands of an authentication, checked before anything is answered.
+struct Rules<'a> {
+    conninfo: &'a Conninfo,
+    /// `None` without TLS.
+    client_certificate: Option<ClientCertificate>,
+}
+
+/// How far an authentication has come when the server declares it done.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    /// We have shown who we are.
+    finished: bool,
+    /// Bound to the TLS connection.
+    bound: bool,
+}
+
+impl Rules<'_> {
+    /// Whether this may be answered: the answer can be a password.
+    fn allow(&self, method: AuthMethod) -> Result<(), Cause> {
+        let allowed = match &self.conninfo.require_auth {
+            RequireAuth::Any => true,
+            RequireAuth::OneOf(methods) => methods.contains(&method),
+            RequireAuth::NoneOf(methods) => !methods.contains(&method),
+        };
+        if !allowed {
+            return refused(format!(
+                "the server asks for authentication by {}, which require_auth does not allow; \
+                 change require_auth, or the server's pg_hba.conf",
+                method_name(method)
+            ));
+        }
+        let needs_binding = self.conninfo.channel_binding == ChannelBinding::Require;
+        if needs_binding && method != AuthMethod::ScramSha256 {
+            return refused(format!(
+                "the server asks for authentication by {}, and channel_binding=require demands \
+                 SCRAM over TLS; set scram-sha-256 in the server's pg_hba.conf",
+                method_name(method)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether it is enough.
+    fn accept(&self, done: Done) -> Result<(), Cause> {
+        self.accept_certificate()?;
+        let must_finish = match &self.conninfo.require_auth {
+            RequireAuth::Any => false,
+            RequireAuth::OneOf(methods) => !methods.contains(&AuthMethod::None),
+            RequireAuth::NoneOf(methods) => methods.contains(&AuthMethod::None),
+        };
+        if must_finish && !done.finished {
+            return refused(
+                "the server let us in without asking for what require_auth demands: it did not \
+                 complete an authentication; change require_auth (none allows that), or the \
+                 server's pg_hba.conf",
+            );
+        }
+        if self.conninfo.channel_binding == ChannelBinding::Require && !done.bound {
+            return refused(
+                "the server let us in without binding the authentication to the TLS connection, \
+                 which channel_binding=require demands; set scram-sha-256 in its pg_hba.conf",
+            );
+        }
+        Ok(())
+    }
+
+    fn accept_certificate(&self) -> Result<(), Cause> {
+        if self.conninfo.tls.cert_mode != SslCertMode::Require {
+            return Ok(());
+        }
+        let text = match self.client_certificate {
+            Some(ClientCertificate::Sent) => return Ok(()),
+            Some(ClientCertificate::NotSent) => {
+                "sslcertmode=require demands that a client certificate is shown, and there is \
+                 none; give one by sslcert and sslkey"
+            }
+            Some(ClientCertificate::NotRequested) | None => {
+                "sslcertmode=require demands that the server asks for a client certificate, and \
+                 it did not; set ssl_ca_file on the server, or sslcertmode=allow here"
+            }
+        };
+        Err(Cause::Tls(TlsError::new(TlsFault::Settings, text)))
+    }
+}
+
+fn refused<T>(text: impl Into<String>) -> Result<T, Cause> {
+    Err(Cause::Authentication(text.into()))
+}
+
+fn method_name(method: AuthMethod) -> &'static str {
+    match method {
+        AuthMethod::Password => "a password in the clear",
+        AuthMethod::Md5 => "MD5",
+        AuthMethod::ScramSha256 => "SCRAM-SHA-256",
+        AuthMethod::Gss => "GSSAPI",
+        AuthMethod::Sspi => "SSPI",
+        AuthMethod::OAuth => "OAuth",
+        AuthMethod::None => "nothing",
+    }
+}
+
+async fn answer(
+    wire: &mut Wire,
+    rules: &Rules<'_>,
+    password: Option<&SecretString>,
+) -> Result<(), Cause> {
     let (kind, mut reader) = receive_authentication(wire).await?;
+    let mut done = Done {
+        finished: true,
+        bound: false,
+    };
     match kind {
-        OK => return Ok(()),
+        OK => return rules.accept(Done::default()),
         CLEARTEXT => {
-            let password = password(entry)?.expose_secret();
+            rules.allow(AuthMethod::Password)?;
+            let password = expect(password)?.expose_secret();
             send_password(wire, password.as_bytes()).await?;
         }
         MD5 => {
-            let password = password(entry)?.expose_secret();
+            rules.allow(AuthMethod::Md5)?;
+            let password = expect(password)?.expose_secret();
             let mut salt = [0; 4];
             salt.copy_from_slice(&reader.bytes(4)?);
-            let hash = md5_hash(user.as_bytes(), password.as_bytes(), salt);
+            let user = rules.conninfo.user.as_bytes();
+            let hash = md5_hash(user, password.as_bytes(), salt);
             send_password(wire, hash.as_bytes()).await?;
         }
         SASL => {
-            scram_is_offered(&mut reader)?;
-            authenticate_scram(wire, password(entry)?).await?;
+            rules.allow(AuthMethod::ScramSha256)?;
+            let scram = scram(wire, rules.conninfo.channel_binding, &mut reader)?;
+            done.bound = scram.mechanism == SCRAM_SHA_256_PLUS;
+            authenticate_scram(wire, scram, expect(password)?).await?;
         }
-        other => return Err(Cause::Authentication(unsupported_method(other))),
+        other => return refused(unsupported_method(other)),
     }
     match receive_authentication(wire).await? {
-        (OK, _) => Ok(()),
+        (OK, _) => rules.accept(done),
         (_, reader) => Err(reader.error("authentication goes on after its end")),
     }
 }
 
-fn password(entry: &HostEntry) -> Result<&SecretString, Cause> {
-    entry.password.as_ref().ok_or_else(|| {
+fn expect(password: Option<&SecretString>) -> Result<&SecretString, Cause> {
+    password.ok_or_else(|| {
         Cause::Authentication("the server asks for a password, and none is given".to_owned())
     })
 }
@@ -148,27 +280,73 @@ fn unsupported_method(kind: i32) -> String {
     format!("the server asks for authentication by {name} ({kind}), which is not supported")
 }
 
-fn scram_is_offered(reader: &mut Reader) -> Result<(), Cause> {
+/// A mechanism of SASL, and what it is bound to.
+struct Scram {
+    mechanism: &'static str,
+    binding: sasl::ChannelBinding,
+}
+
+/// Chooses what is offered. A connection without TLS has no channel to bind to.
+fn scram(wire: &Wire, wanted: ChannelBinding, offer: &mut Reader) -> Result<Scram, Cause> {
+    let (mut plain, mut plus) = (false, false);
     loop {
-        let mechanism = reader.c_text()?;
-        if mechanism == SCRAM_SHA_256 {
-            return Ok(());
+        let mechanism = offer.c_text()?;
+        match mechanism.as_str() {
+            "" => break,
+            SCRAM_SHA_256 => plain = true,
+            SCRAM_SHA_256_PLUS => plus = true,
+            _ => {}
         }
-        if mechanism.is_empty() {
-            return Err(Cause::Authentication(
-                "the server offers no SASL mechanism that is supported (SCRAM-SHA-256)".to_owned(),
-            ));
-        }
+    }
+    let tls = wire.socket.tls();
+    match tls {
+        None if wanted == ChannelBinding::Require => refused(
+            "channel_binding=require demands TLS, and this connection has none; set \
+             sslmode=require, or leave channel_binding out",
+        ),
+        None if plus => refused(
+            "the server binds authentication to TLS (SCRAM-SHA-256-PLUS) and believes this \
+             connection to have it, which it has not: something in between may have taken TLS \
+             away; set sslmode=require",
+        ),
+        Some(tls) if plus && wanted != ChannelBinding::Disable => Ok(Scram {
+            mechanism: SCRAM_SHA_256_PLUS,
+            binding: sasl::ChannelBinding::tls_server_end_point(
+                tls.end_point().map_err(Cause::Authentication)?,
+            ),
+        }),
+        _ if plain && wanted == ChannelBinding::Require => refused(
+            "channel_binding=require demands SCRAM-SHA-256-PLUS, and the server offers only \
+             SCRAM-SHA-256; a proxy that ends TLS on the way does that: connect to the server \
+             itself, or leave channel_binding out",
+        ),
+        // The server learns whether we could have bound: it notices an offer that was withheld.
+        Some(_) if plain && wanted == ChannelBinding::Prefer => Ok(Scram {
+            mechanism: SCRAM_SHA_256,
+            binding: sasl::ChannelBinding::unrequested(),
+        }),
+        _ if plain => Ok(Scram {
+            mechanism: SCRAM_SHA_256,
+            binding: sasl::ChannelBinding::unsupported(),
+        }),
+        _ => refused(
+            "the server offers no SASL mechanism that is supported (SCRAM-SHA-256, \
+             SCRAM-SHA-256-PLUS)",
+        ),
     }
 }
 
-/// Both sides prove that they know the password. Without TLS there is no channel to bind to.
-async fn authenticate_scram(wire: &mut Wire, password: &SecretString) -> Result<(), Cause> {
+/// Both sides prove that they know the password.
+async fn authenticate_scram(
+    wire: &mut Wire,
+    Scram { mechanism, binding }: Scram,
+    password: &SecretString,
+) -> Result<(), Cause> {
     const CONTINUE: i32 = 11;
     const FINAL: i32 = 12;
     let password = password.expose_secret().as_bytes();
-    let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
-    frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut wire.output)
+    let mut scram = ScramSha256::new(password, binding);
+    frontend::sasl_initial_response(mechanism, scram.message(), &mut wire.output)
         .map_err(Cause::Io)?;
     wire.flush().await?;
 
@@ -220,6 +398,11 @@ async fn receive(wire: &mut Wire) -> Result<Frame, Cause> {
     loop {
         let frame = match wire.receive().await {
             Err(Cause::TooLarge { tag, offset, .. }) => return Err(no_message(wire, tag, offset)),
+            Err(Cause::Protocol {
+                tag: TLS_ALERT,
+                offset: 0,
+                ..
+            }) => return Err(Cause::Tls(TlsError::new(TlsFault::Settings, SPEAKS_TLS))),
             result => result?,
         };
         match frame.tag {

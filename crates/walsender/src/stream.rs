@@ -226,7 +226,7 @@ impl WalStream {
     /// The reason that was kept; told once in full.
     fn why_closed(&mut self) -> Cause {
         match self.closed.replace(Closed::Eof) {
-            Some(Closed::Failed(error)) => Cause::Io(error),
+            Some(Closed::Failed(error)) => Cause::io(error),
             Some(Closed::Eof) | None => Cause::Closed,
         }
     }
@@ -291,7 +291,7 @@ impl WalStream {
                 Err(_) if self.phase == Phase::Ended => return Ok(()),
                 Err(cause) => return Err(cause),
             };
-            match self.wire.try_fill().map_err(Cause::Io)? {
+            match self.wire.try_fill().map_err(Cause::io)? {
                 Some(Filled { bytes: 0, .. }) if self.phase == Phase::Ended => return Ok(()),
                 Some(Filled { bytes: 0, .. }) if self.wire.input.has_frame() => {}
                 Some(Filled { bytes: 0, .. }) => return Err(Cause::Closed),

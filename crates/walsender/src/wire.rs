@@ -77,7 +77,7 @@ impl Wire {
                 .ready(Interest::READABLE)
                 .await
                 .map_err(Cause::Io)?;
-            if let Some(Filled { bytes: 0, .. }) = self.try_fill().map_err(Cause::Io)? {
+            if let Some(Filled { bytes: 0, .. }) = self.try_fill().map_err(Cause::io)? {
                 return Err(Cause::Closed);
             }
         }
@@ -87,7 +87,7 @@ impl Wire {
     /// does not wait for us: whoever writes next gets an error that says only that.
     fn why_closed(&mut self, error: io::Error) -> Cause {
         if !is_hangup(&error) {
-            return Cause::Io(error);
+            return Cause::io(error);
         }
         let mut read = 0;
         let mut bytes = [0; 8 * 1024];
@@ -100,11 +100,18 @@ impl Wire {
             if self.input.has_frame() || read >= LAST_WORDS_BYTES_MAX {
                 return Cause::Io(error);
             }
-            let Ok(count @ 1..) = self.socket.read_past_readiness(&mut bytes) else {
-                return Cause::Io(error);
-            };
-            read += count;
-            self.input.append(&bytes[..count]);
+            match self.socket.read_past_readiness(&mut bytes) {
+                Ok(count @ 1..) => {
+                    read += count;
+                    self.input.append(&bytes[..count]);
+                }
+                Ok(0) => return Cause::Io(error),
+                Err(last) => {
+                    let last = Cause::io(last);
+                    let is_tls = matches!(last, Cause::Tls(_));
+                    return if is_tls { last } else { Cause::Io(error) };
+                }
+            }
         }
     }
 }

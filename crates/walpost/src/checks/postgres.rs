@@ -18,6 +18,16 @@ checks! { Postgres, POSTGRES_CHECKS;
         as `hostssl shop walpost 10.0.0.0/8 scram-sha-256`. A logical slot needs the line of its database; \
         lines for the word `replication` are for physical ones.";
 
+    PG_TLS = "WP-PG-TLS", Error, "TLS with Postgres fails",
+    looks_at: "the TLS handshake, the certificates of both sides, and the files that `postgres.url` names for it.",
+    why: "The server does not speak TLS although sslmode demands it, its certificate is not one to trust \
+        (issuer, dates, name), it wants or refuses a client certificate, or a certificate or key of ours \
+        can't be used. The finding says which. `check` ends with 77 where one side refuses the other's \
+        certificate.",
+    fix: "name the CA of the server by sslrootcert, connect by a name that its certificate holds, give sslcert \
+        and sslkey (chmod 600), or set ssl=on on the server; sslmode in `postgres.url` says how much of it \
+        is demanded.";
+
     PG_DATABASE = "WP-PG-DATABASE", Error, "The database does not exist",
     looks_at: "the answer to the login: SQLSTATE 3D000.",
     why: "A slot belongs to one database. The name in `postgres.url` is not one of this server.",

@@ -5,7 +5,7 @@ use walpost_core::{Rejection, RelayError};
 use walpost_kafka::{Fault, Trouble, TroubleKind};
 use walpost_walsender::Conninfo;
 
-use crate::error::postgres_fix;
+use crate::error::{postgres_fix, tls_class};
 use crate::finding::Finding;
 
 /// Why a session ended, or could not begin.
@@ -62,9 +62,9 @@ impl SessionError {
             Self::Postgres(error) => match error.sqlstate() {
                 Some(code) => class::sqlstate(code),
                 None if error.is_protocol() => Class::Definite(Exit::Internal),
-                None if error.is_authentication() => Class::Credentials,
+                None if error.is_authentication() => Class::Credentials(Exit::Permission),
                 None if error.is_too_large() => Class::Definite(Exit::Configuration),
-                None => QUIET,
+                None => error.tls().map_or(QUIET, tls_class),
             },
             Self::SlotActive { .. } | Self::ServerEnded => QUIET,
             Self::Answer(_) => Class::Definite(Exit::Internal),

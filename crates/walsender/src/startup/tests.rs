@@ -46,7 +46,7 @@ async fn greeting_holds_what_the_server_reports() {
 
 #[tokio::test]
 async fn server_that_skips_its_proof_is_refused() {
-    let offer = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
+    let offer = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
     let accepted = message(b'R', &[0, 0, 0, 0]);
     let failure = handshake(&[offer, accepted].concat(), "user=u password=p")
         .await
@@ -103,6 +103,59 @@ async fn methods_that_are_not_spoken_are_named() {
 }
 
 #[tokio::test]
+async fn demands_that_a_connection_without_tls_can_t_meet_are_told_before_any_password() {
+    let plus = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
+    let scram = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
+    let cleartext = message(b'R', b"\0\0\0\x03");
+    let md5 = message(b'R', b"\0\0\0\x05abcd");
+    let ok = message(b'R', b"\0\0\0\0");
+    for (script, more, expected) in [
+        (&plus, "", "something in between may have taken TLS away"),
+        (
+            &scram,
+            "channel_binding=require",
+            "demands TLS, and this connection has none",
+        ),
+        (
+            &cleartext,
+            "channel_binding=require",
+            "demands SCRAM over TLS",
+        ),
+        (&md5, "channel_binding=require", "demands SCRAM over TLS"),
+        (&ok, "channel_binding=require", "without binding"),
+        (
+            &cleartext,
+            "require_auth=scram-sha-256,md5",
+            "a password in the clear, which",
+        ),
+        (&md5, "require_auth=!md5", "by MD5, which"),
+        (&scram, "require_auth=none", "by SCRAM-SHA-256, which"),
+        (
+            &ok,
+            "require_auth=md5",
+            "did not complete an authentication",
+        ),
+        (
+            &ok,
+            "require_auth=!none",
+            "did not complete an authentication",
+        ),
+        (
+            &ok,
+            "sslcertmode=require",
+            "asks for a client certificate, and it did not",
+        ),
+    ] {
+        let (failure, sent) = exchange(script, &format!("user=u password=p {more}")).await;
+        let failure = failure.unwrap_err();
+        assert!(failure.contains(expected), "{more}: {failure}");
+        // The startup message is all that was said.
+        let length = u32::from_be_bytes(sent[..4].try_into().unwrap());
+        assert_eq!(sent.len(), usize::try_from(length).unwrap(), "{more}");
+    }
+}
+
+#[tokio::test]
 async fn missing_password_is_noticed_when_it_is_asked_for() {
     for body in [
         &b"\0\0\0\x03"[..],
@@ -127,7 +180,7 @@ async fn what_is_no_postgres_is_told_at_once() {
         ),
         (
             b"\x15\x03\x01\0\x02\x02\x16",
-            "unknown message (message 0x15, byte 0",
+            "the other side does not speak the Postgres protocol here, but TLS; it may want",
         ),
         (
             b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0",
@@ -147,25 +200,35 @@ async fn what_is_no_postgres_is_told_at_once() {
 
 /// Lets a server say all of `script` at once and then hang up.
 async fn handshake(script: &[u8], conninfo: &str) -> Result<Greeting, String> {
+    exchange(script, conninfo).await.0
+}
+
+/// The same; also all that the server was told.
+async fn exchange(script: &[u8], conninfo: &str) -> (Result<Greeting, String>, Vec<u8>) {
     let (socket, peer) = UnixStream::pair().unwrap();
     let mut peer: Peer = peer.into_std().unwrap();
     peer.set_nonblocking(false).unwrap();
     peer.write_all(script).unwrap();
     peer.shutdown(std::net::Shutdown::Write).unwrap();
-    let reader = thread::spawn(move || peer.read_to_end(&mut Vec::new()));
+    let reader = thread::spawn(move || {
+        let mut sent = Vec::new();
+        peer.read_to_end(&mut sent).unwrap();
+        sent
+    });
 
     let conninfo = Conninfo::parse(conninfo, &|_| None).unwrap();
     let mut wire = Wire::new(Socket::Unix(socket), STARTUP_MESSAGE_BYTES_MAX);
-    let result = start(
-        &mut wire,
-        &conninfo.hosts[0],
-        &conninfo,
-        &ConnectOptions::default(),
-    )
-    .await;
+    let options = ConnectOptions::default();
+    let entry = &conninfo.hosts[0];
+    let result = match authenticate(&mut wire, entry, &conninfo, &options).await {
+        Ok(()) => greet(&mut wire).await,
+        Err(cause) => Err(cause),
+    };
     drop(wire);
-    reader.join().unwrap().unwrap();
-    result.map_err(|cause| cause.to_string())
+    (
+        result.map_err(|cause| cause.to_string()),
+        reader.join().unwrap(),
+    )
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {

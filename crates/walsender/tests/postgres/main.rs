@@ -9,3 +9,4 @@ mod cluster;
 mod connecting;
 mod shutdown;
 mod streaming;
+mod tls;

@@ -71,9 +71,10 @@ fn not_connected(config: &Config, error: &Error) -> Look {
             ..Look::default()
         };
     }
-    let (check, object) = match (error.sqlstate(), exit) {
-        (Some("3D000"), _) => (&checks::PG_DATABASE, &conninfo.database),
-        (_, Exit::Permission) => (&checks::PG_CREDENTIALS, &conninfo.user),
+    let (check, object) = match (error.sqlstate(), error.tls(), exit) {
+        (Some("3D000"), _, _) => (&checks::PG_DATABASE, &conninfo.database),
+        (_, Some(_), _) => (&checks::PG_TLS, &conninfo.database),
+        (_, _, Exit::Permission) => (&checks::PG_CREDENTIALS, &conninfo.user),
         _ => (&checks::PG_UNREACHABLE, &conninfo.database),
     };
     let fix = postgres_fix(error, conninfo).unwrap_or_else(|| "check postgres.url".to_owned());
