@@ -116,9 +116,15 @@ impl Postgres {
     /// A new, empty database whose name starts with the hint and is unique in this test binary.
     #[track_caller]
     pub fn database(&self, hint: &str) -> Database<'_> {
+        self.database_with(hint, "")
+    }
+
+    /// The same, with options of `CREATE DATABASE`.
+    #[track_caller]
+    pub fn database_with(&self, hint: &str, options: &str) -> Database<'_> {
         let name = unique(hint);
         self.client()
-            .batch_execute(&format!(r#"create database "{name}""#))
+            .batch_execute(&format!(r#"create database "{name}" {options}"#))
             .unwrap_or_else(|error| panic!("create the database {name}: {error:?}"));
         Database::new(self, name)
     }

@@ -1,6 +1,6 @@
 //! The relay: the parts of the core put together, and its contract.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use walpost_pgoutput::{CopyMessage, Insert, Keepalive, Lsn, Message, Relation, RelationId};
@@ -57,7 +57,7 @@ pub struct Relay {
 }
 
 /// Where a session starts and how it reads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     /// The position that the stream was asked for: nothing below it is ever confirmed.
     pub floor: Lsn,
@@ -67,6 +67,9 @@ pub struct Session {
     pub wal_sender_timeout: Duration,
     /// How much may be in flight.
     pub window: WindowLimits,
+    /// Types, by oid, whose binary form is their text: enums, and extensions' such as `citext`. The
+    /// stream describes them by name only, so they come from the catalogue.
+    pub textual: BTreeSet<u32>,
 }
 
 /// What Kafka said of one record.
@@ -122,7 +125,7 @@ impl Relay {
             format: session.format,
             stream: Stream::new(),
             tables: BTreeMap::new(),
-            types: Types::new(),
+            types: Types::new(session.textual),
             window: Window::new(session.floor, session.window),
             feedback: Feedback::new(session.wal_sender_timeout),
             topics,
@@ -175,9 +178,7 @@ impl Relay {
         match self.stream.advance(message)? {
             Step::Nothing => {}
             Step::Ignored => self.counts.ignored += 1,
-            Step::Type(oid, name) => {
-                self.types.insert(oid, bytes::Bytes::copy_from_slice(&name));
-            }
+            Step::Type(described) => self.types.learn(&described),
             Step::Relation(relation) => self.handle_relation(&relation)?,
             Step::Insert(insert) => self.handle_insert(&insert)?,
             Step::Boundary(end) => {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use walpost_pgoutput::{Begin, Commit, Insert, Lsn, Message, PgTimestamp, Relation};
+use walpost_pgoutput::{Begin, Commit, Insert, Lsn, Message, PgTimestamp, Relation, Type};
 
 use crate::event::Position;
 
@@ -53,8 +53,8 @@ pub(crate) enum Step {
     Nothing,
     /// A table's shape, before its first row and after each change of it.
     Relation(Relation),
-    /// The name of a type that isn't built in: oid and name of its base type.
-    Type(u32, Bytes),
+    /// A type that isn't built in, under the name of its base type.
+    Type(Type),
     /// A row, in the open transaction.
     Insert(Insert),
     /// An update, a delete or a truncate of some table: an outbox is insert-only.
@@ -130,7 +130,7 @@ impl Stream {
             Message::Delete(_) => self.inside("a delete").map(|_| Step::Ignored),
             Message::Truncate(_) => self.inside("a truncate").map(|_| Step::Ignored),
             Message::Relation(relation) => Ok(Step::Relation(relation)),
-            Message::Type(kind) => Ok(Step::Type(kind.type_oid, kind.name)),
+            Message::Type(kind) => Ok(Step::Type(kind)),
             Message::Origin(_) | Message::Logical(_) => Ok(Step::Nothing),
         }
     }

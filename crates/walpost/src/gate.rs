@@ -1,10 +1,16 @@
 //! The way into a session: connect, read what the server holds, decide where to start, start.
 //!
-//! Everything is asked on the replication connection itself, so that the answers are those of the
-//! server, and of the moment, that the stream comes from. Publication and tables are looked at
+//! Server and slot are asked on the replication connection itself, so that the answers are those of
+//! the server, and of the moment, that the stream comes from. Publication and tables are looked at
 //! before the start: a missing publication shows itself only at the first row, and on newer servers
 //! as a notice while the rows are skipped.
+//!
+//! That second look is on a connection of its own. On newer servers, asking for a publication's
+//! tables opens them, and the server's process keeps what it then knows of their columns. Were it
+//! the process that decodes, it would read rows that were written before the last change of a table
+//! by its columns of now: to other bytes, without an error.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use walpost_core::class::Exit;
@@ -31,6 +37,8 @@ pub(crate) struct Opening {
     /// Every commit that had returned before the stream was opened lies before it.
     pub current: Lsn,
     pub format: Format,
+    /// Types, by oid, whose binary form is their text.
+    pub textual: BTreeSet<u32>,
     pub wal_sender_timeout: Duration,
 }
 
@@ -51,7 +59,7 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
         return Err(SessionError::Standby);
     }
     let floor = start_position(&mut connection, config, &server).await?;
-    let tables = check_set_up(&mut connection, config).await?;
+    let (tables, textual) = look_at_set_up(config).await?;
     let payload = config.mapping.column(Role::Payload);
     let format = if tables.iter().any(|table| table.has_bytea(payload)) {
         Format::Binary
@@ -76,6 +84,7 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
         floor,
         current: end_of_wal(current)?,
         format,
+        textual,
         wal_sender_timeout: server.wal_sender_timeout,
     })
 }
@@ -147,6 +156,21 @@ fn refused(finding: Finding, exit: Exit) -> SessionError {
     }
 }
 
+/// Looks at tables and publication, on a connection that nothing is decoded on.
+async fn look_at_set_up(config: &Config) -> Result<(Vec<Table>, BTreeSet<u32>), SessionError> {
+    let options = ConnectOptions {
+        mode: Mode::Sql,
+        application_name: format!("{} gate", application_name(config)),
+        ..ConnectOptions::default()
+    };
+    let connected = Connection::connect(&config.postgres.conninfo, &options).await;
+    let mut connection = connected.map_err(|error| not_connected(config, error))?;
+    let tables = check_set_up(&mut connection, config).await?;
+    let textual = catalog::textual_types(&mut connection).await?;
+    connection.close().await;
+    Ok((tables, textual))
+}
+
 /// The tables are what the mapping needs; the publication is there, publishes inserts, and carries
 /// every one of them whole.
 async fn check_set_up(
@@ -170,7 +194,7 @@ async fn check_set_up(
     let name = &config.postgres.publication;
     match catalog::publication(connection, name).await? {
         Some(publication) => {
-            problems.extend(publication.problems(&tables, &config.needed_columns()));
+            problems.extend(publication.problems(&tables, &config.read_columns()));
         }
         None => problems.push(catalog::publication_missing(name)),
     }

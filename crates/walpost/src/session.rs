@@ -212,6 +212,7 @@ pub(crate) async fn run(
         format: opening.format,
         wal_sender_timeout: opening.wal_sender_timeout,
         window: context.config.delivery.window,
+        textual: opening.textual,
     };
     let relay = Relay::new(context.config.mapping.clone(), session, topics);
     let (asker, answers) = unbounded_channel();

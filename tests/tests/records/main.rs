@@ -14,12 +14,14 @@ mod expected;
 mod formats;
 mod layouts;
 mod murmur2;
+mod nulls;
 mod payloads;
 mod routes;
 mod stage;
 mod tables;
 mod topics;
 mod transactions;
+mod types;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use walpost_tests::Consumer;
+use walpost_tests::{Consumer, Postgres};
 
 use crate::{
     SOON,
@@ -171,4 +171,136 @@ fn a_table_that_changes_in_mid_stream_is_read_as_it_is_at_each_row() {
         assert_eq!(own["type"], format!("t{number}"));
         assert_eq!(own["h"], number.to_string());
     }
+}
+
+/// The server decodes with the catalogue of each row's time, as long as nobody on the stream's own
+/// connection has looked at the table as it is now.
+#[test]
+fn rows_that_waited_are_read_as_the_table_was_when_they_were_written() {
+    waiting_rows(Postgres::shared());
+    if let Some(postgres) = Postgres::major(18) {
+        waiting_rows(&postgres);
+    }
+}
+
+fn waiting_rows(postgres: &Postgres) {
+    for payload in ["text", "bytea"] {
+        let stage = Stage::on(postgres, "waiting");
+        stage.database.execute(&format!(
+            "create table outbox (first text, id bigint primary key, destination text,
+                 event_type text, payload {payload})"
+        ));
+        stage.walpost.init();
+        let topic = stage.kafka.topic("waiting", 1);
+        let insert = |id: u32, kind: &str| {
+            format!(
+                "insert into outbox (id, destination, event_type, payload)
+                 values ({id}, '{topic}', '{kind}', '{id}')"
+            )
+        };
+        for statement in [
+            insert(1, "word"),
+            "alter table outbox alter event_type type int using 7".to_owned(),
+            insert(2, "2"),
+            "alter table outbox drop event_type; alter table outbox add event_type uuid".to_owned(),
+            insert(3, "00000000-0000-0000-0000-000000000003"),
+            "alter table outbox drop first; alter table outbox add first int default 5".to_owned(),
+            insert(4, "00000000-0000-0000-0000-000000000004"),
+            "create type kind as enum ('größer')".to_owned(),
+            "alter table outbox alter event_type type kind using 'größer'".to_owned(),
+            insert(5, "größer"),
+        ] {
+            stage.database.execute(&statement);
+        }
+        stage.once();
+        let records = stage.read(&topic);
+        assert_eq!(values(&records), ["1", "2", "3", "4", "5"]);
+        let kinds: Vec<_> = records.iter().map(|record| record.header("type")).collect();
+        let expected = [
+            "word",
+            "2",
+            "00000000-0000-0000-0000-000000000003",
+            "00000000-0000-0000-0000-000000000004",
+            "größer",
+        ];
+        assert_eq!(kinds, expected.map(Some), "{payload}");
+        assert_stamps(&records);
+    }
+}
+
+/// Partitions come under the name of their root whatever their schema, their columns' order, and
+/// what was dropped from them; without `publish_via_partition_root` there would be no root.
+#[test]
+fn partitions_of_other_schemas_and_shapes_are_one_outbox() {
+    let stage = Stage::new("leaves");
+    stage.configure("outbox:\n  table: '\"Events\".\"Out.Box\"'\n");
+    stage.database.execute(
+        r#"create schema "Events"; create schema archive; create schema "2024";
+           create table "Events"."Out.Box" (gone int, id uuid default gen_random_uuid(),
+               day int not null, destination text not null, aggregate_id text, payload bytea)
+               partition by range (day);
+           alter table "Events"."Out.Box" drop gone;
+           create table archive.old (payload bytea, extra int, destination text not null,
+               day int not null, aggregate_id text, id uuid default gen_random_uuid());
+           alter table archive.old drop extra;
+           alter table "Events"."Out.Box" attach partition archive.old for values from (0) to (10);
+           create table "2024"."Leaf" partition of "Events"."Out.Box" for values from (10) to (20)
+               partition by hash (day);
+           create table "2024".outbox partition of "2024"."Leaf"
+               for values with (modulus 1, remainder 0);"#,
+    );
+    stage.walpost.init();
+    let topic = stage.kafka.topic("leaves", 3);
+    let insert = |table: &str, day: u32, value: &str| {
+        stage.database.execute(&format!(
+            "insert into {table} (day, destination, aggregate_id, payload)
+             values ({day}, '{topic}', 'one', '{value}')"
+        ));
+    };
+    insert(r#""Events"."Out.Box""#, 1, "1");
+    insert(r#""Events"."Out.Box""#, 11, "2");
+    insert("archive.old", 2, "3");
+    insert(r#""2024".outbox"#, 12, "4");
+    stage.database.execute(
+        r#"create table public.late (like archive.old including all);
+           alter table "Events"."Out.Box" attach partition public.late for values from (20) to (30);
+           alter table "Events"."Out.Box" add note text default 'x';"#,
+    );
+    insert(r#""Events"."Out.Box""#, 21, "5");
+    stage.once();
+    let records = stage.read(&topic);
+    assert_eq!(values(&records), ["1", "2", "3", "4", "5"]);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.partition == records[0].partition)
+    );
+    assert_stamps(&records);
+
+    let slot = &stage.slot;
+    stage.database.execute(&format!(
+        "alter publication {slot} set (publish_via_partition_root = false)"
+    ));
+    let refused = stage.walpost.finish(&["run", "--once"], SOON);
+    assert_eq!(refused.code, 78, "{}", refused.stderr);
+    let fix = "set (publish_via_partition_root = true);";
+    assert!(refused.stderr.contains(fix), "{}", refused.stderr);
+}
+
+/// What a table without partitions is published as is its own name either way.
+#[test]
+fn a_plain_table_needs_no_root() {
+    let stage = Stage::new("rootless");
+    stage.database.create_outbox();
+    stage.walpost.init();
+    let slot = &stage.slot;
+    stage.database.execute(&format!(
+        "alter publication {slot} set (publish_via_partition_root = false)"
+    ));
+    let topic = stage.kafka.topic("rootless", 1);
+    stage.database.execute(&format!(
+        "insert into outbox (destination, payload) values ('{topic}', '1')"
+    ));
+    stage.once();
+    assert_eq!(values(&stage.read(&topic)), ["1"]);
 }

@@ -1,18 +1,12 @@
 //! A mapping meets a table's shape: columns by name become places in the row.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use walpost_pgoutput::Relation;
+use walpost_pgoutput::{Column, Relation};
 
 use super::template::Template;
-use super::types::Kind;
+use super::types::{Kind, Types};
 use super::{HeaderTemplate, Mapping, NullPayload, Placement, Role, TableName};
 use crate::limits::MAPPED_COLUMNS_MAX;
-
-/// Names of the types that are not built in, by oid, as the stream's Type messages gave them. A
-/// domain comes under the name of its base type.
-pub(crate) type Types = BTreeMap<u32, Bytes>;
 
 /// The format that the stream was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +33,8 @@ pub enum BindError {
     /// A column's type can't be printed in a binary stream.
     #[error(
         "the column '{column}' of {table}, which {used_by} needs, has a type (oid {type_oid}) that \
-         can't be read beside a bytea payload: make it text, uuid, an integer, boolean, json, \
-         jsonb or timestamptz"
+         can't be read beside a bytea payload: cast it to one that can (alter table … alter column \
+         … type text), or to uuid, an integer, boolean, json, jsonb or timestamptz"
     )]
     UnsupportedType {
         /// The table.
@@ -243,7 +237,7 @@ impl<'a> Binder<'a> {
     }
 
     fn find(&self, column: &str, used_by: &str) -> Result<usize, BindError> {
-        let found = |found: &walpost_pgoutput::Column| &found.name[..] == column.as_bytes();
+        let found = |found: &Column| &found.name[..] == column.as_bytes();
         self.relation
             .columns
             .iter()
@@ -261,10 +255,7 @@ impl<'a> Binder<'a> {
             return Ok(slot);
         }
         let type_oid = self.relation.columns[index].type_oid;
-        let kind = match self.types.get(&type_oid) {
-            Some(base) => Kind::of_base_type(base),
-            None => Kind::of(type_oid),
-        };
+        let kind = self.types.kind(type_oid);
         if kind == Kind::TextOnly && self.format == Format::Binary {
             return Err(BindError::UnsupportedType {
                 table: self.table.clone(),

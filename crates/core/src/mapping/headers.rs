@@ -10,10 +10,14 @@ use crate::event::Header;
 use crate::limits::{ROW_HEADER_BYTES_MAX, ROW_HEADERS_MAX};
 
 /// Reads the object: strings plainly, other scalars as their JSON text, in the order of the text.
-/// The error says what can't be a header.
+/// The error says what can't be a header. JSON's `null` is none, like NULL: it is what many mappers
+/// write for a value that is absent.
 pub(crate) fn parse(json: &[u8]) -> Result<Vec<Header>, String> {
     let text = std::str::from_utf8(json).map_err(|_| "the headers are not UTF-8".to_owned())?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
+    if text.trim_ascii() == "null" {
+        return Ok(Vec::new());
+    }
     let headers = deserializer
         .deserialize_map(Flat)
         .and_then(|headers| deserializer.end().map(|()| headers))
@@ -119,7 +123,9 @@ mod tests {
             .map(|(n, v)| (n.to_owned(), v.to_owned()))
             .collect();
         assert_eq!(parsed(&json), expected);
-        assert_eq!(parsed("{}"), []);
+        for none in ["{}", "null", " null\n"] {
+            assert_eq!(parsed(none), [], "{none}");
+        }
     }
 
     #[test]
@@ -127,6 +133,8 @@ mod tests {
         let error = |json: &str| parse(json.as_bytes()).unwrap_err();
         assert!(error("[1]").contains("flat JSON object"));
         assert!(error("\"x\"").contains("flat JSON object"));
+        assert!(error("false").contains("flat JSON object"));
+        assert!(error("").contains("flat JSON object"));
         assert!(error("{} {}").contains("flat JSON object"));
         assert!(error(r#"{"a": {"b": 1}}"#).contains("the value of 'a' is nested"));
         assert!(error(r#"{"a": [1]}"#).contains("the value of 'a' is nested"));

@@ -3,8 +3,7 @@
 //! Three steps, each once as often as needed: a [`MappingSpec`] (configuration) is checked into a
 //! [`Mapping`]; the mapping meets a table's shape and becomes a [`Binding`] of columns by their
 //! place in the row, anew whenever the server describes the table; the binding turns each row into
-//! an
-//! [`Event`].
+//! an [`Event`].
 
 mod bind;
 mod event;
@@ -19,10 +18,11 @@ use bytes::Bytes;
 use regex::Regex;
 
 pub use self::bind::{BindError, Format};
-pub(crate) use self::bind::{Binding, Types, table_name};
+pub(crate) use self::bind::{Binding, table_name};
 pub(crate) use self::event::{Event, Unmapped};
 pub use self::layout::{Layout, MappingSpec, NullPayload, Role, SpecError, TableName};
 use self::template::Template;
+pub(crate) use self::types::Types;
 use crate::event::Topic;
 
 /// A checked mapping.

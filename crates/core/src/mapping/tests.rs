@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use walpost_pgoutput::{
-    Begin, Cell, Column, Lsn, Message, PgTimestamp, Relation, RelationId, Tuple,
+    Begin, Cell, Column, Lsn, Message, PgTimestamp, Relation, RelationId, Tuple, Type,
 };
 
 use super::types::{BYTEA, UUID};
@@ -148,7 +148,13 @@ fn tuple(row: &[Field<'_>]) -> Tuple {
 }
 
 fn map(spec: &MappingSpec, row: &[Field<'_>]) -> Result<Event, Unmapped> {
-    map_tuple(spec, &shape(row), &Types::new(), Format::Text, &tuple(row))
+    map_tuple(
+        spec,
+        &shape(row),
+        &Types::default(),
+        Format::Text,
+        &tuple(row),
+    )
 }
 
 fn event(spec: &MappingSpec, row: &[Field<'_>]) -> Event {
@@ -195,7 +201,7 @@ fn all(event: &Event) -> impl PartialEq + std::fmt::Debug + use<> {
 
 fn bind_error(spec: &MappingSpec, row: &[Field<'_>], format: Format) -> String {
     let mapping = Mapping::new(spec).unwrap();
-    let bound = mapping.bind(&shape(row), &Types::new(), format);
+    let bound = mapping.bind(&shape(row), &Types::default(), format);
     bound.unwrap_err().to_string()
 }
 
@@ -556,7 +562,7 @@ fn a_text_stream_and_a_binary_one_give_the_same_event() {
         .unzip();
     let run = |format, cells: Vec<Cell<'_>>| {
         let tuple = Tuple::from_cells(cells);
-        map_tuple(&everything, &relation, &Types::new(), format, &tuple).unwrap()
+        map_tuple(&everything, &relation, &Types::default(), format, &tuple).unwrap()
     };
     let as_text = run(Format::Text, texts);
     let as_binary = run(Format::Binary, binaries);
@@ -579,7 +585,7 @@ fn payloads_of_every_type_are_the_same_in_both_formats() {
         };
         let value = |format, cells: [Cell<'_>; 2]| {
             let tuple = Tuple::from_cells(cells);
-            let event = map_tuple(&fixed, &relation, &Types::new(), format, &tuple);
+            let event = map_tuple(&fixed, &relation, &Types::default(), format, &tuple);
             event.unwrap().value.unwrap()
         };
         let texts = [Cell::Text(ID.as_bytes()), Cell::Text(text.as_bytes())];
@@ -604,12 +610,114 @@ fn a_domain_is_read_as_the_type_below_it() {
         topic: text("orders"),
         ..spec()
     };
-    let base = |name: &'static [u8]| Bytes::from_static(name);
-    let types = Types::from([(DOMAIN, base(b"uuid")), (DOMAIN + 1, base(b"jsonb"))]);
+    let mut types = Types::default();
+    types.learn(&described(DOMAIN, "", "uuid"));
+    types.learn(&described(DOMAIN + 1, "", "jsonb"));
     let tuple = Tuple::from_cells([Cell::Binary(&ID_BYTES), Cell::Binary(b"\x01{}")]);
     let event = map_tuple(&fixed, &relation, &types, Format::Binary, &tuple).unwrap();
     assert_eq!(event.id.to_string(), ID);
     assert_eq!(event.value.unwrap(), "{}");
+}
+
+fn described(type_oid: u32, namespace: &str, name: &str) -> Type {
+    Type {
+        type_oid,
+        namespace: Bytes::copy_from_slice(namespace.as_bytes()),
+        name: Bytes::copy_from_slice(name.as_bytes()),
+    }
+}
+
+/// The key of a row that a binary stream brings, whose column is of that type; or the refusal.
+fn binary_key(types: &Types, type_oid: u32, binary: &[u8]) -> String {
+    let columns = [("id", UUID), ("label", type_oid), ("payload", BYTEA)];
+    let relation = relation("public", "outbox", &columns);
+    let by_label = MappingSpec {
+        topic: text("orders"),
+        key: text("${label}"),
+        ..spec()
+    };
+    let mapping = Mapping::new(&by_label).unwrap();
+    let binding = match mapping.bind(&relation, types, Format::Binary) {
+        Ok(binding) => binding,
+        Err(error) => return error.to_string(),
+    };
+    let cells = [
+        Cell::Binary(&ID_BYTES),
+        Cell::Binary(binary),
+        Cell::Binary(b""),
+    ];
+    let event = binding.event(&mapping, &Tuple::from_cells(cells), &transaction());
+    String::from_utf8(event.unwrap().key.unwrap().to_vec()).unwrap()
+}
+
+#[test]
+fn an_enum_is_its_label_where_the_catalogue_said_so() {
+    const ENUM: u32 = 16_700;
+    const DOMAIN_OF_IT: u32 = 16_701;
+    let mut types = Types::new([ENUM, DOMAIN_OF_IT].into());
+    types.learn(&described(ENUM, "shop", "mood"));
+    types.learn(&described(DOMAIN_OF_IT, "shop", "mood"));
+    for oid in [ENUM, DOMAIN_OF_IT] {
+        assert_eq!(binary_key(&types, oid, "größer".as_bytes()), "größer");
+    }
+    let error = binary_key(&Types::default(), ENUM, b"ok");
+    assert!(error.contains("(oid 16700)"), "{error}");
+}
+
+#[test]
+fn a_type_that_only_has_the_name_of_a_built_in_one_is_not_read_as_it() {
+    const OWN: u32 = 16_900;
+    for name in ["int4", "text", "uuid", "jsonb"] {
+        let mut types = Types::default();
+        types.learn(&described(OWN, "shop", name));
+        let refused = binary_key(&types, OWN, &[0, 0, 0, 7]);
+        assert!(refused.contains("(oid 16900)"), "{name}: {refused}");
+    }
+    let mut types = Types::default();
+    types.learn(&described(OWN, "", "int4"));
+    assert_eq!(binary_key(&types, OWN, &[0, 0, 0, 7]), "7");
+}
+
+#[test]
+fn the_readable_types_are_those_of_the_documentation() {
+    let readable = [
+        "bool", "bytea", "name", "int8", "int2", "int4", "text", "json", "bpchar", "varchar",
+        "timestamptz", "uuid", "jsonb",
+    ];
+    assert!(readable.into_iter().all(is_read_in_binary));
+    for other in ["numeric", "timestamp", "_int4", "char", "date", "float8", "citext", ""] {
+        assert!(!is_read_in_binary(other), "{other}");
+    }
+}
+
+#[test]
+fn an_empty_text_is_a_value_wherever_it_stands() {
+    let row = with(
+        &with(&ROW, "aggregate_id", Some("")),
+        "event_type",
+        Some(""),
+    );
+    let by_type = MappingSpec {
+        key: text("${event_type}"),
+        partition_by: text("${aggregate_id}"),
+        ..spec()
+    };
+    let event = event(&by_type, &with(&row, "payload", Some("")));
+    assert_eq!(event.key.as_deref(), Some(&b""[..]));
+    assert_eq!(&event.placement[..], b"");
+    assert_eq!(event.value.as_deref(), Some(&b""[..]));
+    assert!(headers(&event).contains(&("type".to_owned(), String::new())));
+}
+
+#[test]
+fn row_headers_that_are_null_in_json_are_none() {
+    for none in [None, Some("null"), Some("{}")] {
+        let names = header_names(&event(&spec(), &with(&ROW, "headers", none)));
+        assert_eq!(
+            names,
+            ["id", "type", "walpost-position", "walpost-commit-time"]
+        );
+    }
 }
 
 #[test]
@@ -632,7 +740,7 @@ fn a_type_without_a_binary_reading_is_refused_in_a_binary_stream_only() {
         "{error}"
     );
     let unmapped = Mapping::new(&spec()).unwrap();
-    let bound = unmapped.bind(&shape(&row), &Types::new(), Format::Binary);
+    let bound = unmapped.bind(&shape(&row), &Types::default(), Format::Binary);
     assert!(
         bound.is_ok(),
         "a column that nobody names may have any type"
@@ -776,7 +884,7 @@ fn a_row_that_is_not_what_the_table_promised_is_a_fault_of_the_stream() {
             ("destination", TEXT, None),
             ("payload", JSONB, None),
         ];
-        match map_tuple(&spec(), &shape(&row), &Types::new(), format, tuple) {
+        match map_tuple(&spec(), &shape(&row), &Types::default(), format, tuple) {
             Err(Unmapped::Stream(problem)) => problem,
             other => panic!("{other:?}"),
         }

@@ -1,15 +1,17 @@
 //! Columns as text, whichever format the stream is in.
 //!
 //! A text stream brings every type as Postgres prints it. A binary stream is used when the payload
-//! is `bytea`; there the types below are printed here, to the same bytes. Any other type is refused
-//! when the table's shape arrives, with the cast that helps.
+//! is `bytea`; there the types below are printed here, to the same bytes. Any other type is refused,
+//! with the cast that helps: the start gate does it by the catalogue, and this module again when the
+//! table's shape arrives, which may have changed since.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use jiff::Span;
 use jiff::civil::Date;
-use walpost_pgoutput::{Cell, Tuple};
+use walpost_pgoutput::{Cell, Tuple, Type};
 
 pub(crate) const BYTEA: u32 = 17;
 pub(crate) const UUID: u32 = 2950;
@@ -51,7 +53,7 @@ impl Kind {
     }
 
     /// The kind of a domain, by the name of its base type as the stream's Type message gives it.
-    pub(crate) fn of_base_type(name: &[u8]) -> Self {
+    pub(super) fn of_base_type(name: &[u8]) -> Self {
         match name {
             b"bool" => Self::Bool,
             b"bytea" => Self::Bytea,
@@ -63,6 +65,45 @@ impl Kind {
             b"uuid" => Self::Uuid,
             b"jsonb" => Self::Jsonb,
             _ => Self::TextOnly,
+        }
+    }
+}
+
+/// What is known of the types that are not built in.
+#[derive(Debug, Default)]
+pub(crate) struct Types {
+    described: BTreeMap<u32, Kind>,
+    /// Those whose binary form is their text.
+    textual: BTreeSet<u32>,
+}
+
+impl Types {
+    pub(crate) fn new(textual: BTreeSet<u32>) -> Self {
+        Self {
+            described: BTreeMap::new(),
+            textual,
+        }
+    }
+
+    /// Takes a description from the stream. A domain comes under the name of its base type.
+    /// Anybody's type may have the name of a built-in one, in another schema.
+    pub(crate) fn learn(&mut self, described: &Type) {
+        let kind = if described.namespace.is_empty() {
+            Kind::of_base_type(&described.name)
+        } else {
+            Kind::TextOnly
+        };
+        self.described.insert(described.type_oid, kind);
+    }
+
+    /// How a column of this type becomes text.
+    pub(crate) fn kind(&self, type_oid: u32) -> Kind {
+        if self.textual.contains(&type_oid) {
+            return Kind::Plain;
+        }
+        match self.described.get(&type_oid) {
+            Some(kind) => *kind,
+            None => Kind::of(type_oid),
         }
     }
 }

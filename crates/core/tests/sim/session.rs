@@ -1,7 +1,7 @@
 //! One session: the relay, its producer, its connection. It does what the contract of `Relay` asks
 //! of the owner.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use walpost_core::{
@@ -85,6 +85,7 @@ impl Session {
             format: env.plan.format,
             wal_sender_timeout: Duration::from_millis(env.plan.wal_sender_timeout_ms),
             window: env.plan.limits,
+            textual: BTreeSet::new(),
         };
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
         Self {

@@ -8,6 +8,7 @@ use walpost_walsender::quote_identifier;
 
 pub(crate) use self::questions::{
     NewPartition, has_default_rows, largest_payload, missing_partition, table, table_names,
+    textual_types,
 };
 use super::{Publication, nearest};
 use crate::checks;
@@ -40,6 +41,8 @@ struct Column {
     r#type: String,
     /// Name of the built-in type, below all domains; none for other types.
     base: Option<String>,
+    /// Its binary form is its text, as an enum's is.
+    textual: bool,
     not_null: bool,
     /// `s` for stored, `v` for virtual, empty for ordinary ones.
     generated: String,
@@ -100,6 +103,7 @@ impl Table {
             name: (*name).to_owned(),
             r#type: "text".to_owned(),
             base: Some("text".to_owned()),
+            textual: true,
             not_null: false,
             generated: String::new(),
         };
@@ -249,8 +253,7 @@ impl Table {
         let is_binary = self.has_bytea(config.mapping.column(Role::Payload));
         let headers = config.mapping.column(Role::Headers);
         let mut problems = Vec::new();
-        let read = config.needed_columns().into_iter();
-        for NeededColumn { column, used_by } in read.chain(config.optional_columns()) {
+        for NeededColumn { column, used_by } in config.read_columns() {
             let Some(found) = self.column(&column) else {
                 continue;
             };
@@ -258,7 +261,7 @@ impl Table {
             let is_headers = used_by == "outbox.columns.headers" && column == headers;
             let (why, to) = if is_headers && !HEADERS.contains(&base) {
                 ("and row headers have to be a JSON object", "jsonb")
-            } else if is_binary && !is_read_in_binary(base) {
+            } else if is_binary && !found.textual && !is_read_in_binary(base) {
                 (
                     "which can't be read beside a bytea payload: make it text, uuid, an integer, \
                      boolean, json, jsonb or timestamptz",

@@ -64,6 +64,13 @@ impl Config {
             .collect()
     }
 
+    /// Every column that is read, if it is there.
+    pub(crate) fn read_columns(&self) -> Vec<NeededColumn> {
+        let mut columns = self.needed_columns();
+        columns.extend(self.optional_columns());
+        columns
+    }
+
     /// The columns of the table that a key of the route reads: `route.topic`, `route.key`, or
     /// `route.partition_by` where it is configured.
     pub(crate) fn route_columns(&self, key: &str) -> BTreeSet<String> {

@@ -1,5 +1,7 @@
 //! The questions about a table.
 
+use std::collections::BTreeSet;
+
 use walpost_core::TableName;
 use walpost_walsender::{Connection, Error, Row, quote_identifier, quote_literal};
 
@@ -11,6 +13,23 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// SQLSTATE of a statement that ran into its time limit.
 const QUERY_CANCELED: &str = "57014";
+
+/// Send functions whose output is the text: those of enums and of text, which `citext` and its like
+/// name as their own. Built-in types are known without.
+const TEXTUAL_SEND: &str = "p.prolang = (select oid from pg_catalog.pg_language \
+     where lanname = 'internal') and p.prosrc in ('enum_send', 'textsend')";
+
+/// Types of the database, by oid, whose binary form is their text. A domain has the send function of
+/// the type below it.
+pub(crate) async fn textual_types(connection: &mut Connection) -> Result<BTreeSet<u32>, Error> {
+    let sql = format!(
+        "select t.oid from pg_catalog.pg_type t join pg_catalog.pg_proc p on p.oid = t.typsend \
+         where {TEXTUAL_SEND} and t.oid >= 16384"
+    );
+    let rows = connection.query(&sql).await?;
+    let oid = |row: &Row| row.get(0)?.parse().ok();
+    Ok(rows.iter().filter_map(oid).collect())
+}
 
 /// Looks a table up.
 pub(crate) async fn table(
@@ -72,6 +91,8 @@ fn columns_sql(oid: &str) -> String {
          select coalesce(jsonb_agg(jsonb_build_object('name', a.attname, \
              'type', format_type(a.atttypid, a.atttypmod), \
              'base', case when n.nspname = 'pg_catalog' then t.typname end, \
+             'textual', exists (select from pg_catalog.pg_proc p \
+                 where p.oid = t.typsend and {TEXTUAL_SEND}), \
              'not_null', a.attnotnull, 'generated', a.attgenerated) order by a.attnum), '[]') \
          from base b join pg_catalog.pg_attribute a on a.attrelid = {oid} and a.attnum = b.attnum \
          join pg_catalog.pg_type t on t.oid = b.oid \

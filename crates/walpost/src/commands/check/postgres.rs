@@ -227,7 +227,7 @@ impl Sight<'_> {
         publication: Option<&Publication>,
         tables: &[Table],
     ) -> Result<(), Error> {
-        let (postgres, needed) = (&self.config.postgres, self.config.needed_columns());
+        let (postgres, needed) = (&self.config.postgres, self.config.read_columns());
         let name = &postgres.publication;
         match publication {
             None => look.push(catalog::publication_missing(name)),

@@ -36,7 +36,7 @@ impl Init<'_> {
 
     pub(super) async fn make_publications(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let (postgres, names) = (&self.config.postgres, self.config.mapping.tables());
-        let needed = self.config.needed_columns();
+        let needed = self.config.read_columns();
         let mut tables = Vec::new();
         for name in names {
             tables.extend(self.table(name).await?);
