@@ -48,7 +48,8 @@ fn same_in_both_formats(postgres: &Postgres) {
             .collect();
         let definitions = definitions.join(", ");
         stage.database.execute(&format!(
-            "create table {table} (id bigint primary key, payload {payload} not null, {definitions})"
+            "create table {table} (id bigint primary key, payload {payload} not null,
+                 {definitions})"
         ));
     }
     let text = Walpost::minimal(&stage.database.url(), &stage.kafka.brokers(), "unused");
@@ -262,8 +263,8 @@ const COLUMNS: [Column; 19] = [
     (
         "moment",
         "timestamptz",
-        "case when n < 18 then (array['infinity', '-infinity', '2000-01-01', '1999-12-31 23:59:59.9',
-            '1970-01-01', '2024-02-29 12:34:56.7', '2024-02-29 12:34:56.000001', '0001-01-01',
+        "case when n < 18 then (array['infinity', '-infinity', '2000-01-01',
+            '1999-12-31 23:59:59.9', '1970-01-01', '2024-02-29 12:34:56.7', '2024-02-29 12:34:56.000001', '0001-01-01',
             '0001-12-31 23:59:59.999999 BC', '0044-03-15 BC', '4714-11-24 BC',
             '9999-12-31 23:59:59.999999', '10000-01-01', '294276-12-31 23:59:59.999999',
             '1900-02-28', '2000-02-29', null]::timestamptz[])[n]

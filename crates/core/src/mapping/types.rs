@@ -1,9 +1,9 @@
 //! Columns as text, whichever format the stream is in.
 //!
 //! A text stream brings every type as Postgres prints it. A binary stream is used when the payload
-//! is `bytea`; there the types below are printed here, to the same bytes. Any other type is refused,
-//! with the cast that helps: the start gate does it by the catalogue, and this module again when the
-//! table's shape arrives, which may have changed since.
+//! is `bytea`; there the types below are printed here, to the same bytes. Any other type is
+//! refused, with the cast that helps: the start gate does it by the catalogue, and this module
+//! again when the table's shape arrives, which may have changed since.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
