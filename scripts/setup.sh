@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the machine lacks, and nothing that it has.
 #   scripts/setup.sh demo    compiler, OpenSSL and zlib headers, PostgreSQL server binaries
-#   scripts/setup.sh test    the same, and Java with Maven for the Kafka broker of the tests
+#   scripts/setup.sh test    the same, Java with Maven for the Kafka broker of the tests, and groff
 set -euo pipefail
 
 what=${1:-test}
@@ -37,6 +37,8 @@ has_header zlib.h || packages+=(zlib1g-dev)
 has_postgres || packages+=(postgresql)
 if [ "$what" = test ]; then
     has_java_17 || packages+=(default-jre-headless)
+    # Manual pages are formatted, and every warning about them fails a test.
+    has groff || packages+=(groff-base)
     # Maven is only for fetching the jars.
     [ -d "${WALPOST_CACHE:-$(dirname "$0")/../.cache}/kafka-4.3.1" ] || has mvn || packages+=(maven)
 fi

@@ -92,8 +92,35 @@ impl Walpost {
     /// When the binary is not there.
     #[track_caller]
     pub fn start_plain(&self, args: &[&str]) -> Running {
-        let program = self.program.clone().unwrap_or_else(program);
-        let mut command = Command::new(&program);
+        let mut command = self.command(args);
+        let (process, stdout, stderr) = Process::spawn_captured(&mut command)
+            .unwrap_or_else(|error| panic!("start {}: {error}", command.get_program().display()));
+        let file = |stream: &str| {
+            let path = self
+                .dir
+                .path()
+                .join(format!("{stream}.{}.log", process.pid()));
+            File::create(path).expect("create a log file")
+        };
+        let stdout = Capture::start(stdout, file("stdout"));
+        let stderr = Capture::start(stderr, file("stderr"));
+        Running {
+            process,
+            stdout,
+            stderr,
+            _dir: Arc::clone(&self.dir),
+        }
+    }
+
+    /// The command that starts the binary with exactly these arguments, both streams piped, for
+    /// tests that do with them what nobody should.
+    ///
+    /// # Panics
+    ///
+    /// When the binary is not there.
+    #[track_caller]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program.clone().unwrap_or_else(program));
         command
             .args(args)
             .env_clear()
@@ -114,23 +141,7 @@ impl Walpost {
         }
         command.env("PGPASSWORD", format!("variable-{SECRET}-83d1"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let (process, stdout, stderr) = Process::spawn_captured(&mut command)
-            .unwrap_or_else(|error| panic!("start {}: {error}", program.display()));
-        let file = |stream: &str| {
-            let path = self
-                .dir
-                .path()
-                .join(format!("{stream}.{}.log", process.pid()));
-            File::create(path).expect("create a log file")
-        };
-        let stdout = Capture::start(stdout, file("stdout"));
-        let stderr = Capture::start(stderr, file("stderr"));
-        Running {
-            process,
-            stdout,
-            stderr,
-            _dir: Arc::clone(&self.dir),
-        }
+        command
     }
 
     /// Runs a subcommand with the configuration to its end.

@@ -1,44 +1,30 @@
 //! The command line.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+mod help;
+mod usage;
 
-use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap_complete::Shell;
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
+use crate::commands::long_version;
 use crate::output::Output;
 use crate::telemetry::{LogFormat, LogLevel};
 
-/// Exit code of a command line that can't be understood (sysexits' `EX_USAGE`).
-const USAGE: u8 = 64;
-
-const EXAMPLES: &str = "\
-Examples:
-  walpost init | psql shop            set the database up, by SQL that you have read
-  walpost init --apply                the same, at once
-  walpost check                       what is missing or wrong, each with its fix
-  walpost run                         stream until stopped
-  walpost demo                        all of it at work, on servers that are thrown away
-  walpost config print --set postgres.slot=orders
-
-Exit codes:
-  0   done, or stopped in order          70  a bug that was detected
-  1   a check found an error             77  credentials or a right refused
-  64  usage                              78  configuration or set-up wrong
-  65  an event can't be delivered        79  starting would lose or repeat events
-  69  a server can't be reached";
-
-const DEMO_NOTE: &str = "\
-A demo reads a configuration file only where -c names it, and no WALPOST_ variables.\n\
-Ctrl-C ends it. What it made is gone then, and after a SIGKILL too, except on a server of yours.";
-
-/// Every committed row of a Postgres outbox table to Kafka, in order, at least once.
+/// Every committed row of a Postgres outbox table to Kafka, in order, at least once
+///
+/// walpost reads the table through a logical replication slot: no polling, no status column. An
+/// LSN is confirmed to Postgres only after Kafka has acknowledged every event before it, so that
+/// nothing that was committed is lost, and nothing that was rolled back is sent.
 #[derive(Debug, Parser)]
-#[command(name = "walpost", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "walpost", version, long_version = long_version())]
+#[command(after_help = help::SHORT, after_long_help = help::long())]
 #[command(
+    arg_required_else_help = true,
     subcommand_required = true,
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 pub(crate) struct Cli {
@@ -56,16 +42,32 @@ pub(crate) struct SettingsArgs {
     /// Configuration file [default: walpost.yaml, if it is there]
     #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Sets one key, as postgres.slot=orders; can be repeated. The environment does it too:
-    /// WALPOST_POSTGRES__SLOT=orders
+    /// Set one key, as postgres.slot=orders; can be repeated
+    ///
+    /// The environment does it too: WALPOST_POSTGRES__SLOT=orders.
     #[arg(long, value_name = "KEY=VALUE", global = true)]
     pub set: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Logging (to stderr)")]
+#[command(next_help_heading = "Output (reports to stdout, log and errors to stderr)")]
 pub(crate) struct LogArgs {
-    /// How lines look
+    /// Colours: auto, always or never
+    ///
+    /// auto: on a terminal, for stdout and stderr apart, unless NO_COLOR is set or TERM is dumb; or
+    /// where CLICOLOR_FORCE is set.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value = "auto",
+        global = true
+    )]
+    #[arg(hide_possible_values = true)]
+    pub color: ColorChoice,
+    /// How the log's lines look: auto, pretty or json
+    ///
+    /// auto: pretty on a terminal, one JSON object a line otherwise.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -73,13 +75,11 @@ pub(crate) struct LogArgs {
         default_value = "auto",
         global = true
     )]
-    #[arg(
-        hide_possible_values = true,
-        help = "auto (by terminal), pretty or json"
-    )]
+    #[arg(hide_possible_values = true)]
     pub log_format: LogFormat,
-    /// off, error, warn, info, debug or trace; by target too: info,walpost_kafka=debug
-    /// [default: info for run, warn for demo, error for reports]
+    /// off, error, warn, info, debug or trace [default: info for run, warn for demo, else error]
+    ///
+    /// By target too: info,walpost_kafka=debug.
     #[arg(long, value_name = "LEVEL", global = true)]
     pub log_level: Option<LogLevel>,
 }
@@ -87,19 +87,36 @@ pub(crate) struct LogArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Stream until stopped
+    ///
+    /// Sends committed rows to Kafka until it is stopped. A server that is away is waited for, with
+    /// pauses that grow to 30 s. An event that can't be delivered stops the line: it is named, what
+    /// is before it is delivered, and the process exits with 65.
+    #[command(after_long_help = help::RUN)]
     Run {
         /// Deliver what is committed now, and exit
+        ///
+        /// What run would wait for (a server that is away, a slot in use) ends it after 30 s
+        /// without progress.
         #[arg(long)]
         once: bool,
     },
     /// Print or apply the SQL for the table, the publications and the slot
+    ///
+    /// Prints SQL for psql, which changes nothing by itself. It can be run again: what is there
+    /// stays as it is, and what is there and wrong is told.
+    #[command(after_long_help = help::INIT)]
     Init(InitArgs),
     /// Look at the whole set-up without changing it, and tell every problem with its fix
+    ///
+    /// Looks at server, role, tables, publications, slot, Kafka and topics, all at once. Each
+    /// problem has a code that stays the same in every version.
+    #[command(after_long_help = help::CHECK)]
     Check(CheckArgs),
-    /// Show it all at work on this machine: Postgres, Kafka, the relay, a writer and every record
-    #[command(after_help = DEMO_NOTE)]
+    /// Show it all at work on this machine: Postgres, Kafka, relay, writer and every record
+    #[command(after_long_help = help::DEMO)]
     Demo(DemoArgs),
     /// Show the configuration
+    #[command(after_long_help = help::CONFIG, arg_required_else_help = true)]
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -109,6 +126,23 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Print a script that completes commands and options in a shell
+    #[command(after_long_help = help::COMPLETIONS, arg_required_else_help = true)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page of walpost or of one command
+    #[command(after_long_help = help::MAN)]
+    Man {
+        /// The command, as: config print [default: walpost itself]
+        #[arg(value_name = "COMMAND")]
+        command: Vec<String>,
+        /// Write every page into this directory instead
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -117,7 +151,9 @@ pub(crate) struct InitArgs {
     #[arg(long)]
     pub apply: bool,
     /// Make table and publications as this role: one that owns the outbox, where the relay's does
-    /// not. The slot is made as the relay's role
+    /// not
+    ///
+    /// The slot is made as the relay's role, which shows that it may use it.
     #[arg(long, value_name = "URL", value_parser = secret, requires = "apply")]
     pub admin_url: Option<SecretString>,
     /// Make the slot one that survives a failover (PostgreSQL 17 and newer)
@@ -185,15 +221,6 @@ pub(crate) struct Format {
 }
 
 impl Cli {
-    /// Reads the process's arguments. `Err` is how to end: help was asked for, or is needed.
-    pub(crate) fn read() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| {
-            // Where help can't be printed, nothing else can.
-            let _ = error.print();
-            ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
-        })
-    }
-
     /// How the command reports.
     pub(crate) fn output(&self) -> Output {
         let (command, json) = match &self.command {
@@ -205,8 +232,10 @@ impl Cli {
                 command: ConfigCommand::Print { format },
             } => ("config print", format.json),
             Command::Version { format } => ("version", format.json),
+            Command::Completions { .. } => ("completions", false),
+            Command::Man { .. } => ("man", false),
         };
-        Output { command, json }
+        Output::new(command, json)
     }
 
     /// Whether the command's life is told by its log. What reports is not to be drowned by it.
@@ -223,53 +252,13 @@ impl Cli {
             Command::Init(_)
             | Command::Check(_)
             | Command::Config { .. }
-            | Command::Version { .. } => LevelFilter::ERROR,
+            | Command::Version { .. }
+            | Command::Completions { .. }
+            | Command::Man { .. } => LevelFilter::ERROR,
         };
         self.log.log_level.clone().unwrap_or_else(|| default.into())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_demos_rate_is_a_number_that_makes_sense() {
-        for text in ["0", "0.5", "2", "1000"] {
-            assert!(rate(text).is_ok(), "{text}");
-        }
-        for text in ["-1", "0.001", "1001", "NaN", "inf", "fast", ""] {
-            assert!(rate(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_url_of_a_demos_postgres_is_not_shown() {
-        let args = [
-            "walpost",
-            "demo",
-            "--postgres",
-            "postgresql://u:hunter2@h/d",
-        ];
-        let cli = Cli::try_parse_from(args).unwrap();
-        assert!(!format!("{cli:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn global_flags_stand_before_and_after_the_command() {
-        for args in [
-            ["walpost", "-c", "f", "init"],
-            ["walpost", "init", "-c", "f"],
-        ] {
-            let cli = Cli::try_parse_from(args).unwrap();
-            assert_eq!(cli.settings.config, Some("f".into()));
-        }
-    }
-}
+mod tests;

@@ -5,19 +5,21 @@ use std::fmt;
 use walpost_core::class::{self, Class, Exit};
 use walpost_walsender::{Conninfo, Host, HostEntry, TlsFault};
 
+use crate::exit::Status;
+
 /// Why a command could not do its work. Printed once, by `main`.
 #[derive(Debug)]
 pub(crate) struct Error {
-    exit: Exit,
+    exit: Status,
     message: String,
     fix: Option<String>,
 }
 
 impl Error {
     /// What happened, in a sentence without a full stop. It may have several lines.
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: impl Into<Status>, message: impl Into<String>) -> Self {
         Self {
-            exit,
+            exit: exit.into(),
             message: message.into(),
             fix: None,
         }
@@ -54,7 +56,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Status {
         self.exit
     }
 
@@ -64,14 +66,7 @@ impl Error {
 
     /// The exit code as a word, for machines that read reports.
     pub(crate) fn code(&self) -> &'static str {
-        match self.exit {
-            Exit::Undeliverable => "undeliverable",
-            Exit::Unavailable => "unavailable",
-            Exit::Internal => "internal",
-            Exit::Permission => "permission",
-            Exit::Configuration => "configuration",
-            Exit::Gap => "gap",
-        }
+        self.exit.word()
     }
 }
 

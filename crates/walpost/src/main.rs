@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod error;
+mod exit;
 mod finding;
 mod gate;
 mod output;
@@ -29,12 +30,12 @@ fn main() -> ExitCode {
             std::io::stderr(),
             "error: can't start the log's thread: {error}"
         );
-        return ExitCode::from(walpost_core::class::Exit::Internal.code());
+        return exit::Status::from(walpost_core::class::Exit::Internal).into();
     }
     let code = commands::execute(&cli).unwrap_or_else(|error| {
         let log_is_json = cli.is_service() && cli.log.log_format.is_json();
         cli.output().fail(&error, log_is_json);
-        ExitCode::from(error.exit().code())
+        error.exit().into()
     });
     telemetry::flush();
     code

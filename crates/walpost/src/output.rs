@@ -1,12 +1,22 @@
 //! The one way to stdout: a text for people, or with `--json` one object for machines.
+//!
+//! Nothing else prints a report, so that a reader that went away (`| head`) ends it quietly, a disk
+//! that is full is an error, and colours are where they are wanted and nowhere else.
 
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
+use clap::ColorChoice;
 use serde::Serialize;
+use walpost_core::class::Exit;
 
 use crate::error::Error;
 use crate::finding::{Finding, Severity};
 use crate::telemetry;
+
+/// What `--color` said. Nothing prints before it is known.
+static COLOR: OnceLock<ColorChoice> = OnceLock::new();
 
 /// How a command reports.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +37,17 @@ struct Envelope<'a, T> {
 /// Why a report is not ok.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Failure<'a> {
+    /// An exit code as a word.
     pub code: &'a str,
     pub message: &'a str,
     pub hint: Option<&'a str>,
 }
 
 impl Output {
+    pub(crate) fn new(command: &'static str, json: bool) -> Self {
+        Self { command, json }
+    }
+
     /// Prints a result. `failure` says that it is not what was hoped for.
     pub(crate) fn report<T: Serialize>(
         self,
@@ -41,15 +56,13 @@ impl Output {
         text: impl FnOnce(Paint) -> String,
     ) -> Result<(), Error> {
         if !self.json {
-            print(&text(Paint {
-                color: telemetry::color(&io::stdout()),
+            return print(&text(Paint {
+                color: color(&io::stdout()),
             }));
-            return Ok(());
         }
-        let (ok, command) = (failure.is_none(), self.command);
-        self.envelope(&Envelope {
-            ok,
-            command,
+        envelope(&Envelope {
+            ok: failure.is_none(),
+            command: self.command,
             result: Some(result),
             error: failure,
         })
@@ -63,14 +76,7 @@ impl Output {
             message: &message,
             hint: error.fix(),
         };
-        let Self { command, json } = self;
-        let envelope = Envelope::<()> {
-            ok: false,
-            command,
-            result: None,
-            error: Some(failure),
-        };
-        if json && self.envelope(&envelope).is_ok() {
+        if self.json && refuse(self.command, failure).is_ok() {
             return;
         }
         if log_is_json {
@@ -78,25 +84,82 @@ impl Output {
             tracing::error!(exit_code = code, fix, "error: {message}");
             return;
         }
-        telemetry::print(&format!("error: {message}"));
+        let paint = Paint {
+            color: color(&io::stderr()),
+        };
+        telemetry::print(&format!("{} {message}", paint.red("error:")));
         if let Some(fix) = error.fix() {
-            telemetry::print(&format!("fix: {fix}"));
+            telemetry::print(&format!("{} {fix}", paint.green("fix:")));
         }
-    }
-
-    fn envelope<T: Serialize>(self, envelope: &Envelope<'_, T>) -> Result<(), Error> {
-        let text = serde_json::to_string_pretty(envelope).map_err(anyhow::Error::from)?;
-        print(&format!("{text}\n"));
-        Ok(())
     }
 }
 
-/// Prints to stdout. A reader that went away (`| head`) has read enough.
-pub(crate) fn print(text: &str) {
+/// Prints, as JSON, that there is no result, and why.
+pub(crate) fn refuse(command: &str, failure: Failure<'_>) -> Result<(), Error> {
+    envelope(&Envelope::<()> {
+        ok: false,
+        command,
+        result: None,
+        error: Some(failure),
+    })
+}
+
+fn envelope<T: Serialize>(envelope: &Envelope<'_, T>) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(envelope).map_err(anyhow::Error::from)?;
+    print(&format!("{text}\n"))
+}
+
+/// Prints to stdout.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    finish(
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush()),
+    )
+}
+
+/// How printing to stdout ended: a reader that went away has read enough.
+pub(crate) fn finish(printed: io::Result<()>) -> Result<(), Error> {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let message = format!("can't write to stdout: {error}");
+            let fix = "give the output a place that takes it, and run the command again";
+            Err(Error::new(Exit::Internal, message).with_fix(fix))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Takes what `--color` said, once.
+pub(crate) fn set_color(choice: ColorChoice) {
+    // Only the first one counts: what was printed can't be painted anew.
+    let _ = COLOR.set(choice);
+}
+
+/// Whether to colour what goes there.
+pub(crate) fn color(stream: &impl IsTerminal) -> bool {
+    let choice = COLOR.get().copied().unwrap_or(ColorChoice::Auto);
+    let variable = |name: &str| std::env::var_os(name);
+    wants_color(choice, stream.is_terminal(), &variable)
+}
+
+/// The flag, then what the environment asks for (no-color.org, bixense.com/clicolors), then whether
+/// it is a terminal that can.
+fn wants_color(
+    choice: ColorChoice,
+    is_terminal: bool,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> bool {
+    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    let is = |name, value: &str| variable(name).is_some_and(|found| found == value);
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto if is_set("NO_COLOR") => false,
+        ColorChoice::Auto if is_set("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", "0") => true,
+        ColorChoice::Auto => is_terminal && !is("TERM", "dumb") && !is("CLICOLOR", "0"),
+    }
 }
 
 /// A finding for people: what was seen, and the fix below it.
@@ -159,6 +222,48 @@ mod tests {
     fn colour_is_only_where_it_is_wanted() {
         assert_eq!(Paint { color: false }.red("x"), "x");
         assert_eq!(Paint { color: true }.red("x"), "\u{1b}[31mx\u{1b}[0m");
+    }
+
+    #[test]
+    fn flag_environment_and_terminal_decide_in_this_order() {
+        use ColorChoice::{Always, Auto, Never};
+        let wants = |choice, is_terminal, variables: &[(&str, &str)]| {
+            wants_color(choice, is_terminal, &|name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name)?;
+                Some(found.1.into())
+            })
+        };
+        assert!(wants(Auto, true, &[]));
+        assert!(!wants(Auto, false, &[]));
+        assert!(!wants(Auto, true, &[("NO_COLOR", "1")]));
+        assert!(wants(Auto, true, &[("NO_COLOR", "")]), "empty is unset");
+        assert!(!wants(Auto, true, &[("TERM", "dumb")]));
+        assert!(!wants(Auto, true, &[("CLICOLOR", "0")]));
+        assert!(wants(Auto, false, &[("CLICOLOR_FORCE", "1")]));
+        assert!(wants(
+            Auto,
+            false,
+            &[("CLICOLOR_FORCE", "1"), ("TERM", "dumb")]
+        ));
+        assert!(!wants(Auto, false, &[("CLICOLOR_FORCE", "0")]));
+        assert!(!wants(
+            Auto,
+            true,
+            &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]
+        ));
+        assert!(wants(Always, false, &[("NO_COLOR", "1"), ("TERM", "dumb")]));
+        assert!(!wants(Never, true, &[("CLICOLOR_FORCE", "1")]));
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error_and_a_full_disk_is_one() {
+        let kind = |kind: io::ErrorKind| finish(Err(kind.into()));
+        assert!(kind(io::ErrorKind::BrokenPipe).is_ok());
+        let error = kind(io::ErrorKind::StorageFull).unwrap_err();
+        assert!(
+            error.to_string().starts_with("can't write to stdout"),
+            "{error}"
+        );
     }
 
     #[test]

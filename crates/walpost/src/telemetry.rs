@@ -19,6 +19,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::output;
+
 /// Lines that wait to be written. A burst of some thousand lines fits.
 const BUFFER_BYTES_MAX: usize = 1 << 20;
 
@@ -94,20 +96,13 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) -> io::Result<()> {
             .with_span_list(false);
         registry.with(json).init();
     } else {
-        let color = color(&io::stderr());
+        let color = output::color(&io::stderr());
         registry
             .with(lines.with_target(false).with_ansi(color))
             .init();
     }
     std::panic::set_hook(Box::new(panicked));
     Ok(())
-}
-
-/// Whether to colour what goes there: a terminal, and nobody asked for none.
-pub(crate) fn color(stream: &impl IsTerminal) -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 /// Puts a plain line among the log's lines.

@@ -681,11 +681,31 @@ fn a_type_that_only_has_the_name_of_a_built_in_one_is_not_read_as_it() {
 #[test]
 fn the_readable_types_are_those_of_the_documentation() {
     let readable = [
-        "bool", "bytea", "name", "int8", "int2", "int4", "text", "json", "bpchar", "varchar",
-        "timestamptz", "uuid", "jsonb",
+        "bool",
+        "bytea",
+        "name",
+        "int8",
+        "int2",
+        "int4",
+        "text",
+        "json",
+        "bpchar",
+        "varchar",
+        "timestamptz",
+        "uuid",
+        "jsonb",
     ];
     assert!(readable.into_iter().all(is_read_in_binary));
-    for other in ["numeric", "timestamp", "_int4", "char", "date", "float8", "citext", ""] {
+    for other in [
+        "numeric",
+        "timestamp",
+        "_int4",
+        "char",
+        "date",
+        "float8",
+        "citext",
+        "",
+    ] {
         assert!(!is_read_in_binary(other), "{other}");
     }
 }

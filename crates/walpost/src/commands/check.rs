@@ -18,11 +18,9 @@ use crate::checks::{self, Check};
 use crate::cli::CheckArgs;
 use crate::config::Config;
 use crate::error::Error;
+use crate::exit::Status;
 use crate::finding::{Finding, Severity};
 use crate::output::{self, Failure, Output, Paint};
-
-/// Exit code where something was found.
-const FOUND: u8 = 1;
 
 /// What one side brought.
 #[derive(Debug, Default)]
@@ -81,17 +79,18 @@ pub(super) fn check(config: &Config, args: &CheckArgs, output: Output) -> Result
     let is_found = report.errors > 0 || (args.strict && report.warnings > 0);
     let summary = summary(&report);
     let hint = "walpost check --explain CODE tells more about a code";
-    let failure = is_found.then_some(Failure {
-        code: "check",
+    let status = match blind {
+        Some(exit) => Status::Failed(exit),
+        None if is_found => Status::Found,
+        None => Status::Done,
+    };
+    let failure = (status != Status::Done).then_some(Failure {
+        code: status.word(),
         message: &summary,
         hint: Some(hint),
     });
     output.report(&report, failure, |paint| text(&report, &summary, paint))?;
-    Ok(match blind {
-        Some(exit) => ExitCode::from(exit.code()),
-        None if is_found => ExitCode::from(FOUND),
-        None => ExitCode::SUCCESS,
-    })
+    Ok(status.into())
 }
 
 /// What a code means.

@@ -25,11 +25,9 @@ use crate::checks;
 use crate::cli::InitArgs;
 use crate::config::Config;
 use crate::error::Error;
+use crate::exit::Status;
 use crate::finding::{Finding, Severity, one_line};
 use crate::output::{self, Failure, Output, Paint};
-
-/// Exit code of what was interrupted, as a shell counts it.
-const INTERRUPTED: u8 = 130;
 
 /// `insufficient_privilege`
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
@@ -85,17 +83,25 @@ struct Report<'a> {
 }
 
 impl Progress {
-    fn step(&mut self, done: &'static str, what: &'static str, name: &str, detail: String) {
+    fn step(
+        &mut self,
+        done: &'static str,
+        what: &'static str,
+        name: &str,
+        detail: String,
+    ) -> Result<(), Error> {
         let name = one_line(name);
-        if !self.output.json {
-            output::print(&format!("{done:8} {what} {name}{detail}\n"));
-        }
+        let line = format!("{done:8} {what} {name}{detail}\n");
         self.steps.push(Step {
             done,
             what,
             name,
             detail: detail.trim_start_matches(", ").to_owned(),
         });
+        if self.output.json {
+            return Ok(());
+        }
+        output::print(&line)
     }
 
     fn found(&mut self, findings: impl IntoIterator<Item = Finding>) {
@@ -107,12 +113,12 @@ impl Progress {
     }
 
     /// Something to know while it waits.
-    fn say(&self, text: &str) {
+    fn say(&self, text: &str) -> Result<(), Error> {
         if self.output.json {
             crate::telemetry::print(text);
-        } else {
-            output::print(&format!("{text}\n"));
+            return Ok(());
         }
+        output::print(&format!("{text}\n"))
     }
 
     fn end(self, done: Done) -> Result<ExitCode, Error> {
@@ -123,12 +129,12 @@ impl Progress {
         let (code, message, hint) = match done {
             Done::All => ("", "", ""),
             Done::Refused => (
-                "configuration",
+                Status::Failed(Exit::Configuration).word(),
                 "what is there is not altered, and the slot was not touched",
                 "run the fixes, then 'walpost init --apply' again",
             ),
             Done::Interrupted => (
-                "interrupted",
+                Status::Interrupted.word(),
                 "interrupted: no slot was made; what is listed above stays, and nothing is kept \
                  for it",
                 "run 'walpost init --apply' again",
@@ -148,7 +154,7 @@ impl Progress {
         Ok(match done {
             Done::All => ExitCode::SUCCESS,
             Done::Refused => ExitCode::from(Exit::Configuration.code()),
-            Done::Interrupted => ExitCode::from(INTERRUPTED),
+            Done::Interrupted => Status::Interrupted.into(),
         })
     }
 }

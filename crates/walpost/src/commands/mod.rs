@@ -1,9 +1,11 @@
 //! The commands.
 
 mod check;
+mod completions;
 mod config;
 mod demo;
 mod init;
+mod man;
 mod run;
 mod version;
 
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+pub(crate) use self::version::long_version;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{Config, Sources};
 use crate::error::Error;
@@ -40,6 +43,9 @@ pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
             config::print(&config()?, output)?;
         }
         Command::Version { .. } => version::print(output)?,
+        Command::Completions { shell } => completions::print(*shell)?,
+        Command::Man { out: Some(dir), .. } => man::write(dir)?,
+        Command::Man { command, .. } => man::print(command)?,
     }
     Ok(ExitCode::SUCCESS)
 }

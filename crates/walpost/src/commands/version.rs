@@ -1,4 +1,6 @@
-//! `walpost version`.
+//! `walpost version`, which `--version` prints too.
+
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -9,30 +11,57 @@ use crate::output::Output;
 #[derive(Serialize)]
 struct Version {
     walpost: &'static str,
+    /// The commit that it was built from, where the build was told (`WALPOST_COMMIT`).
+    commit: Option<&'static str>,
     librdkafka: String,
     librdkafka_features: Vec<String>,
+    openssl: &'static str,
     os: &'static str,
     architecture: &'static str,
 }
 
-pub(super) fn print(output: Output) -> Result<(), Error> {
-    let features = walpost_kafka::librdkafka_features().map_err(anyhow::Error::from)?;
-    let version = Version {
-        walpost: env!("CARGO_PKG_VERSION"),
-        librdkafka: walpost_kafka::librdkafka_version(),
-        librdkafka_features: features,
-        os: std::env::consts::OS,
-        architecture: std::env::consts::ARCH,
-    };
-    output.report(&version, None, |_| {
-        let Version {
+impl Version {
+    fn new() -> Self {
+        Self {
+            walpost: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("WALPOST_COMMIT").filter(|commit| !commit.is_empty()),
+            librdkafka: walpost_kafka::librdkafka_version(),
+            // A library that can't tell them has none to speak of.
+            librdkafka_features: walpost_kafka::librdkafka_features().unwrap_or_default(),
+            openssl: openssl::version::version(),
+            os: std::env::consts::OS,
+            architecture: std::env::consts::ARCH,
+        }
+    }
+
+    /// Without the program's name.
+    fn text(&self) -> String {
+        let Self {
             walpost,
+            commit,
             librdkafka,
             librdkafka_features,
+            openssl,
             os,
             architecture,
-        } = &version;
+        } = self;
+        let commit = commit
+            .map(|commit| format!("commit {commit}, "))
+            .unwrap_or_default();
         let features = librdkafka_features.join(", ");
-        format!("walpost {walpost} ({os} {architecture})\nlibrdkafka {librdkafka} ({features})\n")
-    })
+        format!(
+            "{walpost} ({commit}{os} {architecture})\nlibrdkafka {librdkafka} ({features})\n{openssl}"
+        )
+    }
+}
+
+pub(super) fn print(output: Output) -> Result<(), Error> {
+    let version = Version::new();
+    output.report(&version, None, |_| format!("walpost {}\n", version.text()))
+}
+
+/// What follows the program's name in `--version`.
+pub(crate) fn long_version() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| Version::new().text())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use walpost_kafka::ConsumedRecord;
 
-use crate::telemetry;
+use crate::output;
 
 /// Columns of a line of headers: of a terminal that is a little wider than the usual 80.
 const COLUMNS: usize = 100;
@@ -44,7 +44,7 @@ impl View {
     pub(super) fn new() -> Self {
         let stdout = io::stdout();
         Self {
-            colour: telemetry::color(&stdout),
+            colour: output::color(&stdout),
             terminal: stdout.is_terminal(),
             records: 0,
             latencies_us: Vec::new(),

@@ -42,7 +42,7 @@ impl Init<'_> {
         };
         let from = slot.row.confirmed_flush_lsn;
         let from = from.map(|lsn| format!(", from {lsn} on"));
-        progress.step("created", "slot", name, from.unwrap_or_default());
+        progress.step("created", "slot", name, from.unwrap_or_default())?;
         self.judge(progress, &slot).await.map(|()| Done::All)
     }
 
@@ -67,7 +67,7 @@ impl Init<'_> {
         match start_at(Some(&slot.row), &state) {
             Ok(confirmed) => {
                 let detail = format!(", confirmed up to {confirmed}");
-                progress.step("exists", "slot", name, detail);
+                progress.step("exists", "slot", name, detail)?;
                 Ok(())
             }
             Err(refusal) => {
@@ -109,7 +109,7 @@ impl Init<'_> {
             tokio::select! {
                 made = &mut making => break (made, false),
                 () = tokio::time::sleep(PATIENCE) => {
-                    watch.tell(progress, &postgres.conninfo).await;
+                    watch.tell(progress, &postgres.conninfo).await?;
                 }
                 () = signals.next() => {
                     cancel(&postgres.conninfo, self.relay_pid).await?;
@@ -159,22 +159,23 @@ struct Watch {
 }
 
 impl Watch {
-    async fn tell(&mut self, progress: &Progress, conninfo: &Conninfo) {
+    async fn tell(&mut self, progress: &Progress, conninfo: &Conninfo) -> Result<(), Error> {
         if self.connection.is_none() {
             self.connection = connect(conninfo).await.ok();
         }
         let Some(connection) = &mut self.connection else {
-            return;
+            return Ok(());
         };
         let Ok(open) = catalog::open_transactions(connection).await else {
             self.connection = None;
-            return;
+            return Ok(());
         };
         let names: Vec<_> = open.iter().map(|open| open.text.clone()).collect();
         if self.told.as_ref() != Some(&names) {
-            progress.say(&waiting(&open));
+            progress.say(&waiting(&open))?;
             self.told = Some(names);
         }
+        Ok(())
     }
 }
 

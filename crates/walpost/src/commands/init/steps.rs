@@ -13,7 +13,7 @@ impl Init<'_> {
         for name in config.mapping.tables() {
             let text = name.to_string();
             if let Some(table) = self.table(name).await? {
-                progress.step("exists", "table", &text, String::new());
+                progress.step("exists", "table", &text, String::new())?;
                 progress.found(table.errors(config));
                 continue;
             }
@@ -29,7 +29,7 @@ impl Init<'_> {
                 );
                 return Err(failed(&action, &error, conninfo, &right));
             }
-            progress.step("created", "table", &text, String::new());
+            progress.step("created", "table", &text, String::new())?;
         }
         Ok(())
     }
@@ -47,7 +47,7 @@ impl Init<'_> {
             let found = catalog::publication(connection, name).await;
             let found = found.map_err(|error| Error::postgres(&error, conninfo))?;
             if let Some(found) = found {
-                progress.step("exists", "publication", name, String::new());
+                progress.step("exists", "publication", name, String::new())?;
                 if name == first {
                     progress.found(found.problems(&tables, &needed));
                     for table in &tables {
@@ -69,7 +69,7 @@ impl Init<'_> {
                              CREATE on the database";
                 return Err(failed(&action, &error, conninfo, right));
             }
-            progress.step("created", "publication", name, String::new());
+            progress.step("created", "publication", name, String::new())?;
         }
         Ok(())
     }
