@@ -39,6 +39,15 @@ impl Issuer {
         }
     }
 
+    /// The same issuer, with tokens for others.
+    #[must_use]
+    pub fn for_audience(&self, audience: &str) -> Self {
+        Self {
+            key: self.key.clone(),
+            audience: audience.to_owned(),
+        }
+    }
+
     /// The public key as a JSON Web Key Set.
     ///
     /// # Panics

@@ -4,7 +4,10 @@ use std::{future::Future, time::Duration};
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult},
+    admin::{
+        AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+        TopicResult,
+    },
     client::DefaultClientContext,
     error::KafkaResult,
 };
@@ -104,6 +107,21 @@ impl Kafka {
             .iter()
             .filter(|partition| partition.leader() == 1);
         i32::try_from(led.count()).ok()
+    }
+
+    /// The value of a topic's property; `None` where it has none of that name.
+    ///
+    /// # Panics
+    ///
+    /// When the broker does not answer.
+    #[track_caller]
+    pub fn topic_config(&self, name: &str, property: &str) -> Option<String> {
+        let admin = self.admin();
+        let topic = [ResourceSpecifier::Topic(name)];
+        let answer = block_on(admin.describe_configs(&topic, &options()));
+        let configs = answer.expect("the broker answers");
+        let config = configs.into_iter().next()?.expect("the topic is there");
+        config.get(property)?.value.clone()
     }
 
     /// Whether the broker has registered itself and answers.

@@ -1,0 +1,53 @@
+//! A user who may do less than the relay needs.
+
+use walpost_tests::{Right, SecuredKafka};
+
+use crate::stage::Stage;
+
+const LIMITED: &str = SecuredKafka::LIMITED;
+
+const LOGIN: [(&str, &str); 4] = [
+    ("security.protocol", "sasl_plaintext"),
+    ("sasl.mechanism", "PLAIN"),
+    ("sasl.username", LIMITED),
+    ("sasl.password", SecuredKafka::LIMITED_PASSWORD),
+];
+
+#[test]
+fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
+    let stage = Stage::new("rights");
+    let brokers = stage.kafka.listener("SASL");
+    let topic = stage.kafka.topic("rights", 1);
+    stage.write(&topic, "1");
+    stage.configure(&brokers, &LOGIN, "");
+    // Not even the identity of a producer is given to a user without any right to write.
+    stage.refuses(77, &[LIMITED, "kafka-acls.sh"]);
+
+    let elsewhere = stage.kafka.topic("elsewhere", 1);
+    stage.kafka.grant(LIMITED, &[Right::Write(&elsewhere)]);
+    stage.refuses(77, &[LIMITED, "DESCRIBE", &topic]);
+    stage.kafka.grant(LIMITED, &[Right::Describe(&topic)]);
+    stage.refuses(77, &["WRITE", "kafka-acls.sh"]);
+    assert!(stage.read(&topic).is_empty());
+
+    let other = stage.kafka.topic("write_alone", 1);
+    stage
+        .kafka
+        .grant(LIMITED, &[Right::Write(&topic), Right::Write(&other)]);
+    stage.write(&other, "2");
+    let finished = stage.run_once();
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert_eq!((stage.read(&topic).len(), stage.read(&other).len()), (1, 1));
+
+    let sections = "  topics: {create: {}}\n";
+    stage.configure(&brokers, &LOGIN, sections);
+    let made = walpost_tests::unique("made");
+    stage.kafka.grant(LIMITED, &[Right::Write(&made)]);
+    stage.write(&made, "3");
+    stage.refuses(77, &[LIMITED, "CREATE", &made]);
+    assert_eq!(stage.kafka.partitions(&made), Some(0));
+    stage.kafka.grant(LIMITED, &[Right::Create(&made)]);
+    let finished = stage.run_once();
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert_eq!(stage.read(&made).len(), 1);
+}

@@ -1,0 +1,151 @@
+//! A database with an outbox, the broker, and the one way to run commands on them.
+
+use std::{fs, sync::OnceLock};
+
+use walpost_tests::{
+    Database, Finished, Postgres, Record, Running, SecuredKafka, Walpost, read_all,
+};
+
+use crate::SOON;
+
+pub(crate) const USER: &str = SecuredKafka::USER;
+pub(crate) const PASSWORD: &str = SecuredKafka::PASSWORD;
+
+/// Properties by name.
+pub(crate) type Properties<'a> = &'a [(&'a str, &'a str)];
+
+pub(crate) struct Stage {
+    pub(crate) database: Database<'static>,
+    pub(crate) kafka: &'static SecuredKafka,
+    pub(crate) slot: String,
+    pub(crate) walpost: Walpost,
+}
+
+impl Stage {
+    /// After `init --apply`.
+    pub(crate) fn new(hint: &str) -> Self {
+        static SERVER: OnceLock<Postgres> = OnceLock::new();
+        let database = SERVER.get_or_init(Postgres::new).database(hint);
+        let slot = database.slot_name();
+        let stage = Self {
+            database,
+            kafka: SecuredKafka::shared(),
+            slot,
+            walpost: Walpost::new(""),
+        };
+        stage.configure(&stage.kafka.brokers(), &[], "");
+        stage.walpost.init();
+        stage
+    }
+
+    /// Replaces the configuration; `sections` follow the one of Kafka, whose keys come first if
+    /// they are indented.
+    pub(crate) fn configure(&self, brokers: &str, properties: Properties<'_>, sections: &str) {
+        let (url, slot) = (self.database.url(), &self.slot);
+        let mut yaml = format!(
+            "postgres:\n  url: \"{url}\"\n  slot: {slot}\n  publication: {slot}\n\
+             kafka:\n  brokers: \"{brokers}\"\n"
+        );
+        if !properties.is_empty() {
+            yaml += "  properties:\n";
+        }
+        for (name, value) in properties {
+            let value = serde_json::Value::from(*value);
+            yaml += &format!("    {name}: {value}\n");
+        }
+        self.walpost.configure(&(yaml + sections));
+    }
+
+    /// A file beside the configuration; returns its path.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.walpost.dir().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+
+    pub(crate) fn write(&self, topic: &str, payload: &str) {
+        self.database.execute(&format!(
+            "insert into outbox (destination, aggregate_id, payload)
+             values ('{topic}', 'a', '{payload}')"
+        ));
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&self, topic: &str) -> Vec<Record> {
+        read_all(&self.kafka.brokers(), topic)
+    }
+
+    #[track_caller]
+    pub(crate) fn run_once(&self) -> Finished {
+        guarded(self.walpost.finish(&["run", "--once"], SOON))
+    }
+
+    /// An event goes through a listener with these properties.
+    #[track_caller]
+    pub(crate) fn delivers(&self, listener: &str, properties: Properties<'_>) {
+        self.configure(&self.kafka.listener(listener), properties, "");
+        let topic = self.kafka.topic("way", 2);
+        self.write(&topic, "1");
+        let finished = self.run_once();
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        let records = self.read(&topic);
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].value.as_deref(), Some(&b"1"[..]));
+    }
+
+    /// `run --once` with an event to deliver ends with this code, in these words.
+    #[track_caller]
+    pub(crate) fn refuses(&self, code: i32, words: &[&str]) {
+        assert_refused(&self.run_once(), code, words);
+    }
+
+    /// `check` ends with this code and finds this problem, in these words.
+    #[track_caller]
+    pub(crate) fn check_finds(&self, exit: i32, code: &str, words: &[&str]) {
+        let finished = guarded(self.walpost.finish(&["check", "--json"], SOON));
+        let json: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+        let checks = json["result"]["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["code"] == code);
+        let found = found
+            .unwrap_or_else(|| panic!("no {code} in {json:#}"))
+            .to_string();
+        assert_eq!(finished.code, exit, "{found}");
+        for word in words {
+            assert!(found.contains(word), "{word:?} is not in {found}");
+        }
+    }
+}
+
+/// A run that ended by itself did so with this code, and its last line has these words.
+#[track_caller]
+pub(crate) fn assert_refused(finished: &Finished, code: i32, words: &[&str]) {
+    let last = finished.stderr.lines().last().unwrap_or_default();
+    let line: serde_json::Value = serde_json::from_str(last).unwrap_or_default();
+    let part = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    // A configuration is refused before there is a log.
+    let text = match line.is_object() {
+        true => format!("{}\nfix: {}", part("message"), part("fix")),
+        false => finished.stderr.clone(),
+    };
+    assert_eq!(finished.code, code, "{text}\n{}", finished.stderr);
+    assert!(text.contains("fix: "), "no fix in {text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+}
+
+#[track_caller]
+pub(crate) fn ended(running: Running) -> Finished {
+    guarded(running.finish(SOON))
+}
+
+/// Passes on what a command left, unless there is a token in it. Other secrets are looked for by
+/// the harness.
+#[track_caller]
+pub(crate) fn guarded(finished: Finished) -> Finished {
+    for text in [&finished.stdout, &finished.stderr] {
+        // Every JSON Web Token begins so.
+        assert!(!text.contains("eyJ"), "a token in {text}");
+    }
+    finished
+}
