@@ -2,6 +2,7 @@
 
 use std::{fs, sync::OnceLock};
 
+use serde_json::Value;
 use walpost_tests::{
     Database, Finished, Postgres, Record, Running, SecuredKafka, Walpost, read_all,
 };
@@ -50,7 +51,7 @@ impl Stage {
             yaml += "  properties:\n";
         }
         for (name, value) in properties {
-            let value = serde_json::Value::from(*value);
+            let value = Value::from(*value);
             yaml += &format!("    {name}: {value}\n");
         }
         self.walpost.configure(&(yaml + sections));
@@ -99,17 +100,24 @@ impl Stage {
         assert_refused(&self.run_once(), code, words);
     }
 
+    /// The exit code of `check`, and what it says of Kafka.
+    #[track_caller]
+    pub(crate) fn check(&self) -> (i32, Vec<Value>) {
+        let finished = guarded(self.walpost.finish(&["check", "--json"], SOON));
+        let json: Value = serde_json::from_str(&finished.stdout).unwrap();
+        let findings = json["result"]["findings"].as_array().unwrap().iter();
+        let of_kafka = findings.filter(|finding| finding["area"] == "kafka");
+        (finished.code, of_kafka.cloned().collect())
+    }
+
     /// `check` ends with this code and finds this problem, in these words.
     #[track_caller]
     pub(crate) fn check_finds(&self, exit: i32, code: &str, words: &[&str]) {
-        let finished = guarded(self.walpost.finish(&["check", "--json"], SOON));
-        let json: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
-        let checks = json["result"]["checks"].as_array().unwrap();
-        let found = checks.iter().find(|check| check["code"] == code);
-        let found = found
-            .unwrap_or_else(|| panic!("no {code} in {json:#}"))
-            .to_string();
-        assert_eq!(finished.code, exit, "{found}");
+        let (found_exit, findings) = self.check();
+        let found = findings.iter().find(|finding| finding["code"] == code);
+        let found = found.unwrap_or_else(|| panic!("no {code} in {findings:#?}"));
+        let found = found.to_string();
+        assert_eq!(found_exit, exit, "{found}");
         for word in words {
             assert!(found.contains(word), "{word:?} is not in {found}");
         }
@@ -120,7 +128,7 @@ impl Stage {
 #[track_caller]
 pub(crate) fn assert_refused(finished: &Finished, code: i32, words: &[&str]) {
     let last = finished.stderr.lines().last().unwrap_or_default();
-    let line: serde_json::Value = serde_json::from_str(last).unwrap_or_default();
+    let line: Value = serde_json::from_str(last).unwrap_or_default();
     let part = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
     // A configuration is refused before there is a log.
     let text = match line.is_object() {

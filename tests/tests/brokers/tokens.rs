@@ -72,8 +72,26 @@ fn a_token_is_fetched_with_the_clients_credentials_and_lets_us_in() {
         Some("Basic dGhlLXJlbGF5OmNsaWVudC1odW50ZXIrLyU=")
     );
     // `check` asks for the topic's configuration by a client of its own.
-    let finished = guarded(stage.walpost.finish(&["check", "--json"], SOON));
-    assert_eq!(finished.code, 0, "{}", finished.stdout);
+    let topic = stage
+        .kafka
+        .topic_with("token", 3, &[("max.message.bytes", "2000")]);
+    let sections = format!("route:\n  topic: {topic}\n");
+    stage.configure(&stage.kafka.listener("OAUTH"), &properties, &sections);
+    let (_, findings) = stage.check();
+    let says = |text: &str| {
+        let says = |finding: &serde_json::Value| finding["seen"].to_string().contains(text);
+        assert!(
+            findings.iter().any(says),
+            "{text:?} is not in {findings:#?}"
+        );
+    };
+    says("1 broker of the cluster");
+    says(&format!("the topic '{topic}': 3 partitions"));
+    assert!(
+        !findings
+            .iter()
+            .any(|finding| finding["seen"].to_string().contains("may not be read"))
+    );
 }
 
 #[test]

@@ -121,8 +121,7 @@ fn not_reached(
             look
         }
         TroubleKind::Unreachable => {
-            let seen = format!("no broker answers at {brokers}: {message}");
-            let finding = checks::KAFKA_UNREACHABLE.found(brokers, seen, fix);
+            let finding = checks::KAFKA_UNREACHABLE.found(brokers, message, fix);
             look.blind(Exit::Unavailable, finding)
         }
     }
