@@ -38,8 +38,8 @@ pub use crate::error::{Reason, Rejection, RelayError, Undeliverable};
 pub use crate::event::{EventId, Header, Position, Record, Ticket, Topic};
 pub use crate::feedback::Status;
 pub use crate::mapping::{
-    BindError, Format, Layout, Mapping, MappingSpec, NullPayload, Role, SpecError, TableName,
-    is_read_in_binary,
+    BindError, Format, Layout, Mapping, MappingSpec, NeededColumn, NullPayload, Role, SpecError,
+    TableName, is_read_in_binary,
 };
 pub use crate::relay::{Delivery, Relay, Session, Snapshot};
 pub use crate::stream::ProtocolError;

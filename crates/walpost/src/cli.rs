@@ -210,7 +210,12 @@ pub(crate) enum ConfigCommand {
     Print {
         #[command(flatten)]
         format: Format,
+        /// Say of each value where it comes from (on a terminal that is told anyway)
+        #[arg(long)]
+        origins: bool,
     },
+    /// The JSON Schema of the configuration file, for editors
+    Schema,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -229,8 +234,11 @@ impl Cli {
             Command::Check(args) => ("check", args.format.json),
             Command::Demo(_) => ("demo", false),
             Command::Config {
-                command: ConfigCommand::Print { format },
+                command: ConfigCommand::Print { format, .. },
             } => ("config print", format.json),
+            Command::Config {
+                command: ConfigCommand::Schema,
+            } => ("config schema", false),
             Command::Version { format } => ("version", format.json),
             Command::Completions { .. } => ("completions", false),
             Command::Man { .. } => ("man", false),

@@ -17,10 +17,11 @@ use walpost_core::class::Exit;
 use walpost_core::start::{ServerState, start_at};
 use walpost_core::{Format, Role};
 use walpost_pgoutput::Lsn;
-use walpost_walsender::{ConnectOptions, Connection, Error, Mode, StartReplication, WalStream};
+use walpost_walsender::{ConnectOptions, Connection, Mode, StartReplication, WalStream};
 
 use crate::catalog::{self, Pooler, Server, Table};
 use crate::config::Config;
+use crate::connect::{ConnectError, connect};
 use crate::finding::Finding;
 use crate::session::SessionError;
 
@@ -52,7 +53,7 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
         wal_sender_timeout: WAL_SENDER_TIMEOUT,
         ..ConnectOptions::default()
     };
-    let connected = Connection::connect(&postgres.conninfo, &options).await;
+    let connected = connect(postgres, &options).await;
     let mut connection = connected.map_err(|error| not_connected(config, error))?;
     let server = catalog::server(&mut connection).await?;
     if server.is_standby {
@@ -90,8 +91,12 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
 }
 
 /// A pooler will never let us through, however often it is tried.
-fn not_connected(config: &Config, error: Error) -> SessionError {
+fn not_connected(config: &Config, error: ConnectError) -> SessionError {
     let conninfo = &config.postgres.conninfo;
+    let error = match error {
+        ConnectError::Postgres(error) => error,
+        ConnectError::Password(error) => return error.into(),
+    };
     let pooler = error
         .server()
         .and_then(|server| Pooler::of_refusal(server, conninfo));

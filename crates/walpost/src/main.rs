@@ -5,6 +5,7 @@ mod checks;
 mod cli;
 mod commands;
 mod config;
+mod connect;
 mod error;
 mod exit;
 mod finding;

@@ -230,6 +230,10 @@ impl<'a> Supervisor<'a> {
 
     fn after_error(&mut self, error: SessionError) -> Next {
         let now = Instant::now();
+        // Later it is the service behind the command that is away, for a while.
+        if !self.begun && matches!(error, SessionError::Password(_)) {
+            return self.stop(Exit::Permission, &error);
+        }
         let alarm = match error.class() {
             Class::Definite(exit) => return self.stop(exit, &error),
             Class::Credentials(exit) => {

@@ -9,6 +9,7 @@ mod bind;
 mod event;
 mod headers;
 mod layout;
+mod needs;
 mod template;
 mod types;
 
@@ -21,6 +22,7 @@ pub use self::bind::{BindError, Format};
 pub(crate) use self::bind::{Binding, table_name};
 pub(crate) use self::event::{Event, Unmapped};
 pub use self::layout::{Layout, MappingSpec, NullPayload, Role, SpecError, TableName};
+pub use self::needs::NeededColumn;
 use self::template::Template;
 pub(crate) use self::types::Types;
 use crate::event::Topic;

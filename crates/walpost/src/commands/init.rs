@@ -189,7 +189,7 @@ impl<'a> Init<'a> {
     /// Connects, and refuses what can't work before anything is made.
     async fn connect(config: &'a Config, args: &InitArgs) -> Result<Self, Error> {
         let conninfo = &config.postgres.conninfo;
-        let mut relay = connect(conninfo).await?;
+        let mut relay = connect(&crate::connect::conninfo(&config.postgres).await?).await?;
         let failed = |error: walpost_walsender::Error| Error::postgres(&error, conninfo);
         let way = catalog::way(&mut relay).await.map_err(failed)?;
         if let Some(pooler) = way.pooler(conninfo) {
@@ -327,11 +327,11 @@ fn refuse_server(server: &Server, provider: Provider, failover: bool) -> Result<
 /// The relay's role has to be able to stream. Only a replication connection shows it: managed
 /// servers give the right in their own ways.
 async fn refuse_role(config: &Config, server: &Server, provider: Provider) -> Result<(), Error> {
-    let conninfo = &config.postgres.conninfo;
     let options = ConnectOptions {
         application_name: "walpost init".to_owned(),
         ..ConnectOptions::default()
     };
+    let conninfo = &crate::connect::conninfo(&config.postgres).await?;
     match Connection::connect(conninfo, &options).await {
         Ok(connection) => {
             connection.close().await;

@@ -38,10 +38,13 @@ pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
             demo::demo(args, Sources::new(file, set))?;
         }
         Command::Config {
-            command: ConfigCommand::Print { .. },
+            command: ConfigCommand::Print { origins, .. },
         } => {
-            config::print(&config()?, output)?;
+            config::print(&config()?, *origins, output)?;
         }
+        Command::Config {
+            command: ConfigCommand::Schema,
+        } => config::print_schema()?,
         Command::Version { .. } => version::print(output)?,
         Command::Completions { shell } => completions::print(*shell)?,
         Command::Man { out: Some(dir), .. } => man::write(dir)?,

@@ -1,42 +1,33 @@
 //! Entries into a [`Config`]: every value is parsed here, and every problem is found.
 
+mod mapping;
+mod postgres;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use walpost_core::limits::{UNKNOWN_TOPIC_AFTER, WindowLimits};
-use walpost_core::{Layout, Mapping, MappingSpec, NullPayload, Role, SpecError};
-use walpost_kafka::{PropertyError, Settings};
-use walpost_walsender::Conninfo;
+use walpost_kafka::{PropertyError, Settings, TopicPlan};
 
-use super::layer::{Entry, Given, Layer};
+use super::layer::{Entry, Given, Item, Layer};
+use super::origins::Origins;
 use super::problem::{Origin, Problem};
-use super::schema::{self, PROPERTIES};
-use super::{Config, Delivery, Kafka, Postgres, SPARE_SUFFIX, value};
-
-/// Both the slot's and the publication's.
-const NAME_DEFAULT: &str = "walpost";
-
-const TABLE_DEFAULT: &str = "public.outbox";
+use super::references::Variables;
+use super::schema::{
+    CREATE_TOPICS, IN_FLIGHT_EVENTS_MAX, LATER_POLICIES, NAME_DEFAULT, PARTITIONS_MAX, PROPERTIES,
+    REPLICATION_MAX, TOPIC_SETTINGS,
+};
+use super::{Config, Delivery, Kafka, file, value};
 
 const DRAIN_DEFAULT: Duration = Duration::from_secs(20);
 
-/// Beyond it, tickets and reports alone would take gigabytes.
-const IN_FLIGHT_EVENTS_MAX: u32 = 10_000_000;
-
-/// A secret is a line, not a file of data.
-const SECRET_BYTES_MAX: usize = 64 << 10;
-
-/// Variables of libpq that say where the server is: with one of them `postgres.url` can be left
-/// out.
-const PLACE_VARIABLES: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGDATABASE"];
-
 /// Checks everything.
-pub(super) fn build(layer: Layer, variables: &[(String, String)]) -> Result<Config, Vec<Problem>> {
+pub(super) fn build(layer: Layer, variables: &Variables) -> Result<Config, Vec<Problem>> {
+    let origins = Origins::of(&layer.entries);
     let mut builder = Builder {
         entries: layer.entries,
         problems: layer.problems,
+        groups: layer.groups,
     };
     let postgres = builder.postgres(variables);
     let mapping_spec = builder.mapping_spec();
@@ -57,166 +48,30 @@ pub(super) fn build(layer: Layer, variables: &[(String, String)]) -> Result<Conf
             kafka,
             delivery,
             drain,
+            origins,
         }),
         _ => Err(builder.problems),
     }
 }
 
-pub(super) struct Builder {
-    pub(super) entries: Vec<Entry>,
+struct Builder {
+    entries: Vec<Entry>,
     problems: Vec<Problem>,
+    groups: Vec<String>,
 }
 
 impl Builder {
-    fn postgres(&mut self, variables: &[(String, String)]) -> Option<Postgres> {
-        let conninfo = self.conninfo(variables);
-        let slot = self.parsed("postgres.slot", value::slot);
-        let bytes_max = value::IDENTIFIER_BYTES_MAX - SPARE_SUFFIX.len();
-        let identifier = |text: &str| value::identifier(text, bytes_max);
-        let publication = self.parsed("postgres.publication", identifier);
-        Some(Postgres {
-            conninfo: conninfo?,
-            slot: slot.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
-            publication: publication.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
-        })
-    }
-
-    fn conninfo(&mut self, variables: &[(String, String)]) -> Option<Conninfo> {
-        const URL: &str = "postgres.url";
-        let password = self.password();
-        let env = |wanted: &str| {
-            let found = variables.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, value)| value.clone())
-        };
-        let url = self.text(URL);
-        if url.is_none() && PLACE_VARIABLES.iter().all(|name| env(name).is_none()) {
-            self.missing(
-                URL,
-                "is missing: name the database, as postgresql://walpost@localhost:5432/shop \
-                 (PGHOST, PGDATABASE and the other variables of libpq do too)",
-            );
-            return None;
-        }
-        match Conninfo::parse(&url.unwrap_or_default(), &env) {
-            Ok(conninfo) => Some(match password {
-                Some(password) => conninfo.with_password(password),
-                None => conninfo,
-            }),
-            Err(error) => {
-                self.wrong(URL, error.to_string());
-                None
-            }
-        }
-    }
-
-    fn password(&mut self) -> Option<SecretString> {
-        const FILE: &str = "postgres.password_file";
-        let password = self.text("postgres.password");
-        let Some(file) = self.text(FILE) else {
-            return password.map(SecretString::from);
-        };
-        if password.is_some() {
-            self.wrong(FILE, "postgres.password is given too: keep one of them");
-        }
-        match secret(&file) {
-            Ok(secret) => Some(secret.into()),
-            Err(problem) => {
-                self.wrong(FILE, problem);
-                None
-            }
-        }
-    }
-
-    fn mapping_spec(&mut self) -> MappingSpec {
-        let layout = self.one_of(
-            "outbox.layout",
-            &[("walpost", Layout::Walpost), ("debezium", Layout::Debezium)],
-        );
-        let null_payload = self.one_of(
-            "outbox.null_payload",
-            &[
-                ("refuse", NullPayload::Refuse),
-                ("tombstone", NullPayload::Tombstone),
-            ],
-        );
-        let headers = self.map("route.headers");
-        MappingSpec {
-            tables: self.tables(),
-            layout: layout.unwrap_or_default(),
-            columns: self.columns(),
-            null_payload: null_payload.unwrap_or_default(),
-            topic: self.text("route.topic"),
-            allow: self.list("route.allow").unwrap_or_default(),
-            key: self.text("route.key"),
-            partition_by: self.text("route.partition_by"),
-            headers: (!headers.is_empty()).then_some(headers),
-        }
-    }
-
-    fn tables(&mut self) -> Vec<walpost_core::TableName> {
-        const TABLE: &str = "outbox.table";
-        let names = self
-            .list(TABLE)
-            .unwrap_or_else(|| vec![TABLE_DEFAULT.to_owned()]);
-        let mut tables = Vec::new();
-        for name in names {
-            match value::table(&name) {
-                Ok(table) if tables.contains(&table) => {
-                    self.wrong(TABLE, format!("{table} is there twice"));
-                }
-                Ok(table) => tables.push(table),
-                Err(expected) => self.wrong(TABLE, expected),
-            }
-        }
-        tables
-    }
-
-    fn columns(&mut self) -> Vec<(Role, String)> {
-        const COLUMNS: &str = "outbox.columns";
-        let mut columns = Vec::new();
-        for (name, column) in self.map(COLUMNS) {
-            let path = format!("{COLUMNS}.{name}");
-            match (
-                Role::named(&name),
-                value::identifier(&column, value::IDENTIFIER_BYTES_MAX),
-            ) {
-                (Some(role), Ok(column)) => columns.push((role, column)),
-                (Some(_), Err(expected)) => self.wrong(&path, expected),
-                (None, _) => {
-                    let names = Role::ALL.map(Role::name);
-                    let text = match schema::nearest(&name, names) {
-                        Some(known) => format!("there is no such role; did you mean {known}?"),
-                        None => format!("there is no such role: it is one of {}", names.join(", ")),
-                    };
-                    self.wrong(&path, text);
-                }
-            }
-        }
-        columns
-    }
-
-    fn mapping(&mut self, spec: &MappingSpec) -> Option<Mapping> {
-        if spec.tables.is_empty() && self.is_blamed("outbox.table") {
-            return None;
-        }
-        match Mapping::new(spec) {
-            Ok(mapping) => Some(mapping),
-            Err(errors) => {
-                for SpecError { key, problem } in errors {
-                    self.wrong(&key, problem);
-                }
-                None
-            }
-        }
-    }
-
     fn delivery(&mut self) -> Delivery {
         let defaults = WindowLimits::default();
+        self.parsed("delivery.on_undeliverable", |policy| match policy {
+            "halt" => Ok(()),
+            later if LATER_POLICIES.contains(&later) => Err(
+                "expected halt: hold and dead_letter are not available in this version".to_owned(),
+            ),
+            _ => Err("expected halt".to_owned()),
+        });
         let events = self.parsed("delivery.in_flight_events", |text| {
-            let number = text.parse().ok();
-            number
-                .filter(|events| (1..=IN_FLIGHT_EVENTS_MAX).contains(events))
-                .ok_or_else(|| format!("expected a number from 1 to {IN_FLIGHT_EVENTS_MAX}"))
+            value::number(text, 1, IN_FLIGHT_EVENTS_MAX)
         });
         let bytes = self.parsed("delivery.in_flight_bytes", |text| {
             match value::size(text)? {
@@ -262,6 +117,7 @@ impl Builder {
         match settings {
             Ok(settings) => Some(Kafka {
                 brokers: brokers?,
+                allow_unsafe,
                 create_topics,
                 settings: settings.with_window(
                     usize::try_from(window.events).unwrap_or(usize::MAX),
@@ -269,17 +125,33 @@ impl Builder {
                 ),
             }),
             Err(errors) => {
-                for PropertyError {
-                    property,
-                    problem,
-                    fix,
-                } in errors
-                {
-                    self.wrong_property(&property, format!("{problem}; {fix}"));
+                for error in errors {
+                    if !self.is_consequence(&error) {
+                        let text = format!("{}; {}", error.problem, error.fix);
+                        self.wrong_property(&error.property, text);
+                    }
                 }
                 None
             }
         }
+    }
+
+    /// How a missing topic is made, if it is. An empty plan is one: everything as the broker has
+    /// it.
+    fn topic_plan(&mut self) -> Option<TopicPlan> {
+        let mut number = |name: &str, max: i32| {
+            self.parsed(&format!("{CREATE_TOPICS}.{name}"), |text| {
+                value::number(text, 1, max)
+            })
+        };
+        let plan = TopicPlan {
+            partitions: number("partitions", PARTITIONS_MAX),
+            replication: number("replication", REPLICATION_MAX),
+            config: self.map(TOPIC_SETTINGS).into_iter().collect(),
+        };
+        let is_given =
+            plan != TopicPlan::default() || self.groups.iter().any(|group| group == CREATE_TOPICS);
+        is_given.then_some(plan)
     }
 
     /// The properties by name, the contents of files in place of their names.
@@ -287,18 +159,24 @@ impl Builder {
         let mut properties = BTreeMap::new();
         let given = self.map(PROPERTIES);
         for (name, text) in &given {
-            let Some(secret_name) = name.strip_suffix("_file") else {
+            // These are files for librdkafka itself.
+            let secret_name = name.strip_suffix("_file").filter(|name| !name.is_empty());
+            let Some(secret_name) = secret_name else {
                 properties.insert(name.clone(), text.clone());
                 continue;
             };
             let path = format!("{PROPERTIES}.{name}");
-            if given.iter().any(|(other, _)| other == secret_name) {
-                self.wrong(
-                    &path,
-                    format!("{secret_name} is given too: keep one of them"),
-                );
+            if !walpost_kafka::is_secret(secret_name) {
+                let text = "a '_file' at its end is for secrets, which this property is not";
+                self.wrong(&path, text);
+                continue;
             }
-            match secret(text) {
+            if given.iter().any(|(other, _)| other == secret_name) {
+                let text = format!("{secret_name} is given too: keep one of them");
+                self.wrong(&path, text);
+                continue;
+            }
+            match file::secret(text) {
                 Ok(secret) => {
                     properties.insert(secret_name.to_owned(), secret);
                 }
@@ -308,10 +186,34 @@ impl Builder {
         properties
     }
 
+    /// Whether a problem of a property says nothing new, or follows from another one: what could
+    /// not be read looks as if it were missing.
+    fn is_consequence(&self, error: &PropertyError) -> bool {
+        const PROTOCOL: &str = "security.protocol";
+        let is_unread = |property: &str| {
+            let path = format!("{PROPERTIES}.{property}");
+            let file = format!("{path}_file");
+            let problems = &self.problems;
+            problems
+                .iter()
+                .any(|problem| problem.key == path || problem.key == file)
+        };
+        let of_protocol = error.problem.contains(PROTOCOL) && error.property != PROTOCOL;
+        is_unread(&error.property) || of_protocol && is_unread(PROTOCOL)
+    }
+
+    /// What is given for a key of one value.
+    fn entry(&self, path: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key.path == path)
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.entry(path).is_some()
+    }
+
     /// The value of a key with one, if it is given.
     fn text(&self, path: &str) -> Option<String> {
-        let entry = self.entries.iter().find(|entry| entry.key.path == path)?;
-        match &entry.value {
+        match &self.entry(path)?.value {
             Given::Text(text) => Some(text.clone()),
             Given::List(_) => None,
         }
@@ -319,11 +221,22 @@ impl Builder {
 
     /// The values of a key, if it is given.
     fn list(&self, path: &str) -> Option<Vec<String>> {
-        let entry = self.entries.iter().find(|entry| entry.key.path == path)?;
-        Some(match &entry.value {
-            Given::Text(text) => vec![text.clone()],
-            Given::List(texts) => texts.clone(),
-        })
+        self.has(path)
+            .then(|| self.items(path).into_iter().map(|item| item.text).collect())
+    }
+
+    /// The values of a key, each with its place.
+    fn items(&self, path: &str) -> Vec<Item> {
+        match self.entry(path) {
+            None => Vec::new(),
+            Some(entry) => match &entry.value {
+                Given::List(items) => items.clone(),
+                Given::Text(text) => vec![Item {
+                    text: text.clone(),
+                    origin: entry.origin.clone(),
+                }],
+            },
+        }
     }
 
     /// Names and values of a map, in order.
@@ -362,7 +275,7 @@ impl Builder {
     }
 
     /// A problem at the place where the key is given, or of one that nobody gave.
-    pub(super) fn wrong(&mut self, path: &str, text: impl Into<String>) {
+    fn wrong(&mut self, path: &str, text: impl Into<String>) {
         let given = self.entries.iter().find(|entry| entry.path() == path);
         let origin = given.map_or(Origin::Missing, |entry| entry.origin.clone());
         self.problems.push(Problem::new(origin, path, text));
@@ -394,18 +307,4 @@ impl Builder {
             problem.key == path || problem.key == section || unread
         })
     }
-}
-
-/// The text of a file that holds a secret, without the line's end.
-fn secret(file: &str) -> Result<String, String> {
-    let text = std::fs::read_to_string(Path::new(file))
-        .map_err(|error| format!("can't read the file {file}: {error}"))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    if text.is_empty() || text.len() > SECRET_BYTES_MAX {
-        return Err(format!(
-            "the file {file} is empty, or too large for a secret"
-        ));
-    }
-    Ok(text.to_owned())
 }

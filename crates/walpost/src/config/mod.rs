@@ -2,45 +2,54 @@
 //! once.
 //!
 //! ```text
-//! walpost.yaml ── raw ──┐
-//! WALPOST_… ────────────┼── layer: entries with their origin ── build ──> Config
-//! --set ────────────────┘
+//! walpost.yaml ── raw ── reader ──┐
+//! WALPOST_… ──────────────────────┼── layer: entries with their origin ── build ──> Config
+//! --set ──────────────────────────┘
 //! ```
+//!
+//! What keys there are is one table, `schema`: the reader follows it, `config schema` and the
+//! reference of the documentation are made from it.
 //!
 //! After [`Config::load`] nothing is optional and no text means something later. No message quotes
 //! a line of the file or a value that can be a secret.
 
 mod build;
+mod environment;
+mod file;
+mod json_schema;
 mod layer;
 mod needs;
+mod origins;
+mod password;
 mod problem;
 mod raw;
+mod reader;
+mod references;
 mod schema;
-mod topics;
 mod value;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use walpost_core::NeededColumn;
 use walpost_core::class::Exit;
 use walpost_core::limits::WindowLimits;
 use walpost_core::{Mapping, MappingSpec};
 use walpost_kafka::{Settings, TopicPlan};
 use walpost_walsender::Conninfo;
 
+pub(crate) use self::file::secret as secret_from_file;
+pub(crate) use self::json_schema::json_schema;
 use self::layer::Layer;
-pub(crate) use self::needs::NeededColumn;
+pub(crate) use self::origins::Origins;
+pub(crate) use self::password::{PasswordCommand, PasswordSource};
 use self::problem::{Origin, Problem};
-pub(crate) use self::raw::to_yaml;
+use self::schema::SPARE_SUFFIX;
 pub(crate) use self::value::table_text;
 use crate::error::Error;
 
 /// The file that is read when none is named.
 const FILE_DEFAULT: &str = "walpost.yaml";
-
-/// No configuration is that large: a larger file is another file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything that a command needs to know.
 #[derive(Clone, Debug)]
@@ -53,11 +62,16 @@ pub(crate) struct Config {
     pub delivery: Delivery,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
+    /// Where each value comes from.
+    pub origins: Origins,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Postgres {
+    /// With the password, as far as it was known when the configuration was read. Connections are
+    /// made by [`crate::connect`].
     pub conninfo: Conninfo,
+    pub password: PasswordSource,
     pub slot: String,
     pub publication: String,
 }
@@ -69,8 +83,6 @@ impl Postgres {
     }
 }
 
-const SPARE_SUFFIX: &str = "_spare";
-
 #[derive(Clone, Debug)]
 pub(crate) struct Kafka {
     /// `host:port,…`
@@ -78,6 +90,8 @@ pub(crate) struct Kafka {
     pub settings: Settings,
     /// How a topic is made that is missing when an event names it first; `None`: not at all.
     pub create_topics: Option<TopicPlan>,
+    /// Properties that can lose or reorder events are let through.
+    pub allow_unsafe: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,40 +111,59 @@ pub(crate) struct Sources {
     pub set: Vec<String>,
     /// The environment.
     pub variables: Vec<(String, String)>,
+    /// The names of its variables whose values are not UTF-8.
+    pub unreadable: Vec<String>,
 }
 
 impl Sources {
-    /// The process's environment with these flags. A variable that is not UTF-8 is no one's that we
-    /// know.
+    /// The process's environment with these flags. A variable whose name is not UTF-8 is no one's
+    /// that we know.
     pub(crate) fn new(file: Option<PathBuf>, set: Vec<String>) -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self {
+        let mut sources = Self {
             file,
             set,
-            variables: std::env::vars_os().filter_map(text).collect(),
+            ..Self::default()
+        };
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => sources.variables.push((name, value)),
+                (Ok(name), Err(_)) => sources.unreadable.push(name),
+                (Err(_), _) => {}
+            }
         }
+        sources
     }
 }
 
 impl Config {
     /// Reads, merges and checks. The error has one line for each problem.
     pub(crate) fn load(sources: &Sources) -> Result<Self, Error> {
-        let mut layer = file_layer(sources.file.as_deref());
-        layer.overlay(layer::from_environment(&sources.variables));
-        layer.overlay(layer::from_flags(&sources.set));
-        build::build(layer, &sources.variables).map_err(|problems| report(sources, problems))
+        let layer = file_layer(sources.file.as_deref(), &sources.variables);
+        Self::over(layer, sources)
+    }
+
+    /// The same over a file that is read already.
+    fn over(mut layer: Layer, sources: &Sources) -> Result<Self, Error> {
+        let Sources {
+            variables,
+            unreadable,
+            set,
+            ..
+        } = sources;
+        layer.overlay(environment::from_environment(variables, unreadable));
+        layer.overlay(environment::from_flags(set));
+        let hidden = std::mem::take(&mut layer.hidden);
+        build::build(layer, variables).map_err(|problems| report(sources, problems, &hidden))
     }
 }
 
-fn file_layer(file: Option<&Path>) -> Layer {
+fn file_layer(file: Option<&Path>, variables: &[(String, String)]) -> Layer {
     let path = file.unwrap_or(Path::new(FILE_DEFAULT));
     let shown = path.display().to_string();
-    let text = match read_text(path) {
-        Ok(text) => text,
+    match file::read(path) {
+        Ok(bytes) => reader::from_file(&shown, &bytes, variables),
         Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Layer::default();
+            Layer::default()
         }
         Err(error) => {
             let origin = Origin::File {
@@ -138,26 +171,16 @@ fn file_layer(file: Option<&Path>) -> Layer {
                 at: None,
             };
             let problem = Problem::new(origin, "", format!("can't read the file: {error}"));
-            return Layer {
+            Layer {
                 problems: vec![problem],
                 ..Layer::default()
-            };
+            }
         }
-    };
-    layer::from_file(&shown, &text)
-}
-
-fn read_text(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let mut file = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1);
-    file.read_to_string(&mut text)?;
-    if file.limit() == 0 {
-        return Err(std::io::Error::other("it is larger than 1 MiB"));
     }
-    Ok(text)
 }
 
-fn report(sources: &Sources, mut problems: Vec<Problem>) -> Error {
+/// `hidden` are texts that no message may have in it.
+fn report(sources: &Sources, mut problems: Vec<Problem>, hidden: &[String]) -> Error {
     problems.sort();
     problems.dedup();
     let mut message = match problems.len() {
@@ -166,7 +189,7 @@ fn report(sources: &Sources, mut problems: Vec<Problem>) -> Error {
     };
     for problem in &problems {
         message.push_str("\n  ");
-        message.push_str(&problem.to_string());
+        message.push_str(&without(problem, hidden));
     }
     let error = Error::new(Exit::Configuration, message);
     let nothing_given = problems
@@ -179,6 +202,25 @@ fn report(sources: &Sources, mut problems: Vec<Problem>) -> Error {
     }
     error
 }
+
+/// Shorter texts are no secrets, and stand in every message by chance.
+const HIDDEN_BYTES_MIN: usize = 4;
+
+/// A problem without what references brought: it may be a secret in a place where nobody expects
+/// one.
+fn without(problem: &Problem, hidden: &[String]) -> String {
+    let mut text = problem.to_string();
+    for value in hidden
+        .iter()
+        .filter(|value| value.len() >= HIDDEN_BYTES_MIN)
+    {
+        text = text.replace(value.as_str(), MASK);
+    }
+    text
+}
+
+/// Stands for what must not be shown.
+pub(crate) const MASK: &str = "****";
 
 #[cfg(test)]
 mod tests;

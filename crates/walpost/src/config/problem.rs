@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::raw::Position;
+use super::schema;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +62,7 @@ impl fmt::Display for Problem {
         if key.is_empty() {
             write!(f, "{origin}{text}")
         } else {
-            write!(f, "{origin}{key}: {text}")
+            write!(f, "{origin}{}: {text}", schema::shown(key))
         }
     }
 }

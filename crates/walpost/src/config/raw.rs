@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use anyhow::Context;
-use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::granit_parser::ErrorKind;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
@@ -104,11 +102,6 @@ fn options() -> Options {
         underscored_numbers_as_strings: true,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     }
-}
-
-/// A value as YAML.
-pub(crate) fn to_yaml<T: Serialize>(value: &T) -> Result<String, anyhow::Error> {
-    serde_saphyr::to_string(value).context("print YAML")
 }
 
 /// What the deserializer hands over.

@@ -1,17 +1,18 @@
 //! Texts into values: durations, sizes, numbers, names of tables.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use walpost_core::TableName;
+
+use super::schema::IDENTIFIER_BYTES_MAX;
 
 /// What a value has to be instead. Never quotes the value.
 type Expected = String;
 
 /// Longest of all durations: what is added to a clock must stay in its range.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// Postgres cuts longer names off, in silence.
-pub(super) const IDENTIFIER_BYTES_MAX: usize = 63;
 
 /// `100ms`, `5s`, `2m` or `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, Expected> {
@@ -54,6 +55,17 @@ fn split_unit(text: &str) -> (&str, &str) {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     (number, unit.trim_start())
+}
+
+/// A whole number, both ends included.
+pub(super) fn number<T>(text: &str, min: T, max: T) -> Result<T, Expected>
+where
+    T: FromStr + PartialOrd + fmt::Display,
+{
+    let number = text.parse().ok();
+    number
+        .filter(|number| (&min..=&max).contains(&number))
+        .ok_or_else(|| format!("expected a number from {min} to {max}"))
 }
 
 /// `true` or `false`.

@@ -5,6 +5,7 @@ use walpost_core::{Rejection, RelayError};
 use walpost_kafka::{Fault, Trouble, TroubleKind};
 use walpost_walsender::Conninfo;
 
+use crate::connect::PasswordError;
 use crate::error::{postgres_fix, tls_class};
 use crate::finding::Finding;
 
@@ -14,6 +15,9 @@ pub(crate) enum SessionError {
     /// The connection failed, or the server reported an error.
     #[error(transparent)]
     Postgres(#[from] walpost_walsender::Error),
+    /// There is no password to connect with.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The server's answer has another shape than its manual says.
     #[error("the server's answer to a question about {0} can't be read")]
     Answer(&'static str),
@@ -68,7 +72,7 @@ impl SessionError {
             },
             Self::SlotActive { .. } | Self::ServerEnded => QUIET,
             Self::Answer(_) => Class::Definite(Exit::Internal),
-            Self::Standby | Self::Producer(_) => ALARM,
+            Self::Standby | Self::Producer(_) | Self::Password(_) => ALARM,
             Self::Refused { exit, .. } => Class::Definite(*exit),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
             Self::Relay(error) => relay_class(error),
@@ -86,6 +90,7 @@ impl SessionError {
     pub(crate) fn fix(&self, conninfo: &Conninfo) -> Option<String> {
         match self {
             Self::Refused { finding, .. } => finding.fix.clone(),
+            Self::Password(error) => Some(error.fix()),
             Self::PublicationSkipped(_) => Some(
                 "the publication did not exist yet at this position of the WAL: drop the slot and \
                  run 'walpost init' again; the rows in between are only in the outbox table"

@@ -14,6 +14,7 @@ use tracing::debug;
 use walpost_walsender::{ConnectOptions, Connection, Error, Mode};
 
 use crate::config::Postgres;
+use crate::connect::{ConnectError, connect};
 
 /// A stream that is not read for a shorter time than this waits for a busy Kafka, not for a dead
 /// one.
@@ -68,7 +69,7 @@ impl Watch {
         postgres: &Postgres,
         stops: impl FnOnce() + Send + 'static,
     ) -> Self {
-        let conninfo = postgres.conninfo.clone();
+        let postgres = postgres.clone();
         // An ordinary session would hold up a smart shutdown by itself.
         let options = ConnectOptions {
             mode: Mode::Replication,
@@ -77,11 +78,13 @@ impl Watch {
         };
         Self(side.spawn(async move {
             loop {
-                let error = match Connection::connect(&conninfo, &options).await {
-                    Ok(connection) => end_of(connection).await,
+                let error = match connect(&postgres, &options).await {
+                    Ok(connection) => end_of(connection).await.into(),
                     Err(error) => error,
                 };
-                if matches!(error.sqlstate(), Some("57P01" | "57P02" | "57P03")) {
+                if let ConnectError::Postgres(error) = &error
+                    && matches!(error.sqlstate(), Some("57P01" | "57P02" | "57P03"))
+                {
                     return stops();
                 }
                 debug!(%error, "the lookout's connection failed");

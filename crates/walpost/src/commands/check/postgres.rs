@@ -12,6 +12,7 @@ use super::{Look, route, session};
 use crate::catalog::{self, Limits, Pooler, Provider, Publication, Server, Slot, Table};
 use crate::checks::{self, Area};
 use crate::config::Config;
+use crate::connect::{ConnectError, connect};
 use crate::error::{chain, postgres_exit, postgres_fix};
 use crate::finding::Finding;
 use crate::gate;
@@ -45,9 +46,14 @@ pub(super) async fn look(config: &Config) -> Look {
         ..ConnectOptions::default()
     };
     let conninfo = &config.postgres.conninfo;
-    let mut connection = match Connection::connect(conninfo, &options).await {
+    let mut connection = match connect(&config.postgres, &options).await {
         Ok(connection) => connection,
-        Err(error) => return not_connected(config, &error),
+        Err(ConnectError::Postgres(error)) => return not_connected(config, &error),
+        Err(ConnectError::Password(error)) => {
+            let finding =
+                checks::PG_CREDENTIALS.found(&conninfo.user, error.to_string(), error.fix());
+            return look.blind(Exit::Permission, finding);
+        }
     };
     if let Err(error) = look_inside(&mut look, &mut connection, config).await {
         let fix = postgres_fix(&error, conninfo).unwrap_or_else(|| "try again".to_owned());

@@ -8,6 +8,7 @@ use walpost_walsender::{ConnectOptions, Connection, Error, Mode, quote_identifie
 use super::postgres::Sight;
 use crate::catalog::{Pooler, Way};
 use crate::checks::{self, Area};
+use crate::connect::{ConnectError, connect};
 use crate::error::chain;
 use crate::finding::Finding;
 
@@ -27,9 +28,13 @@ pub(super) async fn look(sight: &Sight<'_>, way: &Way) -> Vec<Finding> {
         ..ConnectOptions::default()
     };
     let pooler = way.pooler(conninfo);
-    let mut connection = match Connection::connect(conninfo, &options).await {
+    let mut connection = match connect(&sight.config.postgres, &options).await {
         Ok(connection) => connection,
-        Err(error) => return vec![refused(sight, way, pooler, &error)],
+        Err(ConnectError::Postgres(error)) => return vec![refused(sight, way, pooler, &error)],
+        Err(ConnectError::Password(error)) => {
+            let role = &sight.server.role;
+            return vec![checks::PG_CREDENTIALS.found(role, error.to_string(), error.fix())];
+        }
     };
     let role = &sight.server.role;
     let seen = format!("the role '{role}' may use replication slots");

@@ -1,0 +1,122 @@
+//! The keys under `postgres`.
+
+use secrecy::SecretString;
+use walpost_walsender::Conninfo;
+
+use super::{Builder, value};
+use crate::config::layer::{Entry, Given};
+use crate::config::references::Variables;
+use crate::config::schema::{IDENTIFIER_BYTES_MAX, NAME_DEFAULT, SPARE_SUFFIX};
+use crate::config::{PasswordCommand, PasswordSource, Postgres, file};
+
+const URL: &str = "postgres.url";
+const PASSWORD: &str = "postgres.password";
+const FILE: &str = "postgres.password_file";
+const COMMAND: &str = "postgres.password_command";
+
+/// Variables of libpq that say where the server is: with one of them `postgres.url` can be left
+/// out.
+const PLACE_VARIABLES: [&str; 4] = ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"];
+
+impl Builder {
+    pub(super) fn postgres(&mut self, variables: &Variables) -> Option<Postgres> {
+        let (password, source) = self.password();
+        let conninfo = self.conninfo(password, variables);
+        let slot = self.parsed("postgres.slot", value::slot);
+        let bytes_max = IDENTIFIER_BYTES_MAX - SPARE_SUFFIX.len();
+        let identifier = |text: &str| value::identifier(text, bytes_max);
+        let publication = self.parsed("postgres.publication", identifier);
+        Some(Postgres {
+            conninfo: conninfo?,
+            password: source,
+            slot: slot.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+            publication: publication.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+        })
+    }
+
+    fn conninfo(
+        &mut self,
+        password: Option<SecretString>,
+        variables: &Variables,
+    ) -> Option<Conninfo> {
+        let env = |wanted: &str| {
+            let found = variables.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        let url = self.text(URL);
+        if url.is_none() && PLACE_VARIABLES.iter().all(|name| env(name).is_none()) {
+            self.missing(
+                URL,
+                "is missing: name the database, as postgresql://walpost@localhost:5432/shop \
+                 (PGHOST, PGDATABASE and the other variables of libpq do too)",
+            );
+            return None;
+        }
+        match Conninfo::parse(&url.unwrap_or_default(), &env) {
+            Ok(conninfo) => Some(match password {
+                Some(password) => conninfo.with_password(password),
+                None => conninfo,
+            }),
+            Err(error) => {
+                self.wrong(URL, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The password as far as it is known now, and where each connection finds it.
+    fn password(&mut self) -> (Option<SecretString>, PasswordSource) {
+        let given = [PASSWORD, FILE, COMMAND].map(|path| self.has(path).then_some(path));
+        let mut given = given.into_iter().flatten();
+        let first = given.next();
+        for other in given {
+            let text = format!(
+                "{} is given too: keep one of them",
+                first.unwrap_or_default()
+            );
+            self.wrong(other, text);
+        }
+        if let Some(command) = self.command() {
+            return (None, PasswordSource::Command(command));
+        }
+        let Some(path) = self.text(FILE) else {
+            let password = self.text(PASSWORD).map(SecretString::from);
+            return (password, PasswordSource::Fixed);
+        };
+        match file::secret(&path) {
+            Ok(secret) => (Some(secret.into()), PasswordSource::File(path)),
+            Err(problem) => {
+                self.wrong(FILE, problem);
+                (None, PasswordSource::Fixed)
+            }
+        }
+    }
+
+    fn command(&mut self) -> Option<PasswordCommand> {
+        let entry = self.entry(COMMAND)?;
+        let command = match entry {
+            Entry {
+                value: Given::Text(text),
+                ..
+            } => (!text.trim().is_empty()).then(|| PasswordCommand::Shell(text.clone())),
+            Entry {
+                value: Given::List(items),
+                ..
+            } => {
+                let mut words = items.iter().map(|item| item.text.clone());
+                let program = words.next().filter(|program| !program.is_empty());
+                program.map(|program| PasswordCommand::Program(program, words.collect()))
+            }
+        };
+        match command {
+            Some(command) if !command.has_nul() => return Some(command),
+            Some(_) => self.wrong(COMMAND, "a NUL byte can't be a part of a command"),
+            None => self.wrong(
+                COMMAND,
+                "names no program: expected one text for the shell, or a list of a program and \
+                 its arguments",
+            ),
+        }
+        None
+    }
+}
