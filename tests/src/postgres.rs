@@ -21,7 +21,7 @@ pub use self::{
 };
 pub use postgres::types::PgLsn as Lsn;
 
-use self::binaries::Owner;
+pub(crate) use self::binaries::Owner;
 use crate::{
     GuardedDir, Port, Process, guardian,
     process::{children, has_ended, send_signal},

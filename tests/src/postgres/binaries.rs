@@ -118,9 +118,9 @@ impl Binaries {
 
 /// An unprivileged user: Postgres refuses to run as root.
 #[derive(Clone, Debug)]
-pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Owner {
@@ -129,7 +129,7 @@ impl Owner {
     /// # Panics
     ///
     /// When it is root and the machine has neither a user `postgres` nor `nobody`.
-    pub(super) fn choose() -> Option<Self> {
+    pub(crate) fn choose() -> Option<Self> {
         let me = fs::metadata("/proc/self").ok()?.uid();
         if me != 0 {
             return None;

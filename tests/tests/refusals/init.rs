@@ -1,23 +1,25 @@
 //! `walpost init`: SQL that psql runs, and the same done at once.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
+use std::time::Duration;
 
 use postgres::SimpleQueryMessage;
+use walpost_tests::{Postgres, try_wait_until, wait_until};
 
-use crate::stage::{PLAIN, Refusal, Stage, postgres};
+use crate::{
+    SOON,
+    check::object,
+    stage::{PLAIN, Refusal, STREAMER, Stage, ended, postgres, psql},
+};
 
 #[test]
 fn psql_runs_what_init_prints_and_runs_it_again() {
     let stage = Stage::bare("psql");
     let printed = stage.finish(&["init"]);
     assert_eq!(printed.code, 0, "{}", printed.stderr);
-    psql(&stage, &printed.stdout);
+    psql(&stage.url(), &printed.stdout);
     let made = catalogue(&stage);
     assert_eq!(made.len(), 4, "table, two publications, slot: {made:#?}");
-    psql(&stage, &printed.stdout);
+    psql(&stage.url(), &printed.stdout);
     assert_eq!(catalogue(&stage), made);
     assert_works(&stage);
 }
@@ -43,7 +45,7 @@ fn both_ways_make_the_same() {
     for stage in [&printed, &applied] {
         stage.configure(sections);
     }
-    psql(&printed, &printed.finish(&["init"]).stdout);
+    psql(&printed.url(), &printed.finish(&["init"]).stdout);
     applied.init();
     let shape = |stage: &Stage| {
         let columns = rows(
@@ -70,55 +72,139 @@ fn init_leaves_what_is_wrong_and_says_how_to_mend_it() {
     stage.database.create_outbox();
     stage.database.execute(&format!(
         "create table audit ();
-         create publication {slot} for table audit with (publish = 'update')"
+         create publication {slot} for table audit with (publish = 'update');
+         alter table outbox drop event_type;
+         create publication {slot}_spare for table outbox with (publish = 'delete')"
     ));
-    let refusal = Refusal::of(&stage.finish(&["init", "--apply"]));
-    refusal.assert(
-        78,
-        &[
-            "does not publish inserts",
-            "does not carry the table",
-            "public.audit",
-        ],
+    stage.configure("route:\n  headers:\n    type: \"${event_type}\"\n");
+    let refused = stage.finish(&["init", "--apply", "--json"]);
+    let json = object(&refused);
+    assert_eq!(refused.code, 78, "{json:#}");
+    assert_eq!(
+        (&json["ok"], &json["error"]["code"]),
+        (&false.into(), &"configuration".into())
     );
+    let findings = json["result"]["findings"].as_array().unwrap();
+    let codes: Vec<_> = findings
+        .iter()
+        .map(|found| found["code"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "WP-TABLE-COLUMN",
+        "WP-PUB-INSERT",
+        "WP-PUB-MORE",
+        "WP-PUB-ROOT",
+        "WP-PUB-TABLE",
+        "WP-PUB-FOREIGN",
+        "WP-PUB-SPARE",
+    ];
+    assert_eq!(codes, expected, "{json:#}");
     assert_eq!(stage.database.slot(slot), None, "the slot comes last");
 
-    // The fix is SQL that mends it.
-    let fix = refusal.fix.expect("there is a fix");
-    let (_, statements) = fix.split_once(":\n").expect("a list of statements");
-    psql(&stage, statements);
+    let text = stage.finish(&["init", "--apply"]);
+    assert_eq!(text.code, 78);
+    for words in [
+        "error    WP-PUB-INSERT: ",
+        "warning  WP-PUB-SPARE: ",
+        "fix: alter",
+    ] {
+        assert!(text.stdout.contains(words), "{}", text.stdout);
+    }
+    assert!(
+        text.stderr.contains("the slot was not touched"),
+        "{}",
+        text.stderr
+    );
+
+    // The fixes are SQL that mends it.
+    for finding in findings {
+        psql(&stage.url(), finding["fix"].as_str().unwrap());
+    }
     stage.init();
     assert_works(&stage);
 }
 
 #[test]
+fn a_report_of_init_is_one_object() {
+    let stage = Stage::bare("init_json");
+    let printed = object(&stage.finish(&["init", "--json"]));
+    psql(&stage.url(), printed["result"]["sql"].as_str().unwrap());
+    stage.database.drop_slot(&stage.slot);
+    let applied = object(&stage.finish(&["init", "--apply", "--json"]));
+    assert_eq!(
+        (&applied["ok"], &applied["error"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
+    let steps = applied["result"]["steps"].as_array().unwrap();
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            (
+                step["done"].as_str().unwrap(),
+                step["what"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("exists", "table"),
+        ("exists", "publication"),
+        ("exists", "publication"),
+        ("created", "slot"),
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
 fn a_role_that_may_not_is_told_which_right_it_lacks() {
     let stage = Stage::bare("init_right");
-    let url = stage.url_as(PLAIN, "any");
-    let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
-    stage.walpost.configure(&yaml);
+    let configure = |role: &str| {
+        let yaml = stage.yaml_of(&stage.url_as(role, "any"), &stage.kafka.brokers(), "");
+        stage.walpost.configure(&yaml);
+    };
+    configure(PLAIN);
+    let refusal = Refusal::of(&stage.finish(&["init", "--apply"]));
+    refusal.assert(77, &["WP-PG-REPLICATION", "nothing was changed"]);
+    assert_eq!(
+        refusal.fix.as_deref(),
+        Some("alter role \"plain\" replication;")
+    );
+
+    configure(STREAMER);
     let words = [
         "create the table public.outbox",
         "permission denied",
         "grant create",
+        "--admin-url",
     ];
     Refusal::of(&stage.finish(&["init", "--apply"])).assert(77, &words);
-
-    stage.configure("");
-    stage.database.execute(&format!(
-        "create table outbox (id uuid primary key, destination text, payload jsonb);
-         alter table outbox owner to {PLAIN};
-         grant create on database \"{}\" to {PLAIN};",
-        stage.database.name()
-    ));
-    stage.walpost.configure(&yaml);
-    let refusal = Refusal::of(&stage.finish(&["init", "--apply"]));
+    stage.database.create_outbox();
     let words = [
-        "create the slot",
-        &stage.slot,
-        "alter role \"plain\" replication",
+        "create the publication",
+        "--admin-url",
+        "CREATE on the database",
     ];
-    refusal.assert(77, &words);
+    Refusal::of(&stage.finish(&["init", "--apply"])).assert(77, &words);
+    assert_eq!(stage.database.slot(&stage.slot), None);
+}
+
+/// The owner makes table and publications, the relay's role its slot, and needs nothing more.
+#[test]
+fn another_role_can_own_what_the_relay_only_streams() {
+    let stage = Stage::bare("init_admin");
+    let yaml = stage.yaml_of(&stage.url_as(STREAMER, "any"), &stage.kafka.brokers(), "");
+    stage.walpost.configure(&yaml);
+    let owner = stage.url();
+    let made = stage.finish(&["init", "--apply", "--admin-url", &owner]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert_eq!(made.stdout.matches("created").count(), 4, "{}", made.stdout);
+    assert_eq!(catalogue(&stage).len(), 4);
+    assert_works(&stage);
+
+    let elsewhere = postgres().database("elsewhere").url();
+    let refusal = Refusal::of(&stage.finish(&["init", "--apply", "--admin-url", &elsewhere]));
+    refusal.assert(78, &["--admin-url", "elsewhere", "of the same server"]);
+    let wrong = Refusal::of(&stage.finish(&["init", "--apply", "--admin-url", "x://y"]));
+    wrong.assert(78, &["--admin-url"]);
 }
 
 #[test]
@@ -130,8 +216,110 @@ fn a_slot_that_is_not_usable_is_left_alone() {
     ));
     let before = stage.database.slot(slot);
     let refusal = Refusal::of(&stage.finish(&["init", "--apply"]));
-    refusal.assert(78, &[slot, "test_decoding", "pgoutput"]);
+    refusal.assert(78, &["WP-SLOT-PLUGIN", slot, "test_decoding", "pgoutput"]);
     assert_eq!(stage.database.slot(slot), before);
+}
+
+#[test]
+fn the_slot_waits_for_open_transactions_and_says_for_which() {
+    let server = Postgres::new();
+    let database = server.database("waits");
+    let stage = Stage::bare("waits");
+    let yaml = stage.yaml_of(&database.url(), &stage.kafka.brokers(), "");
+    stage.walpost.configure(&yaml);
+    let mut session = postgres::Config::new();
+    let mut session = session
+        .host("127.0.0.1")
+        .port(server.port())
+        .user("postgres")
+        .dbname(database.name())
+        .application_name("a long job")
+        .connect(postgres::NoTls)
+        .unwrap();
+    session
+        .batch_execute(
+            "create table secret_plan (id int); begin; insert into secret_plan values (1)",
+        )
+        .unwrap();
+    let running = stage.walpost.start(&["init", "--apply"]);
+    running.wait_for_output("(a long job), open for", SOON);
+    running.wait_for_output("select pg_terminate_backend(", SOON);
+    assert!(
+        !running.output().contains("secret_plan"),
+        "no query is shown"
+    );
+    session.batch_execute("commit").unwrap();
+    let made = ended(running);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert!(made.stdout.contains("created  slot"), "{}", made.stdout);
+}
+
+/// The server process would go on waiting, and make the slot when nobody wants it any more.
+#[test]
+fn an_interrupted_init_leaves_no_slot_behind() {
+    let server = Postgres::new();
+    let database = server.database("interrupted");
+    for kind in ["interrupt", "kill"] {
+        let stage = Stage::bare(kind);
+        let yaml = stage.yaml_of(&database.url(), &stage.kafka.brokers(), "");
+        stage.walpost.configure(&yaml);
+        database.execute("create table if not exists held (id int)");
+        let mut session = database.client();
+        session
+            .batch_execute("begin; insert into held values (1)")
+            .unwrap();
+        let running = stage.walpost.start(&["init", "--apply"]);
+        running.wait_for_output("waiting", SOON);
+        if kind == "interrupt" {
+            running.interrupt();
+            let finished = ended(running);
+            assert_eq!(finished.code, 130, "{}", finished.stderr);
+            assert!(
+                finished.stderr.contains("no slot was made"),
+                "{}",
+                finished.stderr
+            );
+        } else {
+            running.kill();
+        }
+        wait_until(SOON, "the end of the statement", || {
+            let query = "select 1 from pg_stat_activity where application_name = 'walpost init'
+                         and state = 'active'";
+            database
+                .client()
+                .query(query, &[])
+                .unwrap()
+                .is_empty()
+                .then_some(())
+        });
+        session.batch_execute("commit").unwrap();
+        let made = try_wait_until(Duration::from_millis(300), || database.slot(&stage.slot));
+        assert_eq!(made, None, "{kind}");
+        assert_eq!(
+            stage.finish(&["init", "--apply"]).code,
+            0,
+            "it can be run again"
+        );
+    }
+}
+
+#[test]
+fn a_server_without_a_free_slot_says_how_to_get_one() {
+    let server = Postgres::builder()
+        .setting("max_replication_slots", "1")
+        .start();
+    let database = server.database("full");
+    database.execute("select pg_create_physical_replication_slot('of_others')");
+    let stage = Stage::bare("full");
+    let yaml = stage.yaml_of(&database.url(), &stage.kafka.brokers(), "");
+    stage.walpost.configure(&yaml);
+    let refusal = Refusal::of(&stage.finish(&["init", "--apply"]));
+    let words = [
+        "create the slot",
+        "pg_drop_replication_slot",
+        "max_replication_slots",
+    ];
+    refusal.assert(78, &words);
 }
 
 /// One event goes through what was made, and `check` finds nothing.
@@ -175,25 +363,4 @@ fn rows(stage: &Stage, query: &str) -> Vec<String> {
         Some(values.join(" | "))
     };
     messages.iter().filter_map(row).collect()
-}
-
-#[track_caller]
-fn psql(stage: &Stage, statements: &str) {
-    let program = postgres().binaries().dir().join("psql");
-    let mut psql = Command::new(program)
-        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
-        .arg(stage.database.url())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("run psql");
-    let mut stdin = psql.stdin.take().expect("it was asked for");
-    stdin
-        .write_all(statements.as_bytes())
-        .expect("write to psql");
-    drop(stdin);
-    let output = psql.wait_with_output().expect("wait for psql");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}\n{statements}");
 }

@@ -75,7 +75,7 @@ fn a_missing_publication_is_refused() {
     let stage = &scene.stage;
     let slot = &stage.slot;
     stage.database.execute(&format!("drop publication {slot}"));
-    scene.is_refused(&["publication", slot, "does not exist", "walpost init"]);
+    scene.is_refused(&["WP-PUB-MISSING", slot, "does not exist", "walpost init"]);
 }
 
 #[test]
@@ -212,7 +212,10 @@ fn a_server_that_does_not_write_enough_is_refused_by_every_command() {
     let stage = Stage::bare("replica");
     let yaml = stage.yaml_of(&database.url(), &stage.kafka.brokers(), "");
     stage.walpost.configure(&yaml);
-    stage.refused(78, &["wal_level", "'replica'", "logical"]);
+    stage.refused(
+        78,
+        &["WP-PG-WAL-LEVEL", "wal_level", "'replica'", "logical"],
+    );
     let init = Refusal::of(&stage.finish(&["init", "--apply"]));
     init.assert(78, &["wal_level", "'replica'", "restart"]);
     let check = stage.finish(&["check"]);

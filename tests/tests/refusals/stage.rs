@@ -1,6 +1,10 @@
 //! A set-up that is whole until a test breaks it, and the one way to run commands on it.
 
-use std::sync::OnceLock;
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
 
 use walpost_tests::{
     Database, Finished, Kafka, Lsn, Mistake, Postgres, Record, Running, Walpost, free_port,
@@ -19,19 +23,22 @@ const SECRETS: [&str; 4] = [URL_SECRET, VARIABLE_SECRET, FILE_SECRET, KAFKA_SECR
 /// A role that needs its password, and one that lacks REPLICATION.
 pub(crate) const LOCKED: &str = "locked";
 pub(crate) const PLAIN: &str = "plain";
+/// A role that has nothing but REPLICATION, as the relay's should be.
+pub(crate) const STREAMER: &str = "streamer";
 
 /// The cluster of this test binary: everybody is let in, except the role with a password.
 pub(crate) fn postgres() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
     SERVER.get_or_init(|| {
         let server = Postgres::builder()
+            .setting("max_slot_wal_keep_size", "10GB")
             .hba(&format!("host all {LOCKED} 127.0.0.1/32 scram-sha-256"))
             .start();
         server
             .client()
             .batch_execute(&format!(
                 "create role {LOCKED} login superuser password '{FILE_SECRET}';
-                 create role {PLAIN} login"
+                 create role {PLAIN} login; create role {STREAMER} login replication"
             ))
             .expect("create roles");
         server
@@ -187,6 +194,34 @@ impl Stage {
         let confirmed = slot.expect("the slot is there").confirmed;
         confirmed.expect("a logical slot has a position")
     }
+}
+
+/// Runs statements as a user pastes them.
+#[track_caller]
+pub(crate) fn psql(url: &str, statements: &str) {
+    let program = postgres().binaries().dir().join("psql");
+    let mut psql = Command::new(program)
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
+        .arg(url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run psql");
+    let mut stdin = psql.stdin.take().expect("it was asked for");
+    stdin
+        .write_all(statements.as_bytes())
+        .expect("write to psql");
+    drop(stdin);
+    let output = psql.wait_with_output().expect("wait for psql");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{statements}");
+}
+
+/// Stops a run, and waits for its end.
+#[track_caller]
+pub(crate) fn ended_by_stop(running: Running) -> Finished {
+    guarded(running.stop(SOON))
 }
 
 /// Waits for the end of a run.

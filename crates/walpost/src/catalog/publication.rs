@@ -266,10 +266,11 @@ impl Publication {
             );
             problems.push(checks::PUB_FILTER.found(name, seen, again.clone()));
         }
-        let is_sent = |column: &String| match &published.columns {
-            Some(columns) => columns.contains(column),
-            // Servers without column lists send no generated columns.
-            None => table.generated(column).is_none(),
+        let is_sent = |column: &String| {
+            // Before 18 no generated column is sent, and some versions list them all the same.
+            let is_kept_back = table.server_major < 18 && table.generated(column).is_some();
+            let is_listed = |columns: &Vec<String>| columns.contains(column);
+            !is_kept_back && published.columns.as_ref().is_none_or(is_listed)
         };
         for NeededColumn { column, used_by } in needed {
             // One that does not exist is the table's problem.

@@ -8,12 +8,6 @@ use walpost_walsender::{Connection, Error, Row, quote_identifier, quote_literal}
 use super::Table;
 use crate::sql::qualified;
 
-/// SQLSTATE of a right that is missing.
-const INSUFFICIENT_PRIVILEGE: &str = "42501";
-
-/// SQLSTATE of a statement that ran into its time limit.
-const QUERY_CANCELED: &str = "57014";
-
 /// Send functions whose output is the text: those of enums and of text, which `citext` and its like
 /// name as their own. Built-in types are known without.
 const TEXTUAL_SEND: &str = "p.prolang = (select oid from pg_catalog.pg_language \
@@ -180,7 +174,7 @@ pub(crate) async fn largest_payload(
     let sql = format!(
         "begin; set local statement_timeout = '2s'; \
          select max(bytes) from (select {bytes} as bytes from {name} \
-         tablesample system (least(100, 100.0 * {PAGES} / greatest({pages}, 1))) limit 300) some; \
+         tablesample system (least(100, 100.0 * {PAGES} / greatest({pages}, 1))) limit 300) sample; \
          commit;"
     );
     let largest = look(connection, &sql).await;
@@ -190,18 +184,11 @@ pub(crate) async fn largest_payload(
     Ok(largest?.and_then(|bytes| bytes.parse().ok()))
 }
 
-/// A value, unless this role may not see it or it takes too long.
+/// A value, unless the server does not give it: the role may not see it, or it takes too long.
 async fn look(connection: &mut Connection, sql: &str) -> Result<Option<String>, Error> {
     match connection.query(sql).await {
         Ok(rows) => Ok(rows.first().and_then(|row| row.get(0)).map(str::to_owned)),
-        Err(error)
-            if matches!(
-                error.sqlstate(),
-                Some(INSUFFICIENT_PRIVILEGE | QUERY_CANCELED)
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if error.sqlstate().is_some() => Ok(None),
         Err(error) => Err(error),
     }
 }

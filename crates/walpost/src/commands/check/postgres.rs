@@ -58,7 +58,13 @@ pub(super) async fn look(config: &Config) -> Look {
     if let Err(error) = look_inside(&mut look, &mut connection, config).await {
         let fix = postgres_fix(&error, conninfo).unwrap_or_else(|| "try again".to_owned());
         let finding = checks::PG_QUERY.found(conninfo.database.clone(), chain(&error), fix);
-        return look.blind(postgres_exit(&error), finding);
+        return match postgres_exit(&error) {
+            exit @ (Exit::Permission | Exit::Unavailable) => look.blind(exit, finding),
+            Exit::Undeliverable | Exit::Internal | Exit::Configuration | Exit::Gap => {
+                look.push(finding);
+                look
+            }
+        };
     }
     connection.close().await;
     look

@@ -1,0 +1,219 @@
+//! What the server is set to, on clusters of the tests' own.
+
+use std::time::Duration;
+
+use walpost_tests::{Postgres, Stop, try_wait_until};
+
+use super::{Stage, at, check, cluster};
+use crate::stage::{Refusal, psql};
+
+#[test]
+fn settings_of_the_server_are_found_and_mended_by_what_is_printed() {
+    let server = Postgres::builder()
+        .setting("wal_level", "replica")
+        .setting("max_replication_slots", "1")
+        .setting("max_wal_senders", "1")
+        .start();
+    let database = server.database("settings");
+    let stage = Stage::bare("settings");
+    at(&stage, &database.url());
+
+    // The slot is still to be made: one of somebody else takes the only place.
+    database.execute("select pg_create_physical_replication_slot('of_others')");
+    let found = check(&stage);
+    let level = found.the("WP-PG-WAL-LEVEL");
+    assert!(level.seen.contains("'replica'"), "{level:?}");
+    let slots = found.the("WP-PG-SLOTS");
+    assert!(slots.seen.contains("all 1 replication slots"), "{slots:?}");
+    let keep = found.the("WP-PG-KEEP-SIZE");
+    assert!(
+        keep.seen.contains("max_slot_wal_keep_size is -1"),
+        "{keep:?}"
+    );
+    assert_eq!(keep.severity, "warning");
+    for finding in [level, slots, keep] {
+        psql(&database.url(), &finding.fix);
+    }
+    server.restart(Stop::Fast);
+    let found = check(&stage);
+    for code in ["WP-PG-WAL-LEVEL", "WP-PG-SLOTS", "WP-PG-KEEP-SIZE"] {
+        found.assert_not(code);
+    }
+    database.drop_slot("of_others");
+    stage.init();
+    assert_eq!(check(&stage).codes(), [""; 0]);
+
+    // `init` needs a WAL sender too, and `run`.
+    let other = Stage::bare("only_sender");
+    let url = format!("{}?application_name=other", database.url());
+    let yaml = other.yaml_of(&url, &other.kafka.brokers(), "");
+    other
+        .walpost
+        .configure(&yaml.replace(&other.slot, &stage.slot));
+    let running = other.walpost.start(&["run"]);
+    running.wait_for_log("\"streaming\"", Duration::from_secs(60));
+    let senders = check(&stage).the("WP-PG-SENDERS");
+    assert!(senders.seen.contains("1 of 1 WAL senders"), "{senders:?}");
+    assert!(senders.fix.contains("max_wal_senders = '6'"), "{senders:?}");
+    assert_eq!(crate::stage::ended_by_stop(running).code, 0);
+    check(&stage).assert_not("WP-PG-SENDERS");
+}
+
+#[test]
+fn a_relay_that_every_commit_would_wait_for_is_refused_by_check_and_by_run() {
+    let server = cluster();
+    let database = server.database("sync");
+    let stage = Stage::bare("sync");
+    at(&stage, &database.url());
+    stage.init();
+    let name = format!("\"walpost {}\"", stage.slot);
+    for names in ["*", &name, &format!("FIRST 1 (nobody, {name})")] {
+        server.set("synchronous_standby_names", names);
+        let found = wait_for(&stage, "WP-PG-SYNC");
+        assert!(found.seen.contains(names), "{found:?}");
+        assert_eq!(found.severity, "error");
+        stage.refused(78, &["WP-PG-SYNC", "synchronous_standby_names"]);
+        psql(&database.url(), &found.fix);
+        wait_until_not(&stage, "WP-PG-SYNC");
+    }
+    server.set("synchronous_standby_names", "walpost_other, \"a walpost\"");
+    stage.once();
+    check(&stage).assert_not("WP-PG-SYNC");
+}
+
+/// A reload takes a moment to reach new sessions.
+fn wait_for(stage: &Stage, code: &str) -> super::Finding {
+    let found = try_wait_until(crate::SOON, || {
+        let found = check(stage);
+        found.codes().contains(&code).then(|| found.the(code))
+    });
+    found.unwrap_or_else(|| panic!("no {code}"))
+}
+
+fn wait_until_not(stage: &Stage, code: &str) {
+    let gone = try_wait_until(crate::SOON, || {
+        (!check(stage).codes().contains(&code)).then_some(())
+    });
+    assert!(gone.is_some(), "{code} stays");
+}
+
+#[test]
+fn transactions_that_a_new_slot_would_wait_for_are_found() {
+    let server = Postgres::builder()
+        .setting("max_prepared_transactions", "5")
+        .start();
+    let database = server.database("open");
+    let stage = Stage::bare("open");
+    at(&stage, &database.url());
+    database.execute("create table t (id int)");
+    database.execute("begin; insert into t values (1); prepare transaction 'it''s'");
+    let mut session = database.client();
+    session
+        .batch_execute("begin; insert into t values (2)")
+        .unwrap();
+    let both = try_wait_until(crate::SOON, || {
+        let found = check(&stage);
+        let count = found
+            .codes()
+            .iter()
+            .filter(|code| **code == "WP-PG-TRANSACTION")
+            .count();
+        (count == 2).then_some(found)
+    });
+    let text = both.expect("both are found").json.to_string();
+    assert!(
+        text.contains("prepared transaction 'it''s' of postgres"),
+        "{text}"
+    );
+    let open = check(&stage).the("WP-PG-TRANSACTION");
+    for _ in 0..2 {
+        let one = check(&stage).the("WP-PG-TRANSACTION");
+        assert!(
+            one.seen.contains("'walpost init' would wait for it"),
+            "{one:?}"
+        );
+        psql(&database.url(), &one.fix);
+        wait_until_one_less(&stage);
+    }
+    drop(open);
+    check(&stage).assert_not("WP-PG-TRANSACTION");
+}
+
+/// A session that is ended needs a moment.
+fn wait_until_one_less(stage: &Stage) {
+    let count = || {
+        let found = check(stage);
+        let codes = found.codes();
+        codes
+            .iter()
+            .filter(|code| **code == "WP-PG-TRANSACTION")
+            .count()
+    };
+    assert!(try_wait_until(crate::SOON, || (count() < 2).then_some(())).is_some());
+}
+
+#[test]
+fn a_slot_that_somebody_else_reads_and_a_temporary_one_are_found() {
+    let stage = Stage::ready("in_use");
+    let url = format!(
+        "{}?replication=database&application_name=somebody",
+        stage.database.url()
+    );
+    let slot = &stage.slot;
+    let mut reader = std::process::Command::new(
+        stage
+            .database
+            .postgres()
+            .binaries()
+            .dir()
+            .join("pg_recvlogical"),
+    );
+    let publication = format!("publication_names={slot}");
+    reader
+        .args(["-d", &url.replace("replication=database&", "")])
+        .args(["-S", slot, "--start", "-f", "/dev/null"])
+        .args(["-o", "proto_version=1", "-o", &publication]);
+    let reader = walpost_tests::Process::spawn(&mut reader).expect("start pg_recvlogical");
+    let found = wait_for(&stage, "WP-SLOT-IN-USE");
+    assert!(
+        found.seen.contains("in use by 'somebody' (server process "),
+        "{found:?}"
+    );
+    assert!(found.seen.contains("from 127.0.0.1"), "{found:?}");
+    assert_eq!(found.severity, "warning");
+    // It starts again at once when it is only disconnected.
+    reader.kill();
+    wait_until_not(&stage, "WP-SLOT-IN-USE");
+
+    stage.database.drop_slot(slot);
+    let mut session = stage.database.client();
+    let make = format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput', true)");
+    session.batch_execute(&make).unwrap();
+    let found = check(&stage);
+    assert_eq!(found.errors(), ["WP-SLOT-TEMPORARY"]);
+    stage.refused(78, &["WP-SLOT-TEMPORARY", slot]);
+    let init = Refusal::of(&stage.finish(&["init", "--apply"]));
+    init.assert(78, &["WP-SLOT-TEMPORARY", slot]);
+}
+
+#[test]
+fn a_standby_is_refused_by_check_and_by_init() {
+    let server = cluster();
+    let database = server.database("standby");
+    let stage = Stage::bare("standby");
+    at(&stage, &database.url());
+    stage.init();
+    server.stop(Stop::Fast);
+    std::fs::write(server.data_dir().join("standby.signal"), "").unwrap();
+    server.start();
+    let found = check(&stage);
+    assert_eq!(
+        (found.code, found.errors()),
+        (1, vec!["WP-PG-STANDBY"]),
+        "{found:#?}"
+    );
+    let standby = found.the("WP-PG-STANDBY");
+    assert!(standby.fix.contains("target_session_attrs"), "{standby:?}");
+    let init = Refusal::of(&stage.finish(&["init", "--apply"]));
+    init.assert(78, &["WP-PG-STANDBY", "primary"]);
+}
