@@ -130,7 +130,7 @@ pub(crate) enum Cause {
         /// The last address's error.
         source: io::Error,
     },
-    /// More than one attempt to connect failed.
+    /// The attempts to connect failed.
     #[error("{}", told(.earlier, .last))]
     Attempts {
         /// In order.

@@ -172,11 +172,12 @@ impl Search<'_> {
         }
     }
 
-    /// One attempt's failure is the whole one's; of several, each is told.
+    /// Each attempt's failure with its place. A single server's single failure is the whole.
     fn failure(mut self) -> Cause {
+        let is_single = self.attempts.len() == 1 && self.conninfo.hosts.len() == 1;
         match self.attempts.pop() {
             None => Cause::Usage("no server is named"),
-            Some(only) if self.attempts.is_empty() => only.cause,
+            Some(only) if is_single => only.cause,
             Some(last) => Cause::Attempts {
                 earlier: self.attempts,
                 last: Box::new(last),

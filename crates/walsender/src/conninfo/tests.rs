@@ -37,6 +37,7 @@ fn forms_of_strings_are_read_as_libpq_reads_them() {
         ("postgresql://h/d?user=u&password=p%26q", "u p&q h 5432 d"),
         ("postgresql://h/d?", "me - h 5432 d"),
         ("postgresql://h?dbname=d", "me - h 5432 d"),
+        ("postgresql://h?dbname=d&", "me - h 5432 d"),
         ("postgresql://h/a/b", "me - h 5432 a/b"),
         ("host=h port=1 dbname=d user=u password=p", "u p h 1 d"),
         ("host = h  port\t=\n1", "me - h 1 me"),
@@ -273,6 +274,11 @@ fn faults_of_urls_are_named_without_any_value() {
         ),
         ("postgresql://h?hush", "a parameter after '?' has no '='"),
         ("postgresql://h?a=1&", "unknown key `a`"),
+        ("postgresql://h?&", "a parameter after '?' has no '='"),
+        (
+            "postgresql://h?user=u&&",
+            "a parameter after '?' has no '='",
+        ),
         ("postgresql://u@h?host=hush%40x", "`host` holds an '@'"),
     ] {
         assert_fault(text, expected);

@@ -26,12 +26,14 @@ pub(super) fn read(text: &str, settings: &mut Settings) -> Result<(), ConninfoEr
     };
     read_netloc(netloc, settings)?;
     set("dbname", database, settings)?;
-    match query {
-        Some(query) if !query.is_empty() => query
-            .split('&')
-            .try_for_each(|pair| read_parameter(pair, settings)),
-        _ => Ok(()),
-    }
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Ok(());
+    };
+    // One '&' may stand at the end.
+    let query = query.strip_suffix('&').unwrap_or(query);
+    query
+        .split('&')
+        .try_for_each(|pair| read_parameter(pair, settings))
 }
 
 fn read_user(text: &str, settings: &mut Settings) -> Result<(), ConninfoError> {

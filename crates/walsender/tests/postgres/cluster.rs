@@ -34,7 +34,7 @@ log_min_messages = warning
 ";
 
 const HBA: &str = "
-local all all trust
+local all,replication all trust
 host all scram_user 127.0.0.1/32 scram-sha-256
 host all md5_user 127.0.0.1/32 md5
 host all cleartext_user 127.0.0.1/32 password
@@ -49,9 +49,15 @@ run() {
         "$@"
     fi
 }
+make() {
+    if [ -n "$PRIMARY" ]; then
+        run "$BIN/pg_basebackup" -D "$DIR/data" -d "$PRIMARY" -c fast -R --no-sync
+    else
+        run "$BIN/initdb" -D "$DIR/data" -U postgres -A trust -E UTF8 --locale=C --no-sync
+    fi
+}
 cd "$DIR"
-run "$BIN/initdb" -D "$DIR/data" -U postgres -A trust -E UTF8 --locale=C --no-sync \
-    >"$DIR/initdb.log" 2>&1 &&
+make >"$DIR/make.log" 2>&1 &&
 printf '%s' "$CONFIG" >>"$DIR/data/postgresql.conf" &&
 printf '%s' "$HBA" >"$DIR/data/pg_hba.conf" &&
 run "$BIN/pg_ctl" -D "$DIR/data" -l "$DIR/data/log" -w -t 60 start >"$DIR/start.log" 2>&1 &&
@@ -71,7 +77,23 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster for one test, which may do to it what it likes.
     pub(crate) fn own() -> &'static Self {
-        let cluster = (0..STARTS_MAX).find_map(|_| Self::start());
+        Self::started("", "")
+    }
+
+    /// A standby of this cluster. One that is not hot takes no sessions.
+    pub(crate) fn standby(&self, is_hot: bool) -> &'static Self {
+        let directory = self.directory.display();
+        let primary = format!("host={directory} port={} user=postgres", self.port);
+        let config = if is_hot {
+            "hot_standby = on\n"
+        } else {
+            "hot_standby = off\n"
+        };
+        Self::started(&primary, config)
+    }
+
+    fn started(primary: &str, config: &str) -> &'static Self {
+        let cluster = (0..STARTS_MAX).find_map(|_| Self::start(primary, config));
         Box::leak(Box::new(
             cluster.expect("Postgres starts (its log is above)"),
         ))
@@ -96,7 +118,8 @@ impl Cluster {
         })
     }
 
-    fn start() -> Option<Self> {
+    /// With a conninfo in `primary`, a standby of that.
+    fn start(primary: &str, more_config: &str) -> Option<Self> {
         let directory = tempfile::Builder::new()
             .prefix("walpost-pg-")
             .tempdir()
@@ -107,7 +130,7 @@ impl Cluster {
         let is_root = fs::metadata(&directory).unwrap().uid() == 0;
         let port = free_port();
         let config = format!(
-            "{CONFIG}port = {port}\nunix_socket_directories = '{}'\n",
+            "{CONFIG}{more_config}port = {port}\nunix_socket_directories = '{}'\n",
             directory.display()
         );
         let mut guardian = Command::new("sh")
@@ -115,6 +138,7 @@ impl Cluster {
             .env("DIR", &directory)
             .env("BIN", server_programs())
             .env("DROP", if is_root { "1" } else { "0" })
+            .env("PRIMARY", primary)
             .env("CONFIG", config)
             .env("HBA", HBA)
             .stdin(Stdio::piped())
@@ -264,7 +288,7 @@ fn first_line(child: &mut Child) -> String {
 }
 
 /// Programs of the newest installed server, or those of the directory that the environment names.
-fn server_programs() -> PathBuf {
+pub(crate) fn server_programs() -> PathBuf {
     if let Some(directory) = std::env::var_os("WALPOST_TEST_PG_BIN") {
         return directory.into();
     }

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod connecting;
+mod libpq;
 mod shutdown;
 mod streaming;
 mod tls;
