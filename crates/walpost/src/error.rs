@@ -145,11 +145,13 @@ pub(crate) fn postgres_fix(
         return tls_fix(fault).map(str::to_owned);
     }
     if error.is_authentication() {
-        return Some(
-            "set postgres.password or postgres.password_file, and look at the methods that the \
-             server's pg_hba.conf asks for"
-                .to_owned(),
-        );
+        const FIX: &str = "set postgres.password or postgres.password_file, and look at the methods \
+                           that the server's pg_hba.conf asks for";
+        // A password file that was not used is most likely the reason.
+        return Some(match conninfo.warnings().next() {
+            Some(warning) => format!("{warning}; or {FIX}"),
+            None => FIX.to_owned(),
+        });
     }
     if error.is_target() {
         return Some(

@@ -168,7 +168,7 @@ async fn look_at_set_up(config: &Config) -> Result<(Vec<Table>, BTreeSet<u32>), 
         application_name: format!("{} gate", application_name(config)),
         ..ConnectOptions::default()
     };
-    let connected = Connection::connect(&config.postgres.conninfo, &options).await;
+    let connected = connect(&config.postgres, &options).await;
     let mut connection = connected.map_err(|error| not_connected(config, error))?;
     let tables = check_set_up(&mut connection, config).await?;
     let textual = catalog::textual_types(&mut connection).await?;

@@ -33,6 +33,14 @@ checks! { Postgres, POSTGRES_CHECKS;
     why: "A slot belongs to one database. The name in `postgres.url` is not one of this server.",
     fix: "create the database, or name the right one in `postgres.url`.";
 
+    PG_CONNINFO = "WP-PG-CONNINFO", Warning, "A part of the connection's settings is not used",
+    looks_at: "the password file (`~/.pgpass`, `passfile`, PGPASSFILE), where no password is given, and the \
+        variables of libpq.",
+    why: "As with libpq, a password file that others than its owner can read is not used, nor one that is no \
+        plain file. Variables that say how to use GSSAPI have no effect, because it is not spoken here.",
+    fix: "`chmod 0600` the password file, or give the password by `postgres.password_file`; unset variables \
+        that are of no use.";
+
     PG_POOLER = "WP-PG-POOLER", Either, "A connection pooler stands in between",
     looks_at: "the way the login is refused (`unsupported startup parameter`), the host's name, and whether \
         the process id that was told at the login is the one that `pg_backend_pid()` knows: a pooler makes \

@@ -22,6 +22,9 @@ const SIDE_SHUTDOWN: Duration = Duration::from_millis(100);
 
 /// Streams until stopped, or with `once` until everything that was committed before is delivered.
 pub(crate) fn run(config: Config, once: bool) -> Result<(), Error> {
+    for warning in config.postgres.conninfo.warnings() {
+        warn!("{warning}");
+    }
     let internal = |error: anyhow::Error| Error::new(Exit::Internal, format!("{error:#}"));
     let side = Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*, sample::select};
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -325,7 +325,7 @@ fn display_and_debug_show_a_url_without_secrets() {
 proptest! {
     #[test]
     fn any_text_gives_a_result_and_errors_hold_no_password(
-        text in "[a-z=' \\\\@:/?&%\\[\\]0-9\u{e9}\0]{0,30}",
+        text in "[a-z=' \\\\@:/?&%,\\[\\]0-9\u{e9}\0]{0,30}",
         scheme in any::<bool>(),
     ) {
         let text = if scheme { format!("postgresql://{text}") } else { text };
@@ -333,6 +333,28 @@ proptest! {
         let error = parse(&format!("{text} password=hush "), &[]).err();
         let error = format!("{error:?}");
         prop_assert!(!error.contains("hush"), "{}", error);
+    }
+
+    #[test]
+    fn known_keys_with_any_value_give_a_result_and_errors_hold_no_value(
+        pairs in vec((select(known_keys()), "[-a-z0-9/,!.=% \u{e9}]{0,12}"), 0..6),
+        password in 0_usize..6,
+        env in any::<bool>(),
+    ) {
+        let mut pairs = pairs;
+        let secret = "hush-4711".to_owned();
+        pairs.insert(password.min(pairs.len()), ("password", secret.clone()));
+        pairs.push(("port", format!("x{secret}")));
+        let text: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}='{value}'")).collect();
+        let url: Vec<_> = pairs
+            .iter()
+            .map(|(key, value)| format!("{key}={}", Encoded(value)))
+            .collect();
+        let env: &[_] = if env { &[("PGTARGETSESSIONATTRS", "hush-4711")] } else { &[] };
+        for text in [text.join(" "), format!("postgresql://h?{}", url.join("&"))] {
+            let error = parse(&text, env).unwrap_err().to_string();
+            prop_assert!(!error.contains("hush"), "{}: {}", text, error);
+        }
     }
 
     #[test]
@@ -360,6 +382,10 @@ fn parse(text: &str, env: &[(&str, &str)]) -> Result<Conninfo, ConninfoError> {
     };
     let host = Host::Tcp("local".to_owned());
     Conninfo::parse_with(text, &|name| find(env, name), Some(login), &host)
+}
+
+fn known_keys() -> Vec<&'static str> {
+    settings::supported().map(|(key, _)| key).collect()
 }
 
 fn find(env: &[(&str, &str)], name: &str) -> Option<String> {

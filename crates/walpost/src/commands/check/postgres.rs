@@ -39,6 +39,17 @@ pub(super) struct Sight<'a> {
 
 /// Looks at everything that can be seen.
 pub(super) async fn look(config: &Config) -> Look {
+    let mut look = look_inside_or_not(config).await;
+    let conninfo = &config.postgres.conninfo;
+    for warning in conninfo.warnings() {
+        let fix = "chmod 0600 the password file, or set postgres.password_file; unset what has no \
+                   effect";
+        look.push(checks::PG_CONNINFO.found(&conninfo.user, warning, fix));
+    }
+    look
+}
+
+async fn look_inside_or_not(config: &Config) -> Look {
     let mut look = Look::default();
     let options = ConnectOptions {
         mode: Mode::Sql,
