@@ -32,8 +32,7 @@ pub(super) fn print(config: &Config, origins: bool, output: Output) -> Result<()
 /// Prints the JSON Schema.
 pub(super) fn print_schema() -> Result<(), Error> {
     let schema = serde_json::to_string_pretty(&json_schema()).map_err(anyhow::Error::from)?;
-    output::print(&format!("{schema}\n"));
-    Ok(())
+    output::print(&format!("{schema}\n"))
 }
 
 /// A key, in the order and with the names of the file.
