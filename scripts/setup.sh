@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the machine lacks, and nothing that it has.
 #   scripts/setup.sh demo    compiler, OpenSSL and zlib headers, PostgreSQL server binaries
-#   scripts/setup.sh test    the same, Java with Maven for the Kafka broker of the tests, and groff
+#   scripts/setup.sh test    the same, Java with Maven for the Kafka broker of the tests, groff, psql
+#                            and the openssl program
 set -euo pipefail
 
 what=${1:-test}
@@ -39,6 +40,9 @@ if [ "$what" = test ]; then
     has_java_17 || packages+=(default-jre-headless)
     # Manual pages are formatted, and every warning about them fails a test.
     has groff || packages+=(groff-base)
+    # The tests compare with psql, and one of their certificates only this program can sign.
+    has psql || packages+=(postgresql-client)
+    has openssl || packages+=(openssl)
     # Maven is only for fetching the jars.
     [ -d "${WALPOST_CACHE:-$(dirname "$0")/../.cache}/kafka-4.3.1" ] || has mvn || packages+=(maven)
 fi

@@ -108,20 +108,21 @@ impl Negotiation<'_> {
                     };
                 }
                 let stream = Box::pin(tls::connect(socket, settings, self.host()));
-                let stream = stream.await.map_err(|e| Failure::Retry(Cause::Tls(e)))?;
+                let stream = stream.await.map_err(|error| match error.is_final {
+                    true => Failure::Final(Cause::Tls(error)),
+                    false => Failure::Retry(Cause::Tls(error)),
+                })?;
                 self.log_in(Socket::Tls(Box::new(stream))).await
             }
             (_, socket) => self.log_in(socket).await,
         }
     }
 
-    /// The name that the server's certificate is to be for. An address that was only given as
-    /// `hostaddr` says where the server is, and not who.
+    /// The name that the server's certificate is to be for.
     fn host(&self) -> Option<&str> {
-        match (&self.entry.host, self.entry.hostaddr) {
-            (Host::Tcp(name), Some(address)) if *name == address.to_string() => None,
-            (Host::Tcp(name), _) => Some(name.as_str()).filter(|name| !name.is_empty()),
-            (Host::Unix(directory), _) => directory.to_str(),
+        match &self.entry.host {
+            Host::Tcp(name) => Some(name.as_str()).filter(|_| self.entry.is_named),
+            Host::Unix(directory) => directory.to_str(),
         }
     }
 

@@ -46,6 +46,8 @@ pub enum TlsFault {
 pub(crate) struct TlsError {
     pub(crate) fault: TlsFault,
     text: String,
+    /// `sslmode=prefer` does not go on without TLS after this one.
+    pub(crate) is_final: bool,
 }
 
 impl TlsError {
@@ -53,7 +55,13 @@ impl TlsError {
         Self {
             fault,
             text: text.into(),
+            is_final: false,
         }
+    }
+
+    fn finally(self) -> Self {
+        let is_final = true;
+        Self { is_final, ..self }
     }
 
     fn settings(text: impl Into<String>) -> Self {

@@ -29,6 +29,9 @@ pub struct HostEntry {
     pub host: Host,
     /// Connect to this address; the name in `host` then only serves to say who the server is.
     pub hostaddr: Option<IpAddr>,
+    /// Whether `host` names the server. Otherwise only `hostaddr` was given, and `host` repeats it:
+    /// it says where the server is, and not who.
+    pub(crate) is_named: bool,
     /// TCP port, and the number in the name of a Unix socket.
     pub port: u16,
     /// The password, for a server that asks for one: the string's, or the password file's for this
@@ -107,6 +110,7 @@ pub(super) fn places(settings: &mut Settings, default: &Host) -> Result<Vec<Plac
                 Some(list) if !host.is_empty() => Some(parse_host(list, host)?),
                 _ => None,
             };
+            let is_named = hostaddr.is_none() || matches!(named, Some(Host::Tcp(_)));
             let host = match (named, hostaddr) {
                 (Some(Host::Tcp(name)), _) => Host::Tcp(name),
                 (_, Some(address)) => Host::Tcp(address.to_string()),
@@ -116,6 +120,7 @@ pub(super) fn places(settings: &mut Settings, default: &Host) -> Result<Vec<Plac
             Ok(Place {
                 passfile_name: passfile_name(hosts.as_ref(), index, &host, default),
                 entry: HostEntry {
+                    is_named,
                     host,
                     hostaddr,
                     port: ports

@@ -3,7 +3,8 @@
 //! Files that a default names may be missing; so may one that `sslrootcert` or `sslcert` names, as
 //! libpq has it, unless the mode is to verify. One that is there has to be right. A revocation
 //! list that is named but can't be read is an error here, where libpq goes on without it: whoever
-//! names one wants it to be looked at.
+//! names one wants it to be looked at. In no mode does that lead to a connection without TLS, which
+//! libpq would have encrypted.
 
 use std::{
     fs, io,
@@ -169,6 +170,7 @@ fn revoke(
                  format, one for each CA of the server's chain",
                 path.display()
             ))
+            .finally()
         };
         fs::File::open(path).map_err(|error| unusable(&error.to_string()))?;
         let name = plain(path).ok_or_else(|| unusable("its name can't be passed on"))?;

@@ -1,36 +1,20 @@
-//! Throwaway Postgres clusters.
-//!
-//! A shell, the guardian, makes the cluster and starts it, then waits for the end of its standard
-//! input: the pipe that this process holds. However this process ends, also by SIGKILL, the
-//! guardian then stops the server and removes the directory.
+//! The clusters of these tests, and databases in them.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader},
-    net::TcpListener,
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        process::CommandExt,
-    },
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use walpost_walsender::{ConnectOptions, Connection, Conninfo, Error, Mode};
 
-/// How often a port is tried: another process can take it between the look and the start.
-const STARTS_MAX: u32 = 5;
+use crate::server::{Server, Setup};
+pub(crate) use crate::server::{free_port, programs as server_programs};
 
 const CONFIG: &str = "
 wal_level = logical
 max_wal_senders = 40
 max_replication_slots = 40
-fsync = off
-full_page_writes = off
-listen_addresses = '127.0.0.1'
-log_min_messages = warning
 ";
 
 const HBA: &str = "
@@ -41,38 +25,7 @@ host all cleartext_user 127.0.0.1/32 password
 host all all 127.0.0.1/32 trust
 ";
 
-const GUARDIAN: &str = r#"
-run() {
-    if [ "$DROP" = 1 ]; then
-        setpriv --reuid postgres --regid postgres --clear-groups "$@"
-    else
-        "$@"
-    fi
-}
-make() {
-    if [ -n "$PRIMARY" ]; then
-        run "$BIN/pg_basebackup" -D "$DIR/data" -d "$PRIMARY" -c fast -R --no-sync
-    else
-        run "$BIN/initdb" -D "$DIR/data" -U postgres -A trust -E UTF8 --locale=C --no-sync
-    fi
-}
-cd "$DIR"
-make >"$DIR/make.log" 2>&1 &&
-printf '%s' "$CONFIG" >>"$DIR/data/postgresql.conf" &&
-printf '%s' "$HBA" >"$DIR/data/pg_hba.conf" &&
-run "$BIN/pg_ctl" -D "$DIR/data" -l "$DIR/data/log" -w -t 60 start >"$DIR/start.log" 2>&1 &&
-echo ready || { cat "$DIR"/*.log "$DIR/data/log" >&2; echo failed; }
-cat >/dev/null
-run "$BIN/pg_ctl" -D "$DIR/data" -m immediate -w stop >/dev/null 2>&1
-rm -rf "$DIR"
-"#;
-
-pub(crate) struct Cluster {
-    directory: PathBuf,
-    port: u16,
-    /// Holds the pipe that the guardian waits on.
-    _guardian: Child,
-}
+pub(crate) struct Cluster(Server);
 
 impl Cluster {
     /// A cluster for one test, which may do to it what it likes.
@@ -82,8 +35,8 @@ impl Cluster {
 
     /// A standby of this cluster. One that is not hot takes no sessions.
     pub(crate) fn standby(&self, is_hot: bool) -> &'static Self {
-        let directory = self.directory.display();
-        let primary = format!("host={directory} port={} user=postgres", self.port);
+        let directory = self.socket_directory().display();
+        let primary = format!("host={directory} port={} user=postgres", self.port());
         let config = if is_hot {
             "hot_standby = on\n"
         } else {
@@ -93,10 +46,13 @@ impl Cluster {
     }
 
     fn started(primary: &str, config: &str) -> &'static Self {
-        let cluster = (0..STARTS_MAX).find_map(|_| Self::start(primary, config));
-        Box::leak(Box::new(
-            cluster.expect("Postgres starts (its log is above)"),
-        ))
+        let server = Server::start(Setup {
+            programs: &server_programs(),
+            config: &format!("{CONFIG}{config}"),
+            hba: HBA,
+            primary,
+        });
+        Box::leak(Box::new(Self(server)))
     }
 
     /// The cluster that all other tests share.
@@ -118,75 +74,18 @@ impl Cluster {
         })
     }
 
-    /// With a conninfo in `primary`, a standby of that.
-    fn start(primary: &str, more_config: &str) -> Option<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("walpost-pg-")
-            .tempdir()
-            .unwrap()
-            .keep();
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
-        // Only root may become another user, and Postgres refuses to run as root.
-        let is_root = fs::metadata(&directory).unwrap().uid() == 0;
-        let port = free_port();
-        let config = format!(
-            "{CONFIG}{more_config}port = {port}\nunix_socket_directories = '{}'\n",
-            directory.display()
-        );
-        let mut guardian = Command::new("sh")
-            .args(["-c", GUARDIAN])
-            .env("DIR", &directory)
-            .env("BIN", server_programs())
-            .env("DROP", if is_root { "1" } else { "0" })
-            .env("PRIMARY", primary)
-            .env("CONFIG", config)
-            .env("HBA", HBA)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // An interrupt from the terminal goes to the whole group: the guardian must outlive it.
-            .process_group(0)
-            .spawn()
-            .expect("sh is installed");
-        let answer = first_line(&mut guardian);
-        (answer == "ready\n").then_some(Self {
-            directory,
-            port,
-            _guardian: guardian,
-        })
-    }
-
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.0.port()
     }
 
     pub(crate) fn socket_directory(&self) -> &Path {
-        &self.directory
+        self.0.directory()
     }
 
     /// Runs SQL as superuser by a client that shares nothing with the crate; its output without
     /// decoration.
     pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
-        let output = Command::new("psql")
-            .args([
-                "-XAtq",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-U",
-                "postgres",
-                "-d",
-                database,
-            ])
-            .arg("-h")
-            .arg(&self.directory)
-            .args(["-p", &self.port.to_string(), "-c", sql])
-            .output()
-            .expect("psql is installed");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{sql}: {error}");
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .trim_end()
-            .to_owned()
+        self.0.psql(database, sql)
     }
 
     /// Makes a database of its own for a test.
@@ -200,11 +99,7 @@ impl Cluster {
 
     /// Asks the server to shut down: no new sessions, and an orderly end for those that stream.
     pub(crate) fn stop_fast(&self) {
-        let data = self.directory.join("data");
-        let pid = fs::read_to_string(data.join("postmaster.pid")).unwrap();
-        let pid = pid.lines().next().unwrap();
-        let status = Command::new("kill").args(["-INT", pid]).status().unwrap();
-        assert!(status.success());
+        self.0.signal("INT");
     }
 }
 
@@ -228,10 +123,8 @@ impl Database {
     }
 
     pub(crate) fn unix(&self) -> Conninfo {
-        let Cluster {
-            directory, port, ..
-        } = self.cluster;
-        let directory = directory.display();
+        let port = self.cluster.port();
+        let directory = self.cluster.socket_directory().display();
         conninfo(&format!(
             "host={directory} port={port} user=postgres dbname={}",
             self.name
@@ -273,32 +166,4 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn first_line(child: &mut Child) -> String {
-    let mut line = String::new();
-    let stdout = child.stdout.take().expect("it is piped");
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    line
-}
-
-/// Programs of the newest installed server, or those of the directory that the environment names.
-pub(crate) fn server_programs() -> PathBuf {
-    if let Some(directory) = std::env::var_os("WALPOST_TEST_PG_BIN") {
-        return directory.into();
-    }
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("Postgres is installed");
-    let newest = versions
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let major: u32 = path.file_name()?.to_str()?.parse().ok()?;
-            Some((major, path.join("bin")))
-        })
-        .max();
-    newest.expect("Postgres is installed").1
 }

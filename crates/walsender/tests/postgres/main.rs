@@ -8,6 +8,8 @@
 mod cluster;
 mod connecting;
 mod libpq;
+#[path = "../server/mod.rs"]
+mod server;
 mod shutdown;
 mod streaming;
 mod tls;
