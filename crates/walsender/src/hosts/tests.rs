@@ -1,5 +1,7 @@
 use std::{
+    io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    thread,
     time::Duration,
 };
 
@@ -71,6 +73,81 @@ async fn second_round_does_not_tell_the_same_again() {
         .await
         .unwrap_err();
     assert!(matches!(cause, Cause::Connect { .. }), "{cause:?}");
+}
+
+#[tokio::test]
+async fn server_that_does_not_tell_what_it_is_is_asked() {
+    const READ_ONLY: &str = "SHOW transaction_read_only";
+    const RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
+    for (target, question, answer, fits) in [
+        ("read-write", READ_ONLY, "off", true),
+        ("read-write", READ_ONLY, "on", false),
+        ("read-only", READ_ONLY, "on", true),
+        ("read-only", READ_ONLY, "off", false),
+        ("primary", RECOVERY, "f", true),
+        ("primary", RECOVERY, "t", false),
+        ("standby", RECOVERY, "t", true),
+        ("standby", RECOVERY, "f", false),
+    ] {
+        let (port, server) = old_server(answer);
+        let text = format!("host=127.0.0.1 port={port} user=u sslmode=disable");
+        let text = format!("{text} target_session_attrs={target}");
+        let conninfo = Conninfo::parse(&text, &|_| None).unwrap();
+        let connected = connect(&conninfo, &ConnectOptions::default()).await;
+        match connected {
+            Ok(_) => assert!(fits, "{target} {answer}"),
+            Err(Cause::Target(_)) => assert!(!fits, "{target} {answer}"),
+            Err(cause) => panic!("{target} {answer}: {cause}"),
+        }
+        assert_eq!(server.join().unwrap(), question, "{target}");
+    }
+}
+
+/// A server of before 14, for one session with one question, which it returns.
+fn old_server(answer: &str) -> (u16, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let message = |tag: u8, body: &[u8]| {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[tag], length.as_slice(), body].concat()
+    };
+    let greeting = [
+        message(b'R', &[0; 4]),
+        message(b'S', b"server_version\x0013.4\0"),
+        message(b'K', &[0; 8]),
+        message(b'Z', b"I"),
+    ]
+    .concat();
+    let column = [b"\x00\x01x\0".as_slice(), &[0; 18]].concat();
+    let length = u32::try_from(answer.len()).unwrap().to_be_bytes();
+    let row = [&[0, 1], length.as_slice(), answer.as_bytes()].concat();
+    let result = [
+        message(b'T', &column),
+        message(b'D', &row),
+        message(b'C', b"SHOW\0"),
+        message(b'Z', b"I"),
+    ]
+    .concat();
+    let server = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut receive = |bytes: &[u8], header: usize| {
+            peer.write_all(bytes).unwrap();
+            let mut head = vec![0; header];
+            peer.read_exact(&mut head).unwrap();
+            let length = u32::from_be_bytes(head[header - 4..].try_into().unwrap());
+            let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+            peer.read_exact(&mut body).unwrap();
+            body
+        };
+        receive(&[], 4);
+        let question = receive(&greeting, 5);
+        peer.write_all(&result).unwrap();
+        String::from_utf8(question)
+            .unwrap()
+            .trim_end_matches('\0')
+            .to_owned()
+    });
+    (port, server)
 }
 
 #[test]
