@@ -19,8 +19,8 @@ use openssl::{
     pkey::{PKey, Private},
     rsa::Rsa,
     ssl::{
-        AlpnError, SslAcceptor, SslAcceptorBuilder, SslMethod, SslStream, SslVerifyMode,
-        SslVersion, select_next_proto,
+        AlpnError, ErrorCode, SslAcceptor, SslAcceptorBuilder, SslMethod, SslOptions, SslStream,
+        SslVerifyMode, SslVersion, select_next_proto,
     },
     symm::Cipher,
     x509::{

@@ -201,10 +201,14 @@ fn flush(socket: &mut Socket, queue: &mut BytesMut) -> std::io::Result<()> {
 #[tokio::test]
 async fn dropped_connection_says_good_bye() {
     let (address, server) = server(
-        |_| {},
+        |acceptor| {
+            acceptor.clear_options(SslOptions::IGNORE_UNEXPECTED_EOF);
+        },
         |stream| {
-            // Without close_notify this would be an error.
-            assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0);
+            assert_eq!(
+                stream.ssl_read(&mut [0; 10]).unwrap_err().code(),
+                ErrorCode::ZERO_RETURN
+            );
         },
     );
     let mut socket = open(address).await;
@@ -232,4 +236,33 @@ async fn end_comes_after_what_was_sent_before_it_announced_or_not() {
             assert_eq!(read(&mut socket).await.unwrap().len(), 0);
         }
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_what_is_in_our_own_buffers() {
+    let (address, server) = server(
+        |_| {},
+        |stream| {
+            stream.write_all(&bytes(1_000)).unwrap();
+            assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+        },
+    );
+    let mut socket = open(address).await;
+    let mut received = BytesMut::new();
+    while received.len() < 1_000 {
+        timeout(DEADLINE, socket.ready(Interest::READABLE))
+            .await
+            .unwrap()
+            .unwrap();
+        let limit = 999 - received.len().min(998);
+        drop(socket.try_read(&mut (&mut received).limit(limit)));
+        // The runtime learns that the kernel has no more.
+        let stream = socket.tls().unwrap().socket();
+        drop(stream.try_read(&mut [0; 1]));
+    }
+    assert!(received[..] == bytes(1_000));
+    let quiet = socket.ready(Interest::READABLE);
+    timeout(Duration::from_millis(20), quiet).await.unwrap_err();
+    drop(socket);
+    server.join().unwrap();
 }
