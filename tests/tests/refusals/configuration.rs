@@ -1,6 +1,8 @@
 //! Configurations and command lines that are not understood.
 
-use crate::stage::{Refusal, Stage};
+use std::fs;
+
+use crate::stage::{FILE_SECRET, LOCKED, Refusal, Stage, URL_SECRET, VARIABLE_SECRET};
 
 /// The first line of added sections: six of the configuration stand before it.
 const FIRST: usize = 7;
@@ -103,6 +105,149 @@ fn a_variable_and_a_flag_are_named_as_the_place_of_their_mistake() {
             "--set: kafka.unsafe: expected true or false",
         ],
     );
+}
+
+#[test]
+fn a_table_that_is_wrong_hides_nothing_behind_it() {
+    let stage = Stage::bare("hides");
+    stage.configure(
+        "outbox:\n  table: [a, b.c.d]\nroute:\n  topic: \"${destination\"\n  key: \"\"\n",
+    );
+    stage.refused(
+        78,
+        &[
+            "3 problems",
+            "walpost.yaml:8:14: outbox.table: expected schema.name",
+            "walpost.yaml:10:10: route.topic: the '${' at byte 0 has no '}'",
+            "walpost.yaml:11:8: route.key: the template is empty",
+        ],
+    );
+}
+
+#[test]
+fn what_a_reference_names_has_to_be_there() {
+    let mut stage = Stage::bare("references");
+    stage.walpost = stage.walpost.env("NAMED", VARIABLE_SECRET);
+    stage.configure(
+        "route:
+  topic: \"${env:NO_SUCH}.${env:NOR_THIS}\"
+  key: \"${file:no-such-file}\"
+  allow: [\"${env:NAMED} b\"]
+shutdown:
+  drain: \"${DRAIN}\"
+",
+    );
+    stage.refused(
+        78,
+        &[
+            "walpost.yaml:8:10: route.topic: the environment variable NO_SUCH is not set",
+            "walpost.yaml:8:10: route.topic: the environment variable NOR_THIS is not set",
+            "walpost.yaml:9:8: route.key: can't read the file no-such-file: ",
+            "walpost.yaml:10:11: route.allow: '**** b'",
+            "walpost.yaml:12:10: shutdown.drain: '${…}' names neither a variable nor a file",
+        ],
+    );
+}
+
+#[test]
+fn a_secret_is_given_once() {
+    let stage = Stage::bare("once");
+    fs::write(stage.walpost.dir().join("secret"), FILE_SECRET).unwrap();
+    let both = format!(
+        "\n  password: {URL_SECRET}\n  password_file: secret\n  password_command: 'true'\n  slot:"
+    );
+    let yaml = stage.yaml("").replace("\n  slot:", &both);
+    stage.walpost.configure(&yaml);
+    stage.refused(
+        78,
+        &[
+            "walpost.yaml:4:18: postgres.password_file: postgres.password is given too",
+            "walpost.yaml:5:21: postgres.password_command: postgres.password is given too",
+        ],
+    );
+}
+
+#[test]
+fn a_text_in_another_encoding_is_named() {
+    let stage = Stage::bare("encoding");
+    let path = stage.walpost.dir().join("walpost.yaml");
+    for (bytes, words) in [
+        (&b"\xff\xfep\0o\0"[..], "UTF-16 or UTF-32: save it as UTF-8"),
+        (
+            b"postgres: {slot: \xe4}\n",
+            "1:18: a byte that is not UTF-8",
+        ),
+        (b"postgres: {slot: a\0}\n", "1:19: a NUL byte"),
+        (b"postgres: {}\n---\nkafka: {}\n", "more than one document"),
+        (b"postgres:\n\tslot: a\n", "walpost.yaml:2:"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        stage.refused(78, &[words]);
+    }
+}
+
+#[test]
+fn a_command_gives_the_password_anew_for_each_connection() {
+    let stage = Stage::ready("command");
+    let topic = stage.kafka.topic("command", 1);
+    stage.write(&topic, "1");
+    let configure = |command: &str| {
+        let url = stage.url_as(LOCKED, URL_SECRET);
+        let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
+        let command = format!("\n  password_command: {command}\n  slot:");
+        stage
+            .walpost
+            .configure(&yaml.replace("\n  slot:", &command));
+    };
+    configure(&format!("\"echo asked >> asked; echo {FILE_SECRET}\""));
+    stage.once();
+    assert_eq!(stage.read(&topic).len(), 1);
+    let asked = stage.walpost.dir().join("asked");
+    let times = || fs::read_to_string(&asked).unwrap().lines().count();
+    let before = times();
+    assert!(before >= 1);
+    assert_eq!(stage.finish(&["check"]).code, 0);
+    assert!(times() > before);
+    let printed = stage.finish(&["config", "print"]);
+    assert!(
+        printed.stdout.contains("password_command: \"****\""),
+        "{}",
+        printed.stdout
+    );
+
+    configure(&format!(
+        "[sh, -c, 'echo {FILE_SECRET}; echo {FILE_SECRET} >&2; exit 3']"
+    ));
+    let words = ["'sh' ended with exit code 3", "run the command by hand"];
+    stage.refused(77, &words);
+    assert_eq!(stage.finish(&["check"]).code, 77);
+    Refusal::of(&stage.finish(&["init", "--apply"])).assert(77, &words);
+    configure("[no-such-program]");
+    stage.refused(77, &["'no-such-program' can't be run: "]);
+}
+
+#[test]
+fn the_origin_of_each_value_is_told_and_the_schema_is_json() {
+    let mut stage = Stage::bare("origins");
+    stage.walpost = stage.walpost.env("WALPOST_SHUTDOWN__DRAIN", "7s");
+    stage.configure("");
+    let printed = stage.finish(&["config", "print", "--origins"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    for line in [
+        "drain: \"7s\"  # WALPOST_SHUTDOWN__DRAIN",
+        "walpost.yaml:3\n",
+        "in_flight_events: 50000  # default",
+    ] {
+        assert!(printed.stdout.contains(line), "{line}\n{}", printed.stdout);
+    }
+    let plain = stage.finish(&["config", "print"]);
+    assert!(!plain.stdout.contains('#'), "{}", plain.stdout);
+    let schema = stage.finish_plain(&["config", "schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&schema.stdout).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    stage.configure("route: {topc: x}\nshutdown: {drain: x}\n");
+    let finished = stage.finish(&["config", "print"]);
+    Refusal::of(&finished).assert(78, &["2 problems", "route.topc", "shutdown.drain"]);
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn not_two(names: &[String]) -> Vec<Value> {
     let mut rules = Vec::new();
     for (place, first) in names.iter().enumerate() {
         for second in &names[place + 1..] {
-            rules.push(json!({ "not": { "required": [first, second] } }));
+            rules.push(json!({ "not": { "type": "object", "required": [first, second] } }));
         }
     }
     rules

@@ -24,6 +24,8 @@ mod password;
 mod problem;
 mod raw;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod references;
 mod schema;
 mod value;

@@ -1,3 +1,6 @@
+mod editors;
+mod mutations;
+
 use std::fs;
 
 use super::*;
