@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the machine lacks, and nothing that it has.
 #   scripts/setup.sh demo    compiler, OpenSSL and zlib headers, PostgreSQL server binaries
-#   scripts/setup.sh test    the same, Java with Maven for the Kafka broker of the tests, groff, psql
-#                            and the openssl program
+#   scripts/setup.sh test    the same, Java with Maven for the Kafka broker of the tests, groff, psql,
+#                            PgBouncer and the openssl program
 set -euo pipefail
 
 what=${1:-test}
@@ -43,6 +43,7 @@ if [ "$what" = test ]; then
     # The tests compare with psql, and one of their certificates only this program can sign.
     has psql || packages+=(postgresql-client)
     has openssl || packages+=(openssl)
+    has pgbouncer || [ -x /usr/sbin/pgbouncer ] || packages+=(pgbouncer)
     # Maven is only for fetching the jars.
     [ -d "${WALPOST_CACHE:-$(dirname "$0")/../.cache}/kafka-4.3.1" ] || has mvn || packages+=(maven)
 fi
@@ -87,6 +88,10 @@ if ! install update -q || ! install install -y -q --no-install-recommends \
     tail -n 20 "$log" >&2
     echo "setup: apt-get could not install: ${packages[*]}" >&2
     exit 1
+fi
+# Only the binary is wanted here too.
+if [[ " ${packages[*]} " == *" pgbouncer "* ]] && has systemctl; then
+    "${sudo[@]}" systemctl disable --now pgbouncer >/dev/null 2>&1 || true
 fi
 echo "setup: installed ${packages[*]}"
 exit "$cargo_missing"

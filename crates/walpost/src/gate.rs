@@ -29,6 +29,9 @@ use crate::session::SessionError;
 /// have to bear, and a vanished relay's slot is free again after it.
 const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// `insufficient_privilege`
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
 /// What a session starts with.
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -90,7 +93,7 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
     })
 }
 
-/// A pooler will never let us through, however often it is tried.
+/// A pooler will never let us through, however often it is tried, nor a role without the right.
 fn not_connected(config: &Config, error: ConnectError) -> SessionError {
     let conninfo = &config.postgres.conninfo;
     let error = match error {
@@ -100,10 +103,13 @@ fn not_connected(config: &Config, error: ConnectError) -> SessionError {
     let pooler = error
         .server()
         .and_then(|server| Pooler::of_refusal(server, conninfo));
-    match pooler {
-        Some(pooler) => refused(pooler.problem(conninfo), Exit::Configuration),
-        None => error.into(),
+    if let Some(pooler) = pooler {
+        return refused(pooler.problem(conninfo), Exit::Configuration);
     }
+    if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) {
+        return refused(catalog::replication_problem(conninfo), Exit::Permission);
+    }
+    error.into()
 }
 
 /// The slot's position, where a session may start from it now.

@@ -3,7 +3,7 @@
 use walpost_tests::Postgres;
 
 use crate::{
-    SOON,
+    SERVER, SOON,
     stage::{Refusal, Stage, ended, postgres},
 };
 
@@ -13,7 +13,8 @@ fn a_missing_slot_is_refused_and_never_made() {
     let stage = &scene.stage;
     stage.database.drop_slot(&stage.slot);
     scene.write("1");
-    stage.refused(78, &[&stage.slot, "walpost init"]);
+    let refusal = stage.refused(78, &["WP-SLOT-MISSING", &stage.slot, "walpost init"]);
+    stage.lists(SERVER, "No slot of that name", &refusal);
     assert_eq!(stage.database.slot(&stage.slot), None);
     assert_eq!(stage.read(&scene.topic), []);
 }
@@ -27,7 +28,10 @@ fn a_slot_of_another_plugin_is_refused() {
         "select pg_create_logical_replication_slot('{}', 'test_decoding')",
         stage.slot
     ));
-    scene.is_refused(&[&stage.slot, "test_decoding", "pgoutput"]);
+    let refusal = scene.is_refused(&[&stage.slot, "test_decoding", "pgoutput"]);
+    scene
+        .stage
+        .lists(SERVER, "A slot of another output plugin", &refusal);
 }
 
 #[test]
@@ -40,7 +44,9 @@ fn a_slot_of_another_database_is_refused() {
         "select pg_create_logical_replication_slot('{}', 'pgoutput')",
         stage.slot
     ));
-    scene.is_refused(&[&stage.slot, other.name()]);
+    let refusal = scene.is_refused(&[&stage.slot, other.name()]);
+    let names = [(other.name(), "elsewhere")];
+    stage.lists_with(SERVER, "A slot of another database", &refusal, &names);
 }
 
 #[test]
@@ -66,7 +72,10 @@ fn a_slot_that_sends_prepared_transactions_early_is_refused() {
         "select pg_create_logical_replication_slot('{}', 'pgoutput', false, true)",
         stage.slot
     ));
-    scene.is_refused(&[&stage.slot, "two_phase"]);
+    let refusal = scene.is_refused(&[&stage.slot, "two_phase"]);
+    scene
+        .stage
+        .lists(SERVER, "A slot with two_phase on", &refusal);
 }
 
 #[test]
@@ -75,7 +84,10 @@ fn a_missing_publication_is_refused() {
     let stage = &scene.stage;
     let slot = &stage.slot;
     stage.database.execute(&format!("drop publication {slot}"));
-    scene.is_refused(&["WP-PUB-MISSING", slot, "does not exist", "walpost init"]);
+    let refusal = scene.is_refused(&["WP-PUB-MISSING", slot, "does not exist", "walpost init"]);
+    scene
+        .stage
+        .lists(SERVER, "No publication of that name", &refusal);
 }
 
 #[test]
@@ -86,7 +98,10 @@ fn a_publication_without_the_table_is_refused() {
     stage
         .database
         .execute(&format!("alter publication {slot} drop table outbox"));
-    scene.is_refused(&[slot, "does not carry the table public.outbox"]);
+    let refusal = scene.is_refused(&[slot, "does not carry the table public.outbox"]);
+    scene
+        .stage
+        .lists(SERVER, "A publication without the outbox", &refusal);
 }
 
 #[test]
@@ -97,17 +112,21 @@ fn a_publication_without_inserts_is_refused() {
     stage.database.execute(&format!(
         "alter publication {slot} set (publish = 'update')"
     ));
-    scene.is_refused(&[slot, "does not publish inserts"]);
+    let refusal = scene.is_refused(&[slot, "does not publish inserts"]);
+    scene
+        .stage
+        .lists(SERVER, "A publication without inserts", &refusal);
 }
 
 #[test]
 fn a_table_that_is_not_there_is_refused() {
     let scene = Scene::new("table_missing");
     scene.stage.configure("outbox:\n  table: shop.outbox\n");
-    scene.is_refused(&[
+    let refusal = scene.is_refused(&[
         "the outbox table shop.outbox does not exist",
         "walpost init",
     ]);
+    scene.stage.lists(SERVER, "No table of that name", &refusal);
 }
 
 #[test]
@@ -118,7 +137,10 @@ fn a_publication_with_a_table_that_is_no_outbox_is_refused() {
         "create table audit (id int); alter publication {} add table audit",
         stage.slot
     ));
-    scene.is_refused(&[&stage.slot, "public.audit", "drop table"]);
+    let refusal = scene.is_refused(&[&stage.slot, "public.audit", "drop table"]);
+    scene
+        .stage
+        .lists(SERVER, "A publication with another table in it", &refusal);
 }
 
 /// Once such a row is in the WAL no change of the publication takes it out: it has to be read.
@@ -176,7 +198,8 @@ fn a_column_that_the_configuration_needs_and_the_table_lacks_is_refused() {
     let scene = Scene::new("column");
     let stage = &scene.stage;
     stage.configure("route:\n  key: \"${tenant}\"\n");
-    scene.is_refused(&["public.outbox", "column 'tenant'", "route.key"]);
+    let refusal = scene.is_refused(&["public.outbox", "column 'tenant'", "route.key"]);
+    stage.lists(SERVER, "A column that does not exist", &refusal);
     stage.configure("outbox:\n  columns:\n    event_type: kind\n");
     scene.is_refused(&["column 'kind'", "outbox.columns.event_type"]);
     stage.configure("");
@@ -193,12 +216,14 @@ fn a_column_that_can_not_be_printed_beside_a_bytea_payload_is_refused() {
          alter table outbox add price numeric default 1.10;",
     );
     stage.configure("route:\n  headers:\n    id: \"${id}\"\n    price: \"${price}\"\n");
-    scene.is_refused(&[
+    let refusal = scene.is_refused(&[
         "'price'",
         "public.outbox",
         "route.headers.price",
         "make it text",
     ]);
+    let title = "A type that can't be read beside a bytea payload";
+    stage.lists(SERVER, title, &refusal);
     stage.configure("");
     stage.once();
     assert_eq!(scene.numbers(), [1]);
@@ -242,13 +267,14 @@ impl Scene {
 
     /// A row is committed, and neither produced nor confirmed.
     #[track_caller]
-    fn is_refused(&self, words: &[&str]) {
+    fn is_refused(&self, words: &[&str]) -> Refusal {
         let stage = &self.stage;
         let before = stage.confirmed();
         self.write("1");
-        stage.refused(78, words);
+        let refusal = stage.refused(78, words);
         assert_eq!(stage.read(&self.topic), [], "nothing is produced");
         assert_eq!(stage.confirmed(), before, "nothing is confirmed");
+        refusal
     }
 
     fn numbers(&self) -> Vec<u64> {

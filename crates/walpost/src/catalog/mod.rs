@@ -17,7 +17,8 @@ pub(crate) use self::publication::{
     Publication, is_publication_younger, publication, publication_missing, spare_problem,
 };
 pub(crate) use self::server::{
-    Limits, Server, Transaction, limits, open_transactions, server, written_lsn,
+    Limits, Server, Transaction, limits, open_transactions, replication_problem, server,
+    written_lsn,
 };
 pub(crate) use self::slot::{Slot, refusal_problem, slot};
 pub(crate) use self::table::{

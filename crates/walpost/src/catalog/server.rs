@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use walpost_pgoutput::Lsn;
-use walpost_walsender::{Connection, Error};
+use walpost_walsender::{Connection, Conninfo, Error};
 
 use super::Provider;
 use crate::checks;
@@ -94,6 +94,18 @@ impl Server {
             + " -- or list the application_name of each standby there, and nothing else";
         checks::PG_SYNC.found(SETTING, seen, fix)
     }
+}
+
+/// The role may not stream. Whose server it is can't be asked: it did not let us in.
+pub(crate) fn replication_problem(conninfo: &Conninfo) -> Finding {
+    let role = &conninfo.user;
+    let seen = format!("the role '{role}' has not got REPLICATION");
+    let fix = format!(
+        "{} (Amazon RDS and Aurora: {})",
+        Provider::Own.replication_fix(role),
+        Provider::Rds.replication_fix(role)
+    );
+    checks::PG_REPLICATION.found(role, seen, fix)
 }
 
 /// The names in `synchronous_standby_names`: `a, b`, `2 (a, b)`, `FIRST 1 ("a b", *)`, `ANY …`.

@@ -3,6 +3,7 @@
 use walpost_tests::PgBouncer;
 
 use super::{Stage, at, check};
+use crate::POSTGRES;
 use crate::stage::{Refusal, postgres};
 
 #[test]
@@ -23,7 +24,9 @@ fn a_pooler_that_refuses_the_login_is_named_by_every_command() {
     );
     assert_eq!(finding.object, "PgBouncer");
     assert!(finding.fix.contains("[databases]"), "{finding:?}");
-    stage.refused(78, &["WP-PG-POOLER", "PgBouncer", "postgres.url"]);
+    let refusal = stage.refused(78, &["WP-PG-POOLER", "PgBouncer", "postgres.url"]);
+    let (port, title) = (pooler.port().to_string(), "A connection pooler in between");
+    stage.lists_with(POSTGRES, title, &refusal, &[(&port, "6432")]);
     let init = Refusal::of(&stage.finish(&["init", "--apply"]));
     init.assert(78, &["WP-PG-POOLER", "PgBouncer"]);
 }

@@ -74,6 +74,10 @@ pub(super) fn look(config: &Config) -> (Look, Vec<Topic>) {
                 shape,
                 config: None,
             }),
+            Err(TopicFault::Missing) if config.kafka.create_topics.is_some() => {
+                let seen = format!("the topic '{name}' does not exist yet: walpost creates it");
+                look.push(Finding::ok(Area::Kafka, seen));
+            }
             Err(fault) => look.push(topic_problem(&name, &fault)),
         }
     }
