@@ -59,7 +59,8 @@ Examples:
 pub(super) const CHECK: &str = "\
 Examples:
   walpost check
-  walpost check --strict --json | jq '.result.checks[] | select(.severity != \"ok\")'
+  walpost check --strict
+  walpost check --json | jq .result.checks
   walpost check --explain WP-PUB-ROOT";
 
 pub(super) const DEMO: &str = "\
