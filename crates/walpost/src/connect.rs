@@ -1,7 +1,8 @@
 //! The way to the configured database: every connection to it is made here.
 //!
-//! A password that a file holds or a command prints can change while the process lives: tokens
-//! expire after minutes, and passwords are rotated. So both are asked anew for each connection.
+//! A password that a file holds, be it `~/.pgpass`, or that a command prints can change while the
+//! process lives: tokens expire after minutes, and passwords are rotated. So they are asked anew
+//! for each connection.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub(crate) async fn connect(
 pub(crate) async fn conninfo(postgres: &Postgres) -> Result<Conninfo, PasswordError> {
     let conninfo = postgres.conninfo.clone();
     Ok(match &postgres.password {
-        PasswordSource::Fixed => conninfo,
+        PasswordSource::Fixed => conninfo.refreshed(),
         PasswordSource::File(path) => {
             let password = secret_from_file(path).map_err(PasswordError::File)?;
             conninfo.with_password(password.into())

@@ -189,7 +189,13 @@ fn tls_fix(fault: TlsFault) -> Option<&'static str> {
 fn sqlstate_fix(sqlstate: &str, conninfo: &Conninfo) -> Option<String> {
     let user = &conninfo.user;
     let fix = match sqlstate {
-        "28P01" => format!("check the password of the role '{user}' (postgres.password)"),
+        "28P01" => match conninfo.password_file() {
+            Some(file) => format!(
+                "check the password of the role '{user}', which comes from {}",
+                file.display()
+            ),
+            None => format!("check the password of the role '{user}' (postgres.password)"),
+        },
         "28000" => format!(
             "let the role '{user}' log in: create it, and add a line for it to the server's \
              pg_hba.conf"

@@ -23,11 +23,10 @@ use std::{
 
 use secrecy::SecretString;
 
-use hosts::Place;
 use keys::Key;
 use login::Login;
 use passfile::{Passfile, Wanted};
-use settings::{Line, Settings};
+use settings::{Line, Settings, Value};
 
 mod hosts;
 mod keys;
@@ -88,6 +87,17 @@ pub struct Conninfo {
     warnings: Vec<String>,
     /// Apart: with a password from elsewhere it is none.
     passfile_warning: Option<String>,
+    /// Where the passwords come from, if no other is given.
+    passfile: Option<PasswordFile>,
+}
+
+#[derive(Clone)]
+struct PasswordFile {
+    path: PathBuf,
+    /// The key or variable that names it.
+    asked_for_by: Option<&'static str>,
+    /// What the file calls each of the hosts.
+    names: Vec<String>,
 }
 
 impl Conninfo {
@@ -102,7 +112,7 @@ impl Conninfo {
     /// connect is 10 s where `connect_timeout` is not given, and none where it is 0 or less.
     ///
     /// Reads files, and waits for the disk: the service file where a service is named, and the
-    /// password file where no password is given. Both are looked for in the home directory, which
+    /// password file where no password is given (again in [`refreshed`](Self::refreshed)). Both are looked for in the home directory, which
     /// is `HOME`, or the one in `/etc/passwd` where that is unset or empty. Files that have to do
     /// with TLS are not opened, and a `~` in a path is just a character, as with libpq.
     ///
@@ -148,12 +158,11 @@ impl Conninfo {
         let database = settings
             .take(Key::Dbname)
             .map_or_else(|| user.clone(), |name| name.text);
-        let passfile = PasswordSource::of(&mut settings, home.as_deref());
-        let passfile_warning = passfile.warning();
-        let hosts = places
+        let (names, hosts) = places
             .into_iter()
-            .map(|place| passfile.complete(place, &database, &user))
-            .collect();
+            .map(|place| (place.passfile_name, place.entry))
+            .unzip();
+        let passfile = passfile(&mut settings, home.as_deref(), names);
         let mut conninfo = Self {
             hosts,
             database,
@@ -168,10 +177,14 @@ impl Conninfo {
             target_session_attrs: TargetSessionAttrs::default(),
             load_balance_hosts: false,
             warnings,
-            passfile_warning,
+            passfile_warning: None,
+            passfile,
         };
         conninfo.add_rest(&mut settings)?;
-        Ok(conninfo)
+        Ok(match settings.take(Key::Password) {
+            Some(password) => conninfo.with_password(password.text.into()),
+            None => conninfo.refreshed(),
+        })
     }
 
     fn add_rest(&mut self, settings: &mut Settings) -> Result<(), ConninfoError> {
@@ -193,10 +206,49 @@ impl Conninfo {
     /// The same with a password from elsewhere, for every server.
     #[must_use]
     pub fn with_password(mut self, password: SecretString) -> Self {
+        self = self.without_password();
         for entry in &mut self.hosts {
             entry.password = Some(password.clone());
         }
+        self
+    }
+
+    /// The same without any password, for one that comes from elsewhere later: a password file,
+    /// or what is wrong with it, then has no part in it.
+    #[must_use]
+    pub fn without_password(mut self) -> Self {
+        for entry in &mut self.hosts {
+            entry.password = None;
+        }
         self.passfile_warning = None;
+        self.passfile = None;
+        self
+    }
+
+    /// The password file, where the password of one of the servers comes from it.
+    pub fn password_file(&self) -> Option<&Path> {
+        let has_password = self.hosts.iter().any(|entry| entry.password.is_some());
+        let file = self.passfile.as_ref().filter(|_| has_password);
+        file.map(|file| file.path.as_path())
+    }
+
+    /// The same with the passwords that the password file has now, where they come from there:
+    /// libpq reads it for each connection.
+    #[must_use]
+    pub fn refreshed(mut self) -> Self {
+        let Some(file) = &self.passfile else {
+            return self;
+        };
+        let read = Passfile::read(&file.path, file.asked_for_by);
+        for (entry, name) in self.hosts.iter_mut().zip(&file.names) {
+            entry.password = read.password(&Wanted {
+                host: name,
+                port: entry.port,
+                database: &self.database,
+                user: &self.user,
+            });
+        }
+        self.passfile_warning = read.warning;
         self
     }
 
@@ -210,49 +262,19 @@ impl Conninfo {
     }
 }
 
-/// Where passwords come from.
-enum PasswordSource {
-    Given(SecretString),
-    File(Passfile),
-}
-
-impl PasswordSource {
-    /// The file is only read where no password is given.
-    fn of(settings: &mut Settings, home: Option<&Path>) -> Self {
-        let password = settings.take(Key::Password);
-        let file = settings.take(Key::Passfile);
-        match (password, file, home) {
-            (Some(password), _, _) => Self::Given(password.text.into()),
-            (None, Some(file), _) => {
-                Self::File(Passfile::read(Path::new(&file.text), Some(file.name())))
-            }
-            (None, None, Some(home)) => Self::File(Passfile::read(&home.join(".pgpass"), None)),
-            (None, None, None) => Self::File(Passfile::default()),
-        }
-    }
-
-    fn warning(&self) -> Option<String> {
-        match self {
-            Self::Given(_) => None,
-            Self::File(file) => file.warning.clone(),
-        }
-    }
-
-    fn complete(&self, place: Place, database: &str, user: &str) -> HostEntry {
-        let password = match self {
-            Self::Given(password) => Some(password.clone()),
-            Self::File(file) => file.password(&Wanted {
-                host: &place.passfile_name,
-                port: place.entry.port,
-                database,
-                user,
-            }),
-        };
-        HostEntry {
-            password,
-            ..place.entry
-        }
-    }
+fn passfile(
+    settings: &mut Settings,
+    home: Option<&Path>,
+    names: Vec<String>,
+) -> Option<PasswordFile> {
+    let given = settings.take(Key::Passfile);
+    let asked_for_by = given.as_ref().map(Value::name);
+    let given = given.map(|file| PathBuf::from(file.text));
+    Some(PasswordFile {
+        path: given.or_else(|| home.map(|home| home.join(".pgpass")))?,
+        asked_for_by,
+        names,
+    })
 }
 
 /// As libpq, by the effective user: `USER` can be what another program left behind.

@@ -22,7 +22,6 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 const OTHERS: u32 = 0o077;
 
 /// A file that was read, or why it was not.
-#[derive(Default)]
 pub(super) struct Passfile {
     text: Zeroizing<Vec<u8>>,
     /// What the user has to know: one sentence.
@@ -45,7 +44,10 @@ impl Passfile {
                 text,
                 warning: None,
             },
-            (Err(Unusable::Missing), None) => Self::default(),
+            (Err(Unusable::Missing), None) => Self {
+                text: Zeroizing::default(),
+                warning: None,
+            },
             // The path is not quoted: what names no file can be anything.
             (Err(Unusable::Missing), Some(name)) => Self::unused(format!(
                 "the password file that `{name}` names does not exist: no password is taken from it"

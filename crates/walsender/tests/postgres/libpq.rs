@@ -223,7 +223,7 @@ impl Servers {
 
     fn text(&self, letters: &str) -> String {
         let (hosts, ports) = self.ports(letters);
-        format!("host={hosts} port={ports} dbname=postgres sslmode=disable ")
+        format!("host={hosts} port={ports} dbname=postgres ")
     }
 }
 

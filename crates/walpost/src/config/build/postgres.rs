@@ -27,7 +27,11 @@ impl Builder {
         let identifier = |text: &str| value::identifier(text, bytes_max);
         let publication = self.parsed("postgres.publication", identifier);
         Some(Postgres {
-            conninfo: conninfo?,
+            conninfo: match source {
+                // Neither ~/.pgpass nor what is wrong with it has a part in it.
+                PasswordSource::Command(_) => conninfo?.without_password(),
+                PasswordSource::Fixed | PasswordSource::File(_) => conninfo?,
+            },
             password: source,
             slot: slot.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
             publication: publication.unwrap_or_else(|| NAME_DEFAULT.to_owned()),

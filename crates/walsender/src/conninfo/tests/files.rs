@@ -36,6 +36,22 @@ fn passwords_come_from_the_file_for_each_host() {
 }
 
 #[test]
+fn password_file_can_be_read_again() {
+    let home = home_with(&[(".pgpass", "*:*:*:*:old")]);
+    let env = [("HOME", home.path().to_str().unwrap())];
+    let path = home.path().join(".pgpass");
+    let conninfo = parse("host=a", &env).unwrap();
+    assert_eq!(exposed(&conninfo), "old");
+    fs::write(&path, "*:*:*:*:new").unwrap();
+    let conninfo = conninfo.refreshed();
+    assert_eq!(exposed(&conninfo), "new");
+    let given = conninfo.clone().with_password("p".to_owned().into());
+    fs::remove_file(&path).unwrap();
+    assert_eq!(exposed(&given.refreshed()), "p");
+    assert_eq!(exposed(&conninfo.refreshed()), "-");
+}
+
+#[test]
 fn default_socket_is_localhost_to_the_password_file() {
     let home = home_with(&[(".pgpass", "localhost:5432:me:me:pw")]);
     let env = [("HOME", home.path().to_str().unwrap())];
@@ -69,6 +85,14 @@ fn password_file_is_the_one_that_is_named() {
     assert_eq!(passwords("", &env), "env");
     assert_eq!(passwords("", &env[..1]), "home");
     assert_eq!(passwords("passfile=''", &env), "home");
+
+    let conninfo = parse("", &env).unwrap();
+    assert_eq!(conninfo.password_file(), Some(Path::new(&variable)));
+    let given = conninfo.with_password("p".to_owned().into());
+    assert_eq!(given.password_file(), None);
+    for text in ["password=p", "host=a user=other passfile=/nonexistent"] {
+        assert_eq!(parse(text, &env).unwrap().password_file(), None, "{text}");
+    }
 }
 
 #[test]
@@ -89,6 +113,8 @@ fn password_file_that_is_not_used_is_warned_of_unless_none_is_needed() {
 
     let conninfo = conninfo.with_password("p".to_owned().into());
     assert_eq!((exposed(&conninfo), conninfo.warnings().count()), ("p", 0));
+    let none = parse("", &env).unwrap().without_password();
+    assert_eq!((exposed(&none), none.warnings().count()), ("-", 0));
     let given = parse("password=p", &env).unwrap();
     assert_eq!(given.warnings().count(), 0);
     let missing = parse("passfile=/hush/none", &[]).unwrap();
