@@ -100,7 +100,7 @@ impl Rows<'_> {
         let postgres = &config.postgres;
         self.rows.push(Row {
             path: URL,
-            value: Shown::Text(postgres.conninfo.to_string()),
+            value: Shown::Text(postgres.shown_url.clone()),
             origin: self.origins.get(URL).unwrap_or("PG… variables").to_owned(),
         });
         match &postgres.password {
@@ -440,7 +440,7 @@ mod tests {
         ]);
         for text in [json(&config), yaml(&rows(&config), true)] {
             assert!(!text.contains("hunter2"), "{text}");
-            assert_eq!(text.matches(MASK).count(), 2, "{text}");
+            assert_eq!(text.matches(MASK).count(), 3, "{text}");
             let (_, headers) = text.split_once("headers").unwrap();
             assert!(
                 headers.find('z').unwrap() < headers.find("a\"").or(headers.find("a:")).unwrap(),

@@ -28,6 +28,7 @@ mod reader;
 mod reference;
 mod references;
 mod schema;
+mod shown_url;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -74,6 +75,8 @@ pub(crate) struct Postgres {
     /// made by [`crate::connect`].
     pub conninfo: Conninfo,
     pub password: PasswordSource,
+    /// `postgres.url` as it was given, secrets masked.
+    pub shown_url: String,
     pub slot: String,
     pub publication: String,
 }

@@ -165,9 +165,10 @@ fn every_example_of_a_key_is_taken() {
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "x").unwrap();
     for key in KEYS {
-        let example = match key.form {
-            Form::SecretFile => secret.path().to_str().unwrap(),
-            _ => key.example,
+        let example = if key.form == Form::SecretFile {
+            secret.path().to_str().unwrap()
+        } else {
+            key.example
         };
         let mut levels: Vec<&str> = key.path.split('.').collect();
         let last = levels.pop().unwrap();

@@ -7,7 +7,7 @@ use super::{Builder, value};
 use crate::config::layer::{Entry, Given};
 use crate::config::references::Variables;
 use crate::config::schema::{IDENTIFIER_BYTES_MAX, NAME_DEFAULT, SPARE_SUFFIX};
-use crate::config::{PasswordCommand, PasswordSource, Postgres, file};
+use crate::config::{PasswordCommand, PasswordSource, Postgres, file, shown_url};
 
 const URL: &str = "postgres.url";
 const PASSWORD: &str = "postgres.password";
@@ -22,15 +22,18 @@ impl Builder {
     pub(super) fn postgres(&mut self, variables: &Variables) -> Option<Postgres> {
         let (password, source) = self.password();
         let conninfo = self.conninfo(password, variables);
+        let shown_url = self.text(URL).map(|url| shown_url::shown(&url));
         let slot = self.parsed("postgres.slot", value::slot);
         let bytes_max = IDENTIFIER_BYTES_MAX - SPARE_SUFFIX.len();
         let identifier = |text: &str| value::identifier(text, bytes_max);
         let publication = self.parsed("postgres.publication", identifier);
+        let conninfo = conninfo?;
         Some(Postgres {
+            shown_url: shown_url.unwrap_or_else(|| conninfo.to_string()),
             conninfo: match source {
                 // Neither ~/.pgpass nor what is wrong with it has a part in it.
-                PasswordSource::Command(_) => conninfo?.without_password(),
-                PasswordSource::Fixed | PasswordSource::File(_) => conninfo?,
+                PasswordSource::Command(_) => conninfo.without_password(),
+                PasswordSource::Fixed | PasswordSource::File(_) => conninfo,
             },
             password: source,
             slot: slot.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
