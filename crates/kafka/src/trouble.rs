@@ -232,7 +232,11 @@ impl Facts {
                        kafka.brokers and security.protocol";
             return Some(Trouble::new(TroubleKind::Configuration, message, fix));
         }
-        if !text.starts_with("Disconnected") {
+        let is_cut = |end: &str| text.ends_with(end);
+        let hangs_up = text.starts_with("Disconnected")
+            || is_cut("Broken pipe")
+            || is_cut("Connection reset by peer");
+        if !hangs_up {
             return None;
         }
         let message = format!("{broker} closes the connection without a word");

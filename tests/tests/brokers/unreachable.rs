@@ -96,19 +96,15 @@ fn what_may_pass_is_waited_for_and_explained() {
     let runs = stages
         .each_ref()
         .map(|(_, stage, _)| stage.walpost.start(&["run", "--once"]));
-    for ((hint, stage, words), run) in stages.iter().zip(runs) {
-        let finished = ended(run);
-        println!(
-            "{hint}: {}",
-            finished.stderr.lines().last().unwrap_or_default()
-        );
-        assert_refused(
-            &finished,
-            69,
-            &[&["nothing was delivered for 30 s"][..], words].concat(),
-        );
-        // The same words, sooner.
-        stage.check_finds(69, "WP-KAFKA-UNREACHABLE", &[]);
+    // `check` says the same, sooner.
+    for (hint, stage, words) in &stages {
+        if ["no_name", "plain_to_tls", "no_tokens"].contains(hint) {
+            stage.check_finds(69, "WP-KAFKA-UNREACHABLE", words);
+        }
+    }
+    for ((_, _, words), run) in stages.iter().zip(runs) {
+        let all = [&["nothing was delivered for 30 s"][..], words].concat();
+        assert_refused(&ended(run), 69, &all);
     }
 }
 

@@ -146,17 +146,13 @@ fn what_can_not_work_is_refused_even_where_unsafe_is_allowed() {
             "remove it",
         ),
         (
-            "sasl.jaas.config",
-            "PlainLoginModule required;",
-            "sasl.username",
-        ),
-        (
             "ssl.truststore.location",
             "/etc/kafka/trust.jks",
             "ssl.ca.location",
         ),
         ("ssl.keystore.type", "JKS", "ssl.keystore.location"),
-        ("sasl.mechanism", "OAUTHBEARER", "SCRAM-SHA-512"),
+        ("sasl.mechanism", "AWS_MSK_IAM", "SCRAM-SHA-512"),
+        ("sasl.mechanism", "DIGEST-MD5", "OAUTHBEARER"),
         ("sasl.mechanisms", "GSSAPI", "SCRAM-SHA-512"),
         ("group.id", "walpost", "remove it"),
         ("log_level", "7", "log filter"),
@@ -383,4 +379,245 @@ fn suggestions_are_properties_of_librdkafka() {
             "{name}"
         );
     }
+}
+
+/// What a configuration comes to, without the defaults.
+fn meant(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let defaults = settings(&[]).properties;
+    let whole = Settings::new("localhost:9092", &user(pairs), "walpost", false);
+    let whole = whole.unwrap_or_else(|problems| panic!("{pairs:?}: {problems:?}"));
+    let is_new = |(name, value): &(&String, &String)| defaults.get(*name) != Some(*value);
+    let owned = |(name, value): (&String, &String)| (name.clone(), value.clone());
+    whole.properties.iter().filter(is_new).map(owned).collect()
+}
+
+#[test]
+fn a_java_clients_configuration_is_understood_as_a_whole() {
+    const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
+                         username=\"app\" password=\"p\\\"w;hunter2\";";
+    let cases: [(&[(&str, &str)], &[(&str, &str)]); 4] = [
+        (
+            &[
+                ("acks", "-1"),
+                ("max.in.flight.requests.per.connection", "5"),
+                ("retries", "2147483647"),
+                ("compression.type", "zstd"),
+                ("batch.size", "16384"),
+                ("linger.ms", "5"),
+                ("request.timeout.ms", "20000"),
+                ("metadata.max.age.ms", "60000"),
+                ("connections.max.idle.ms", "540000"),
+                ("reconnect.backoff.ms", "50"),
+                ("client.dns.lookup", "use_all_dns_ips"),
+                ("enable.idempotence", "true"),
+            ],
+            &[
+                ("acks", "-1"),
+                ("max.in.flight.requests.per.connection", "5"),
+                ("retries", "2147483647"),
+                ("compression.type", "zstd"),
+                ("batch.size", "16384"),
+                ("linger.ms", "5"),
+                ("request.timeout.ms", "20000"),
+                ("metadata.max.age.ms", "60000"),
+                ("connections.max.idle.ms", "540000"),
+                ("reconnect.backoff.ms", "50"),
+                ("client.dns.lookup", "use_all_dns_ips"),
+            ],
+        ),
+        (
+            &[
+                ("security.protocol", "SASL_SSL"),
+                ("sasl.mechanism", "PLAIN"),
+                ("sasl.jaas.config", PLAIN),
+                ("ssl.endpoint.identification.algorithm", ""),
+            ],
+            &[
+                ("security.protocol", "SASL_SSL"),
+                ("sasl.mechanism", "PLAIN"),
+                ("sasl.username", "app"),
+                ("sasl.password", "p\"w;hunter2"),
+                ("ssl.endpoint.identification.algorithm", "none"),
+            ],
+        ),
+        (
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.truststore.location", "/etc/ca.pem"),
+                ("ssl.keystore.location", "/etc/both.pem"),
+                ("ssl.keystore.type", "PEM"),
+            ],
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.ca.location", "/etc/ca.pem"),
+                ("ssl.certificate.location", "/etc/both.pem"),
+                ("ssl.key.location", "/etc/both.pem"),
+            ],
+        ),
+        (
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.keystore.location", "/etc/client.p12"),
+                ("ssl.keystore.type", "PKCS12"),
+                ("ssl.keystore.password", "hunter2"),
+            ],
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.keystore.location", "/etc/client.p12"),
+                ("ssl.keystore.password", "hunter2"),
+            ],
+        ),
+    ];
+    for (java, expected) in cases {
+        assert_eq!(meant(java), user(expected), "{java:?}");
+    }
+}
+
+#[test]
+fn java_spellings_without_a_counterpart_are_explained() {
+    let table = [
+        ("producer.acks", "all", "write acks"),
+        ("producer.override.linger.ms", "5", "write linger.ms"),
+        (
+            "database.history.producer.security.protocol",
+            "SSL",
+            "write security.protocol",
+        ),
+        (
+            "schema.history.internal.producer.sasl.mechanism",
+            "PLAIN",
+            "write sasl.mechanism",
+        ),
+        (
+            "ssl.truststore.location",
+            "/t.jks",
+            "keytool -list -rfc -keystore /t.jks",
+        ),
+        (
+            "ssl.truststore.location",
+            "/t.p12",
+            "openssl pkcs12 -in /t.p12 -nokeys",
+        ),
+        (
+            "ssl.keystore.location",
+            "/k.jks",
+            "keytool -importkeystore -srckeystore /k.jks",
+        ),
+        ("ssl.keystore.type", "JKS", "PKCS12"),
+        ("ssl.engine.factory.class", "a.B", "remove it"),
+        ("ssl.protocol", "TLSv1.3", "remove it"),
+        ("sasl.kerberos.service.name", "kafka", "SCRAM-SHA-512"),
+        (
+            "sasl.login.callback.handler.class",
+            "a.Mine",
+            "token.endpoint.url",
+        ),
+        (
+            "sasl.login.callback.handler.class",
+            "software.amazon.msk.auth.iam.IAMClientCallbackHandler",
+            "SASL/SCRAM on the MSK cluster",
+        ),
+        (
+            "sasl.jaas.config",
+            "software.amazon.msk.auth.iam.IAMLoginModule required;",
+            "SASL/SCRAM on the MSK cluster",
+        ),
+        (
+            "sasl.jaas.config",
+            "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true;",
+            "OAUTHBEARER",
+        ),
+        ("sasl.jaas.config", "hunter2", "sasl.username"),
+        ("sasl.jaas.config", "a.Mine required;", "docs/kafka.md"),
+        (
+            "sasl.jaas.config",
+            "PlainLoginModule required pass=\"hunter2\";",
+            "username, password",
+        ),
+        ("sasl.login.refresh.window.factor", "0.9", "remove it"),
+        (
+            "sasl.oauthbearer.jwks.endpoint.url",
+            "https://x/keys",
+            "remove it",
+        ),
+        ("sasl.oauthbearer.assertion.file", "/x", "client.secret"),
+        ("max.block.ms", "60000", "remove it"),
+        ("buffer.memory", "33554432", "delivery.in_flight_bytes"),
+        ("value.serializer", "a.B", "remove it"),
+        ("interceptor.classes", "a.B", "remove it"),
+        ("config.providers", "file", "${file:PATH}"),
+    ];
+    for (property, value, fix) in table {
+        let found = problems(&[(property, value)], false);
+        let found: Vec<_> = found
+            .iter()
+            .filter(|one| one.property == property)
+            .collect();
+        assert_eq!(found.len(), 1, "{property}={value}: {found:?}");
+        assert!(found[0].fix.contains(fix), "{}", found[0]);
+        assert!(!found[0].to_string().contains("hunter2"), "{}", found[0]);
+    }
+}
+
+#[test]
+fn a_token_endpoint_is_taken_over_and_kept_from_librdkafka() {
+    let whole = [
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.method", "OIDC"),
+        (
+            "sasl.oauthbearer.token.endpoint.url",
+            "https://login.example/token",
+        ),
+        ("sasl.oauthbearer.client.credentials.client.id", "app"),
+        ("sasl.oauthbearer.client.secret", "hunter2"),
+        ("sasl.oauthbearer.extensions", "pool=b"),
+        ("https.ca.location", "/etc/ca.pem"),
+    ];
+    let settings = settings(&whole);
+    assert!(settings.tokens().is_some());
+    let config = settings.client_config();
+    assert_eq!(config.get("sasl.mechanism"), Some("OAUTHBEARER"));
+    for name in oauth::PROPERTIES {
+        assert_eq!(config.get(name), None, "{name}");
+    }
+    assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+    assert_eq!(settings.redactor().redacted("id hunter2"), "id ****");
+    config.create_native_config().unwrap();
+}
+
+#[test]
+fn a_token_endpoint_that_lacks_something_is_refused() {
+    let base = [
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.mechanism", "OAUTHBEARER"),
+    ];
+    let names: Vec<_> = problems(&base, false)
+        .into_iter()
+        .map(|one| one.property)
+        .collect();
+    assert_eq!(names, [oauth::URL, oauth::CLIENT_ID, oauth::CLIENT_SECRET]);
+    let unsecured = [
+        base[0],
+        base[1],
+        ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+    ];
+    assert_eq!(problems(&unsecured, false), []);
+    let table = [
+        (oauth::METHOD, "saml"),
+        (oauth::URL, "login.example/token"),
+        (oauth::URL, "https://"),
+        (oauth::URL, "https://app:hunter2@login.example/token"),
+        (oauth::EXTENSIONS, "auth=x"),
+        (oauth::CLIENT_ID, ""),
+        (oauth::CLIENT_SECRET, ""),
+    ];
+    for (name, value) in table {
+        let found = problems(&[base[0], base[1], (name, value)], false);
+        let found = found.iter().find(|one| one.property == name);
+        let found = found.unwrap_or_else(|| panic!("{name}={value}"));
+        assert!(!found.to_string().contains("hunter2"), "{found}");
+    }
+    let idle = [(oauth::CLIENT_SECRET, "hunter2")];
+    assert_eq!(problems(&idle, false)[0].property, oauth::CLIENT_SECRET);
 }
