@@ -20,7 +20,7 @@ use crate::firsts::{Admission, Firsts};
 use crate::native;
 use crate::producer::{Delivery, Placed};
 use crate::properties::Settings;
-use crate::trouble::{Facts, Trouble};
+use crate::trouble::{Facts, Trouble, TroubleKind};
 
 /// The producer of the crate, with our context.
 pub(crate) type Client = BaseProducer<Context>;
@@ -159,11 +159,15 @@ impl Context {
         troubles.worst.clone().filter(|_| troubles.is_total)
     }
 
-    /// The cluster answered: what was wrong is over.
+    /// The cluster answered: it lets us in. Single brokers can still be out of reach, and librdkafka
+    /// does not repeat that soon.
     pub(crate) fn answered(&self) {
         self.has_answered.store(true, Ordering::Relaxed);
-        if self.is_troubled.swap(false, Ordering::Relaxed) {
-            *locked(&self.troubles) = Troubles::default();
+        if self.is_troubled.load(Ordering::Relaxed) {
+            let mut troubles = locked(&self.troubles);
+            troubles.is_total = false;
+            let remains = |trouble: &Trouble| trouble.kind == TroubleKind::Unreachable;
+            troubles.worst = troubles.worst.take().filter(remains);
         }
     }
 
@@ -452,6 +456,41 @@ mod tests {
             let fault = context.last_error().unwrap();
             assert_eq!(fault.detail, format!("1/1 brokers are down: {line}"));
         }
+    }
+
+    #[test]
+    fn trouble_is_total_when_no_broker_is_left_and_over_when_one_answers() {
+        let context = context();
+        let line = "sasl_plaintext://broker:9092/1: SASL authentication error: no";
+        context.log(RDKafkaLogLevel::Error, "FAIL", line);
+        assert_eq!(context.total_trouble(), None);
+        let down = KafkaError::Global(RDKafkaErrorCode::AllBrokersDown);
+        context.error(down, "1/1 brokers are down");
+        let total = context.total_trouble().unwrap();
+        assert_eq!(total.kind, TroubleKind::Credentials);
+        context.answered();
+        assert!(context.has_answered());
+        assert_eq!((context.total_trouble(), context.trouble()), (None, None));
+    }
+
+    #[test]
+    fn a_broker_out_of_reach_is_remembered_until_a_record_arrives() {
+        let context = context();
+        let line = "inner:9092/1: Connect to ipv4#10.0.0.1:9092 failed: Connection refused";
+        context.log(RDKafkaLogLevel::Error, "FAIL", line);
+        context.answered();
+        assert_eq!(context.trouble().unwrap().kind, TroubleKind::Unreachable);
+        context.recovered();
+        assert_eq!(context.trouble(), None);
+    }
+
+    #[test]
+    fn a_user_without_any_right_to_write_is_told_so() {
+        let context = context();
+        let refused = KafkaError::Global(RDKafkaErrorCode::ClusterAuthorizationFailed);
+        context.error(refused, "Failed to acquire idempotence PID");
+        let total = context.total_trouble().unwrap();
+        assert_eq!(total.message, "The user 'app' may write to no topic");
     }
 
     #[test]
