@@ -9,6 +9,7 @@
 )]
 
 mod codecs;
+mod docs;
 mod refusals;
 mod rights;
 mod stage;
