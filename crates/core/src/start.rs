@@ -4,8 +4,6 @@
 //! of the session before counts: a failover may have made it wrong. No path starts from the
 //! server's current position, and a missing slot is never made here.
 
-use std::fmt;
-
 use walpost_pgoutput::Lsn;
 
 use crate::class::Exit;
@@ -104,48 +102,6 @@ impl Refusal {
             | Self::Database(_)
             | Self::TwoPhase => Exit::Configuration,
             Self::WalLost | Self::Ahead { .. } => Exit::Gap,
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".to_owned());
-        match self {
-            Self::WalLevel(level) => write!(
-                f,
-                "the server's wal_level is '{level}': set wal_level = logical and restart it"
-            ),
-            Self::SlotMissing => f.write_str(
-                "there is no such replication slot: 'walpost init' makes it. If there was one, the \
-                 events since its last confirmed position are not in it: find out who dropped it \
-                 first",
-            ),
-            Self::Plugin(plugin) => write!(
-                f,
-                "the slot's output plugin is '{}' and has to be 'pgoutput': name another slot",
-                or_none(plugin)
-            ),
-            Self::Database(database) => write!(
-                f,
-                "the slot decodes the database '{}': connect to that one, or name another slot",
-                or_none(database)
-            ),
-            Self::TwoPhase => f.write_str(
-                "the slot has two_phase on and would send prepared transactions before they \
-                 commit: make one without it",
-            ),
-            Self::WalLost => f.write_str(
-                "the slot was invalidated: the server removed WAL that was not confirmed. The \
-                 events in it are lost to the slot (raise max_slot_wal_keep_size); they are still \
-                 in the outbox table",
-            ),
-            Self::Ahead { confirmed, flush } => write!(
-                f,
-                "the slot stands at {confirmed}, behind the end of the server's WAL at {flush}: \
-                 this server was restored or promoted, or somebody moved the slot; everything \
-                 committed up to there would be skipped"
-            ),
         }
     }
 }

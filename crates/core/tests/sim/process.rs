@@ -165,7 +165,7 @@ impl Running {
         let slot = env.pg.slot_row();
         let floor = match start::start_at(Some(&slot), &env.pg.server_state()) {
             Ok(floor) => floor,
-            Err(refusal) => panic!("start: {refusal}"),
+            Err(refusal) => panic!("start: {refusal:?}"),
         };
         let now = env.ms();
         env.pg

@@ -80,7 +80,7 @@ pub(crate) fn refusal_problem(
 ) -> Finding {
     const INIT: &str = "walpost init --apply";
     const OTHER: &str = "name another one in postgres.slot, then walpost init --apply";
-    let seen = format!("the slot '{name}': {refusal}");
+    let seen = refusal_text(name, refusal);
     let again = || {
         format!(
             "select pg_drop_replication_slot({}); -- after comparing the outbox table with Kafka; \
@@ -89,8 +89,7 @@ pub(crate) fn refusal_problem(
         )
     };
     match refusal {
-        Refusal::WalLevel(level) => {
-            let seen = format!("wal_level is '{level}': it has to be logical");
+        Refusal::WalLevel(_) => {
             checks::PG_WAL_LEVEL.found("wal_level", seen, provider.wal_level_fix())
         }
         Refusal::SlotMissing => checks::SLOT_MISSING.found(name, seen, INIT),
@@ -102,6 +101,37 @@ pub(crate) fn refusal_problem(
             checks::SLOT_LOST.found(name, seen + &reason, again())
         }
         Refusal::Ahead { .. } => checks::SLOT_AHEAD.found(name, seen, again()),
+    }
+}
+
+fn refusal_text(name: &str, refusal: &Refusal) -> String {
+    let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".to_owned());
+    match refusal {
+        Refusal::WalLevel(level) => format!("wal_level is '{level}': it has to be logical"),
+        Refusal::SlotMissing => format!(
+            "there is no replication slot '{name}'; if there was one, the events since its last \
+             confirmed position will be in no other: find out first who dropped it"
+        ),
+        Refusal::Plugin(plugin) => format!(
+            "the slot '{name}' has the output plugin '{}', and it has to be 'pgoutput'",
+            or_none(plugin)
+        ),
+        Refusal::Database(database) => format!(
+            "the slot '{name}' decodes another database, '{}'",
+            or_none(database)
+        ),
+        Refusal::TwoPhase => format!(
+            "the slot '{name}' has two_phase on: it sends prepared transactions before they commit"
+        ),
+        Refusal::WalLost => format!(
+            "the slot '{name}' was invalidated: the server removed WAL that was not confirmed; the \
+             events in it are lost to the slot, and still in the outbox table"
+        ),
+        Refusal::Ahead { confirmed, flush } => format!(
+            "the slot '{name}' stands at {confirmed}, behind the end of the server's WAL at {flush}: \
+             this server was restored or promoted, or somebody moved the slot; everything committed \
+             up to there would be skipped"
+        ),
     }
 }
 
