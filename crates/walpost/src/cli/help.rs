@@ -77,12 +77,14 @@ Notes:
 pub(super) const CONFIG: &str = "\
 Examples:
   walpost config print
-  walpost config print --set kafka.brokers=kafka:9092 --json";
+  walpost config print --origins
+  walpost config print --set kafka.brokers=kafka:9092 --json
+  walpost config schema > walpost.schema.json";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   walpost completions bash > ~/.local/share/bash-completion/completions/walpost
-  walpost completions zsh  > ~/.zfunc/_walpost    (fpath+=~/.zfunc before compinit)
+  walpost completions zsh  > ~/.zfunc/_walpost      (fpath+=~/.zfunc in .zshrc)
   walpost completions fish > ~/.config/fish/completions/walpost.fish
   walpost completions powershell >> $PROFILE";
 
