@@ -145,7 +145,8 @@ pub(crate) fn postgres_fix(
         return tls_fix(fault).map(str::to_owned);
     }
     if error.is_authentication() {
-        const FIX: &str = "set postgres.password or postgres.password_file, and look at the methods \
+        const FIX: &str = "set postgres.password or postgres.password_file, and look at the \
+            methods \
                            that the server's pg_hba.conf asks for";
         // A password file that was not used is most likely the reason.
         return Some(match conninfo.warnings().next() {

@@ -115,7 +115,8 @@ fn an_empty_key_is_a_key_and_an_empty_value_no_tombstone() {
         let topic = stage.kafka.topic("empty", 3);
         stage.database.execute(&format!(
             "insert into outbox (id, destination, aggregate_id, payload) values
-                 ('1', '{topic}', '', ''), ('2', '{topic}', null, null), ('3', '{topic}', '', null)"
+                 ('1', '{topic}', '', ''), ('2', '{topic}', null, null), ('3', '{topic}', '', \
+                 null)"
         ));
         stage.once();
         let mut records = stage.read(&topic);

@@ -153,7 +153,8 @@ fn placed(route: &str, aggregate_and_tenant: &str) -> Vec<Record> {
         "insert into outbox (destination, aggregate_id, tenant, payload)
          select 'elsewhere', aggregate, tenant,
                 jsonb_build_object('aggregate', aggregate, 'tenant', tenant)
-         from (select {aggregate_and_tenant} from generate_series(1, 60) n) row (aggregate, tenant)"
+         from (select {aggregate_and_tenant} from generate_series(1, 60) n) row (aggregate, \
+         tenant)"
     ));
     stage.once();
     let records = stage.read(&topic);

@@ -228,7 +228,8 @@ const COLUMNS: [Column; 19] = [
     (
         "plain",
         "text",
-        "case n when 1 then '' when 2 then repeat('ä', 524288) when 3 then '\\x00' when 4 then null
+        "case n when 1 then '' when 2 then repeat('ä', 524288) when 3 then '\\x00' when 4 then \
+         null
             when 5 then E'\\u202e\\ufeff\\x7f\\x01' when 6 then '\\N' else md5(random()::text) end",
     ),
     (
@@ -264,7 +265,8 @@ const COLUMNS: [Column; 19] = [
         "moment",
         "timestamptz",
         "case when n < 18 then (array['infinity', '-infinity', '2000-01-01',
-            '1999-12-31 23:59:59.9', '1970-01-01', '2024-02-29 12:34:56.7', '2024-02-29 12:34:56.000001', '0001-01-01',
+            '1999-12-31 23:59:59.9', '1970-01-01', '2024-02-29 12:34:56.7', '2024-02-29 \
+            12:34:56.000001', '0001-01-01',
             '0001-12-31 23:59:59.999999 BC', '0044-03-15 BC', '4714-11-24 BC',
             '9999-12-31 23:59:59.999999', '10000-01-01', '294276-12-31 23:59:59.999999',
             '1900-02-28', '2000-02-29', null]::timestamptz[])[n]
@@ -277,7 +279,8 @@ const COLUMNS: [Column; 19] = [
     (
         "raw",
         "bytea",
-        "case n when 1 then '' when 2 then '\\x5c' when 3 then decode(repeat('00ff', 100000), 'hex')
+        "case n when 1 then '' when 2 then '\\x5c' when 3 then decode(repeat('00ff', 100000), \
+         'hex')
             when 4 then null else decode(md5(random()::text), 'hex') end",
     ),
     (
@@ -285,8 +288,16 @@ const COLUMNS: [Column; 19] = [
         "mood",
         "(array['ok', 'größer', 'it''s \"fine\"', '\\x00', '', null]::mood[])[1 + n % 6]",
     ),
-    ("mood_chain", "mood_chain", "(array['ok', 'größer']::mood[])[1 + n % 2]"),
-    ("fake", "shop.int4", "(array['four', '4', null]::shop.int4[])[1 + n % 3]"),
+    (
+        "mood_chain",
+        "mood_chain",
+        "(array['ok', 'größer']::mood[])[1 + n % 2]",
+    ),
+    (
+        "fake",
+        "shop.int4",
+        "(array['four', '4', null]::shop.int4[])[1 + n % 3]",
+    ),
     ("fake_text", "shop.text", "'x' || n"),
     (
         "number_chain",
@@ -452,7 +463,8 @@ fn a_database_of_another_encoding_is_read_as_utf_8() {
         let topic = kafka.topic("latin", 3);
         database.execute(&format!(
             "create type size as enum ('größer');
-             create table outbox (id text, destination text, aggregate_id varchar, event_type size,
+             create table outbox (id text, destination text, aggregate_id varchar, event_type \
+             size,
                  payload {payload}, headers json)"
         ));
         walpost.init();
@@ -461,7 +473,8 @@ fn a_database_of_another_encoding_is_read_as_utf_8() {
             _ => "'ä'",
         };
         database.execute(&format!(
-            "insert into outbox values ('é', '{topic}', 'ß', 'größer', {value}, '{{\"ü\": \"ö\"}}')"
+            "insert into outbox values ('é', '{topic}', 'ß', 'größer', {value}, '{{\"ü\": \
+             \"ö\"}}')"
         ));
         let finished = walpost.finish(&["run", "--once"], SOON);
         assert_eq!(finished.code, 0, "{}", finished.stderr);

@@ -204,6 +204,7 @@ fn trust_store(path: &str, stores: &Stores<'_>) -> PropertyError {
         "librdkafka reads no Java trust store",
         format!(
             "export its certificates ({line}) and set ssl.ca.location: ca.pem; a PEM file is taken \
+             \
              with ssl.truststore.type: PEM"
         ),
     )
@@ -222,7 +223,8 @@ fn java_key_store(spelling: &str, path: &str) -> PropertyError {
         "librdkafka reads no Java key store",
         format!(
             "convert it (keytool -importkeystore -srckeystore {path} -destkeystore client.p12 \
-             -deststoretype PKCS12) and set ssl.keystore.location: client.p12, or name PEM files in \
+             -deststoretype PKCS12) and set ssl.keystore.location: client.p12, or name PEM files \
+             in \
              ssl.certificate.location and ssl.key.location"
         ),
     )

@@ -174,7 +174,8 @@ fn logins_that_fail_name_the_user_and_never_the_password() {
         "sasl.mechanism",
     );
     let none = "sasl_plaintext://k1:9092/1: SASL PLAIN mechanism handshake failed: Broker: \
-                Request not valid in current SASL state: broker's supported mechanisms:  (after 0ms in \
+                Request not valid in current SASL state: broker's supported mechanisms:  (after \
+                0ms in \
                 state AUTH_HANDSHAKE)";
     let message = "the broker k1:9092 asks for no login: its listener has no SASL";
     assert_says(

@@ -293,6 +293,7 @@ impl Publication {
     fn generated_problem(&self, table: &Table, column: &str, used_by: &str, kind: char) -> Finding {
         let seen = format!(
             "the column '{column}' of {}, which {used_by} needs, is generated, and the publication \
+             \
              '{}' does not carry such columns",
             table.name, self.name
         );
@@ -301,7 +302,8 @@ impl Publication {
                 format!("{} set (publish_generated_columns = stored);", self.alter())
             }
             's' => format!(
-                "alter table {} alter column {} drop expression; -- and let the application fill it",
+                "alter table {} alter column {} drop expression; -- and let the application fill \
+                 it",
                 qualified(&table.name),
                 quote_identifier(column)
             ),

@@ -125,11 +125,14 @@ fn refusal_text(name: &str, refusal: &Refusal) -> String {
         ),
         Refusal::WalLost => format!(
             "the slot '{name}' was invalidated: the server removed WAL that was not confirmed; the \
+             \
              events in it are lost to the slot, and still in the outbox table"
         ),
         Refusal::Ahead { confirmed, flush } => format!(
-            "the slot '{name}' stands at {confirmed}, behind the end of the server's WAL at {flush}: \
-             this server was restored or promoted, or somebody moved the slot; everything committed \
+            "the slot '{name}' stands at {confirmed}, behind the end of the server's WAL at \
+             {flush}: \
+             this server was restored or promoted, or somebody moved the slot; everything \
+             committed \
              up to there would be skipped"
         ),
     }
@@ -165,7 +168,8 @@ impl Slot {
             return None;
         }
         let seen = format!(
-            "the server will remove WAL that the slot '{name}' still needs (wal_status: unreserved)"
+            "the server will remove WAL that the slot '{name}' still needs (wal_status: \
+             unreserved)"
         );
         let raise = provider.setting_fix("max_slot_wal_keep_size", "50GB", false);
         let fix = format!("{raise} -- and start the relay at once");

@@ -9,17 +9,23 @@ const UPDATE: &str = "WALPOST_UPDATE_DOCS";
 const HEAD: &str = "\
 # What `walpost check` finds
 
-`walpost check` looks at the whole set-up, changes nothing, and tells every problem at once: its code, what
-it saw, and the fix. This page has one section for each code. `walpost check --explain CODE` prints the same
+`walpost check` looks at the whole set-up, changes nothing, and tells every problem at once: its \
+code, what
+it saw, and the fix. This page has one section for each code. `walpost check --explain CODE` \
+prints the same
 on a terminal.
 
-* An **error** means that `walpost run` would not start, would stop, or would not deliver. `run` looks at the
+* An **error** means that `walpost run` would not start, would stop, or would not deliver. `run` \
+looks at the
   same things before each start and refuses with the same codes.
-* A **warning** means that it works, but that somebody will be surprised one day. `--strict` treats warnings
+* A **warning** means that it works, but that somebody will be surprised one day. `--strict` \
+treats warnings
   as errors.
 
-Exit codes: 0 nothing is wrong, 1 an error was found, 69 a server could not be reached, 77 credentials were
-refused. `--json` prints one object; its `result.findings` is a list of objects with `area`, `code`,
+Exit codes: 0 nothing is wrong, 1 an error was found, 69 a server could not be reached, 77 \
+credentials were
+refused. `--json` prints one object; its `result.findings` is a list of objects with `area`, \
+`code`,
 `severity` (`ok`, `warning`, `error`), `title`, `object`, `seen` and `fix`.
 
 A code keeps its meaning in every version.
@@ -121,10 +127,12 @@ const CODES: &str = "
     WP-PG-UNREACHABLE WP-PG-CREDENTIALS WP-PG-TLS WP-PG-DATABASE WP-PG-CONNINFO WP-PG-POOLER
     WP-PG-QUERY
     WP-PG-VERSION
-    WP-PG-STANDBY WP-PG-WAL-LEVEL WP-PG-REPLICATION WP-PG-SESSION WP-PG-SLOTS WP-PG-SENDERS WP-PG-SYNC
+    WP-PG-STANDBY WP-PG-WAL-LEVEL WP-PG-REPLICATION WP-PG-SESSION WP-PG-SLOTS WP-PG-SENDERS \
+    WP-PG-SYNC
     WP-PG-KEEP-SIZE WP-PG-IDLE-SLOT WP-PG-SENDER-TIMEOUT WP-PG-TIMEOUT WP-PG-CLOCK
     WP-PG-TRANSACTION
-    WP-SLOT-MISSING WP-SLOT-PLUGIN WP-SLOT-DATABASE WP-SLOT-TEMPORARY WP-SLOT-TWO-PHASE WP-SLOT-LOST
+    WP-SLOT-MISSING WP-SLOT-PLUGIN WP-SLOT-DATABASE WP-SLOT-TEMPORARY WP-SLOT-TWO-PHASE \
+    WP-SLOT-LOST
     WP-SLOT-AHEAD WP-SLOT-UNRESERVED WP-SLOT-SAFE-SIZE WP-SLOT-LAG WP-SLOT-IN-USE WP-SLOT-FAILOVER
     WP-SLOT-STANDBYS
     WP-PUB-MISSING WP-PUB-INSERT WP-PUB-MORE WP-PUB-ROOT WP-PUB-TABLE WP-PUB-FOREIGN WP-PUB-FILTER

@@ -467,8 +467,10 @@ mod tests {
         let secret = directory.path().join("secret");
         std::fs::write(&secret, "hunter2").unwrap();
         let text = format!(
-            "postgres: {{ url: 'postgresql://u@db/shop' }}\nkafka:\n  brokers: k:1\n  properties:\n    \
-             queue.buffering.max.ms: 7\n    security.protocol: sasl_ssl\n    sasl.mechanism: PLAIN\n    \
+            "postgres: {{ url: 'postgresql://u@db/shop' }}\nkafka:\n  brokers: k:1\n  \
+             properties:\n    \
+             queue.buffering.max.ms: 7\n    security.protocol: sasl_ssl\n    sasl.mechanism: \
+             PLAIN\n    \
              sasl.username: u\n    sasl.password_file: {}\nroute:\n  topic: x.${{env:TOPIC}}\n",
             secret.display()
         );

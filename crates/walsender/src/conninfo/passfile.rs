@@ -50,7 +50,8 @@ impl Passfile {
             },
             // The path is not quoted: what names no file can be anything.
             (Err(Unusable::Missing), Some(name)) => Self::unused(format!(
-                "the password file that `{name}` names does not exist: no password is taken from it"
+                "the password file that `{name}` names does not exist: no password is taken from \
+                 it"
             )),
             (Err(Unusable::Io(error)), _) => Self::unused(format!(
                 "the password file {} can't be read, and is ignored: {error}",

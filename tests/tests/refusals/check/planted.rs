@@ -221,7 +221,8 @@ const TABLES: &[Plant] = &[
          alter table outbox alter aggregate_id type numeric using null",
         "WP-TABLE-TYPE",
         ERROR,
-        "'aggregate_id' of public.outbox, which outbox.columns.aggregate_id needs, is of type numeric",
+        "'aggregate_id' of public.outbox, which outbox.columns.aggregate_id needs, is of type \
+         numeric",
         "alter column \"aggregate_id\" type text;",
         true,
     ),
@@ -320,7 +321,8 @@ const PARTITIONS: &[Plant] = &[
         true,
     ),
     plant(
-        "create foreign data wrapper nothing;; create server nowhere foreign data wrapper nothing;;
+        "create foreign data wrapper nothing;; create server nowhere foreign data wrapper \
+         nothing;;
          create foreign table p2 partition of outbox for values from ('2001-01-01') to
              ('2001-02-01') server nowhere",
         "WP-TABLE-LEAF",

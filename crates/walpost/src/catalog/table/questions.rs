@@ -174,7 +174,8 @@ pub(crate) async fn largest_payload(
     let sql = format!(
         "begin; set local statement_timeout = '2s'; \
          select max(bytes) from (select {bytes} as bytes from {name} \
-         tablesample system (least(100, 100.0 * {PAGES} / greatest({pages}, 1))) limit 300) sample; \
+         tablesample system (least(100, 100.0 * {PAGES} / greatest({pages}, 1))) limit 300) \
+         sample; \
          commit;"
     );
     let largest = look(connection, &sql).await;

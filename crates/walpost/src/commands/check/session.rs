@@ -122,7 +122,8 @@ struct Settings {
 
 async fn settings(connection: &mut Connection) -> Result<Settings, Error> {
     const SQL: &str = "select name, setting from pg_catalog.pg_settings where name in \
-         ('wal_sender_timeout', 'statement_timeout', 'idle_session_timeout', 'transaction_timeout') \
+         ('wal_sender_timeout', 'statement_timeout', 'idle_session_timeout', \
+         'transaction_timeout') \
          order by name";
     let rows = connection.query(SQL).await?;
     let mut settings = Settings::default();
@@ -146,6 +147,7 @@ impl Settings {
         let mut found = Vec::new();
         if self.wal_sender_timeout == 0 {
             let seen = "wal_sender_timeout is 0 in the relay's session, although it asks for 15 s: \
+                \
                         the slot of a relay that vanished stays taken";
             let fix = format!("alter role {quoted} set wal_sender_timeout = '15s';");
             found.push(checks::PG_SENDER_TIMEOUT.found("wal_sender_timeout", seen, fix));

@@ -15,7 +15,8 @@ fn a_report_counts_and_names_everything() {
     assert_eq!(
         text,
         "postgres\n  ok       fine\n  error    WP-PG-STANDBY: bad\n           fix: mend that\n\
-         \x20               and this\ntable\n  warning  WP-TABLE-NULL: odd\n           fix: mend it\n\
+         \x20               and this\ntable\n  warning  WP-TABLE-NULL: odd\n           fix: mend \
+         it\n\
          \nend\n"
     );
     let json = serde_json::to_value(&report).unwrap();

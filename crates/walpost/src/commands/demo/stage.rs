@@ -197,7 +197,8 @@ impl Stage {
                  where slot_name = {slot}"
             ),
             format!(
-                "drop publication if exists {name}, {spare}; drop schema if exists {schema} cascade"
+                "drop publication if exists {name}, {spare}; drop schema if exists {schema} \
+                 cascade"
             ),
         ]
     }

@@ -55,7 +55,8 @@ fn head(config: &Config) -> String {
          -- The server needs wal_level = logical.\n\
          --\n\
          -- Whoever runs it owns the outbox tables, may create publications (CREATE on the\n\
-         -- database) and may use replication slots. The relay itself needs no right to any table:\n\
+         -- database) and may use replication slots. The relay itself needs no right to any \
+         table:\n\
          --   create role {quoted_role} login replication password '...';\n\
          --   grant connect on database {quoted_database} to {quoted_role};\n\
          -- and a line in pg_hba.conf, with its own network:\n\

@@ -213,7 +213,8 @@ const FILES_WHOLE: &[&str] = &[
     "postgres:\n  url: postgresql://u@db:5433/shop\n  password: \"Zebra#9!quagga\"\n  slot: s_1\n\
      outbox:\n  table: [a, b.c]\n  columns: {id: x}\n  null_payload: tombstone\n\
      route:\n  allow: [orders, '/billing\\..*/']\n  headers:\n    a: ${id}\n    b: x${tenant}\n\
-     kafka:\n  brokers: [k:1, k:2]\n  properties:\n    linger.ms: 5\n    security.protocol: sasl_ssl\n    \
+     kafka:\n  brokers: [k:1, k:2]\n  properties:\n    linger.ms: 5\n    security.protocol: \
+     sasl_ssl\n    \
      sasl.mechanism: PLAIN\n    sasl.username: u\n    sasl.password: ${env:PW}\n\
      shutdown: {drain: 1s}\n",
     "postgres:\n  url: 'host=db user=u password=''Zebra#9!quagga'''\n\

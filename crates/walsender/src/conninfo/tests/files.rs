@@ -185,7 +185,8 @@ fn service_is_looked_for_in_one_file_after_the_other() {
     let error = host("service=hush", &user).unwrap_err().to_string();
     let expected = format!(
         "connection string: `service` names a service that is not in \
-         {directory}/.pg_service.conf nor in {directory}/pg_service.conf (a line [NAME] begins one)"
+         {directory}/.pg_service.conf nor in {directory}/pg_service.conf (a line [NAME] begins \
+         one)"
     );
     assert_eq!(error, expected);
     let env = [("PGSERVICE", "hush"), ("PGSYSCONFDIR", "/hush")];

@@ -11,7 +11,8 @@ use crate::run::{Address, Outcome};
 const HEAD: &str = "\
 # Connecting to Postgres, beside libpq
 
-walpost takes the connection strings of libpq, the library under `psql`, and connects as libpq does:
+walpost takes the connection strings of libpq, the library under `psql`, and connects as libpq \
+does:
 with the same TLS, the same ways to authenticate, the same second attempts. These tables are the
 proof. Every cell is one connection string, which a test gives to `psql` and to walpost, against
 real PostgreSQL servers and a few that only pretend to be one. Both have to end the same:
