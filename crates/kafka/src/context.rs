@@ -159,8 +159,8 @@ impl Context {
         troubles.worst.clone().filter(|_| troubles.is_total)
     }
 
-    /// The cluster answered: it lets us in. Single brokers can still be out of reach, and librdkafka
-    /// does not repeat that soon.
+    /// The cluster answered: it lets us in. Single brokers can still be out of reach, and
+    /// librdkafka does not repeat that soon.
     pub(crate) fn answered(&self) {
         self.has_answered.store(true, Ordering::Relaxed);
         if self.is_troubled.load(Ordering::Relaxed) {

@@ -15,6 +15,7 @@
 mod convert;
 mod error;
 mod lookout;
+mod topics;
 
 use std::time::{Duration, Instant};
 
@@ -22,14 +23,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, info, warn};
 use walpost_core as core;
-use walpost_core::{Position, Reason, Record, Relay, Topic, TopicFault, TopicNews, Undeliverable};
-use walpost_kafka::{Delivery, Producer, SendError, Trouble, TroubleKind};
+use walpost_core::{Position, Reason, Record, Relay, Topic, TopicFault, Undeliverable};
+use walpost_kafka::{Delivery, Producer, SendError, TroubleKind};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
-use self::convert::{
-    NoCount, core_delivery, core_rejection, partition_count, send, standby_status,
-};
+use self::convert::{NoCount, core_delivery, core_rejection, send, standby_status};
 pub(crate) use self::error::SessionError;
 use self::lookout::{Lookout, Watch};
 use crate::config::Config;
@@ -328,58 +327,6 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn take_answers(&mut self, now: Instant) -> Result<(), SessionError> {
-        while let Some(answer) = self.heard.take().or_else(|| self.answers.try_recv().ok()) {
-            let (topic, count) = match answer {
-                Answer::Topic { topic, count } => (topic, count),
-                Answer::ServerStops => return Err(SessionError::ServerEnded),
-            };
-            let count = match count {
-                Ok(count) => Ok(count),
-                Err(NoCount::Fault(fault)) => Err(fault),
-                Err(NoCount::Denied(trouble)) if self.context.once => {
-                    return Err(SessionError::Kafka(trouble));
-                }
-                Err(NoCount::Denied(Trouble { message, fix, .. })) => {
-                    Err(TopicFault::Unavailable(format!("{message}; {fix}")))
-                }
-                Err(NoCount::Unmakeable { topic, why }) => {
-                    return Err(SessionError::TopicUnmakeable { topic, why });
-                }
-            };
-            match self.relay.handle_topic(now, &topic, count) {
-                TopicNews::None => {}
-                TopicNews::Recounted { from, to } => warn!(
-                    %topic, from, to,
-                    "the topic's partition count changed: from here on an aggregate may be in \
-                     another partition"
-                ),
-                TopicNews::Standing { fault, was_known } => {
-                    self.log_standing(topic, fault, was_known);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The line stands for a topic: said once, and again when the reason is another one.
-    fn log_standing(&mut self, topic: Topic, fault: TopicFault, was_known: bool) {
-        let standing = Some((topic, fault));
-        if self.standing == standing {
-            return;
-        }
-        self.standing = standing;
-        let Some((topic, fault)) = &self.standing else {
-            return;
-        };
-        let reason = match fault {
-            TopicFault::Missing if was_known => "it was there before and is gone now",
-            TopicFault::Missing => "Kafka has no such topic",
-            TopicFault::Unavailable(why) => why,
-        };
-        warn!(%topic, reason, "nothing is sent: the next event waits for its topic");
-    }
-
     /// Sends what may leave; stops where the producer has no room.
     fn send_records(&mut self, now: Instant) -> Result<(), SessionError> {
         while self.may_send(now) {
@@ -480,23 +427,6 @@ impl Session<'_> {
                 let _ = asker.send(Answer::ServerStops);
             })
         });
-    }
-
-    fn ask_for_topics(&mut self, now: Instant) {
-        while let Some(topic) = self.relay.poll_topic(now) {
-            let asker = self.asker.clone();
-            let metadata = self.producer.metadata();
-            let kafka = &self.context.config.kafka;
-            let settings = kafka.settings.clone();
-            // One that was there and is gone was deleted: that is not for us to mend.
-            let plan = kafka.create_topics.clone();
-            let plan = plan.filter(|_| !self.relay.knows_topic(&topic));
-            self.context.side.spawn_blocking(move || {
-                let count = partition_count(&metadata, &topic, plan.as_ref(), &settings);
-                // The session may be over: then nobody wants the answer.
-                let _ = asker.send(Answer::Topic { topic, count });
-            });
-        }
     }
 
     fn tell_status(&mut self, now: Instant) -> Result<(), SessionError> {

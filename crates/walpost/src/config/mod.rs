@@ -24,8 +24,6 @@ mod password;
 mod problem;
 mod raw;
 mod reader;
-#[cfg(test)]
-mod reference;
 mod references;
 mod schema;
 mod shown_url;

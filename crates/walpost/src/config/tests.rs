@@ -1,5 +1,6 @@
 mod editors;
 mod mutations;
+mod reference;
 
 use std::fs;
 

@@ -13,8 +13,8 @@ use crate::sql::qualified;
 const TEXTUAL_SEND: &str = "p.prolang = (select oid from pg_catalog.pg_language \
      where lanname = 'internal') and p.prosrc in ('enum_send', 'textsend')";
 
-/// Types of the database, by oid, whose binary form is their text. A domain has the send function of
-/// the type below it.
+/// Types of the database, by oid, whose binary form is their text. A domain has the send function
+/// of the type below it.
 pub(crate) async fn textual_types(connection: &mut Connection) -> Result<BTreeSet<u32>, Error> {
     let sql = format!(
         "select t.oid from pg_catalog.pg_type t join pg_catalog.pg_proc p on p.oid = t.typsend \

@@ -2,8 +2,8 @@
 //! ended.
 //!
 //! Who gives up waiting must not leave a server process behind that goes on: it would make the slot
-//! later, and the server would keep its WAL for nobody. So an interruption cancels the statement and
-//! waits for its end, and the server itself notices a client that vanished.
+//! later, and the server would keep its WAL for nobody. So an interruption cancels the statement
+//! and waits for its end, and the server itself notices a client that vanished.
 
 use std::time::Duration;
 

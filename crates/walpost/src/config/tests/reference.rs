@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::schema::{self, Form, KEYS, Key, Kind, PROPERTIES, TOPIC_SETTINGS};
-use super::{Config, Sources, reader};
+use crate::config::schema::{self, Form, KEYS, Key, Kind, PROPERTIES, TOPIC_SETTINGS};
+use crate::config::{Config, Sources, layer::Layer, reader};
 
 /// The text around the keys.
 const FRAME: &str = include_str!("configuration.md.in");
@@ -197,7 +197,7 @@ fn every_example_of_a_key_is_taken() {
 fn every_default_is_the_one_that_is_built() {
     let load = |set: Vec<String>| {
         let sources = Sources { set, ..sources() };
-        Config::over(super::Layer::default(), &sources).unwrap()
+        Config::over(Layer::default(), &sources).unwrap()
     };
     let minimal = vec![
         "postgres.url=postgresql://u@db/shop".to_owned(),
