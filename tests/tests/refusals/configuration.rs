@@ -143,7 +143,7 @@ shutdown:
             "walpost.yaml:8:10: route.topic: the environment variable NO_SUCH is not set",
             "walpost.yaml:8:10: route.topic: the environment variable NOR_THIS is not set",
             "walpost.yaml:9:8: route.key: can't read the file no-such-file: ",
-            "walpost.yaml:10:11: route.allow: '**** b'",
+            "walpost.yaml:10:10: route.allow: '**** b'",
             "walpost.yaml:12:10: shutdown.drain: '${…}' names neither a variable nor a file",
         ],
     );
@@ -245,9 +245,9 @@ fn the_origin_of_each_value_is_told_and_the_schema_is_json() {
     let schema = stage.finish_plain(&["config", "schema"]);
     let schema: serde_json::Value = serde_json::from_str(&schema.stdout).unwrap();
     assert_eq!(schema["additionalProperties"], false);
-    stage.configure("route: {topc: x}\nshutdown: {drain: x}\n");
+    stage.configure("route: {topc: x}\ndelivery: {in_flight_events: x}\n");
     let finished = stage.finish(&["config", "print"]);
-    Refusal::of(&finished).assert(78, &["2 problems", "route.topc", "shutdown.drain"]);
+    Refusal::of(&finished).assert(78, &["2 problems", "route.topc", "in_flight_events"]);
 }
 
 #[test]
