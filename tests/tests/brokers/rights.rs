@@ -21,13 +21,15 @@ fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
     stage.write(&topic, "1");
     stage.configure(&brokers, &LOGIN, "");
     // Not even the identity of a producer is given to a user without any right to write.
-    stage.refuses(77, &[LIMITED, "kafka-acls.sh"]);
+    let refused = stage.refuses(77, &[LIMITED, "kafka-acls.sh"]);
+    refused.is_listed("No right to write to any topic", &[]);
 
     let elsewhere = stage.kafka.topic("elsewhere", 1);
     stage.kafka.grant(LIMITED, &[Right::Write(&elsewhere)]);
-    stage.refuses(77, &[LIMITED, "DESCRIBE", &topic]);
+    let refused = stage.refuses(77, &[LIMITED, "DESCRIBE", &topic]);
+    refused.is_listed("No right to see the topic", &[(&topic, "orders")]);
     stage.kafka.grant(LIMITED, &[Right::Describe(&topic)]);
-    stage.refuses(77, &["WRITE", "kafka-acls.sh"]);
+    let _ = stage.refuses(77, &["WRITE", "kafka-acls.sh"]);
     assert!(stage.read(&topic).is_empty());
 
     let other = stage.kafka.topic("write_alone", 1);
@@ -44,7 +46,8 @@ fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
     let made = walpost_tests::unique("made");
     stage.kafka.grant(LIMITED, &[Right::Write(&made)]);
     stage.write(&made, "3");
-    stage.refuses(77, &[LIMITED, "CREATE", &made]);
+    let refused = stage.refuses(77, &[LIMITED, "CREATE", &made]);
+    refused.is_listed("No right to create the topic", &[(&made, "orders")]);
     assert_eq!(stage.kafka.partitions(&made), Some(0));
     stage.kafka.grant(LIMITED, &[Right::Create(&made)]);
     let finished = stage.run_once();

@@ -4,7 +4,7 @@ use std::{fs, sync::OnceLock};
 
 use serde_json::Value;
 use walpost_tests::{
-    Database, Finished, Postgres, Record, Running, SecuredKafka, Walpost, read_all,
+    Database, Finished, Mistake, Postgres, Record, Running, SecuredKafka, Walpost, read_all,
 };
 
 use crate::SOON;
@@ -96,8 +96,8 @@ impl Stage {
 
     /// `run --once` with an event to deliver ends with this code, in these words.
     #[track_caller]
-    pub(crate) fn refuses(&self, code: i32, words: &[&str]) {
-        assert_refused(&self.run_once(), code, words);
+    pub(crate) fn refuses(&self, code: i32, words: &[&str]) -> Refused {
+        assert_refused(&self.run_once(), code, words)
     }
 
     /// The exit code of `check`, and what it says of Kafka.
@@ -124,21 +124,46 @@ impl Stage {
     }
 }
 
+/// How a run ended that did not do its work.
+#[must_use]
+pub(crate) struct Refused {
+    code: i32,
+    pub(crate) message: String,
+    fix: String,
+}
+
+impl Refused {
+    /// `docs/mistakes.md` has it under this title, with other names in place of the test's.
+    #[track_caller]
+    pub(crate) fn is_listed(&self, title: &str, names: &[(&str, &str)]) {
+        Mistake {
+            section: "Connecting to Kafka",
+            title,
+            code: Some(self.code),
+            message: &self.message,
+            fix: Some(&self.fix),
+        }
+        .is_listed(names);
+    }
+}
+
 /// A run that ended by itself did so with this code, and its last line has these words.
 #[track_caller]
-pub(crate) fn assert_refused(finished: &Finished, code: i32, words: &[&str]) {
+pub(crate) fn assert_refused(finished: &Finished, code: i32, words: &[&str]) -> Refused {
     let last = finished.stderr.lines().last().unwrap_or_default();
     let line: Value = serde_json::from_str(last).unwrap_or_default();
     let part = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-    // A configuration is refused before there is a log.
-    let text = match line.is_object() {
-        true => format!("{}\nfix: {}", part("message"), part("fix")),
-        false => finished.stderr.clone(),
-    };
+    let (message, fix) = (part("message"), part("fix"));
+    let text = format!("{message}\nfix: {fix}");
     assert_eq!(finished.code, code, "{text}\n{}", finished.stderr);
-    assert!(text.contains("fix: "), "no fix in {text}");
+    assert!(!fix.is_empty(), "no fix in {}", finished.stderr);
     for word in words {
         assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+    Refused {
+        code,
+        message: message.trim_start_matches("error: ").to_owned(),
+        fix,
     }
 }
 

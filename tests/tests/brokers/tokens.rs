@@ -131,7 +131,7 @@ fn an_endpoint_with_tls_is_trusted_by_its_own_authority_only() {
     let topic = stage.kafka.topic("untrusted", 1);
     stage.write(&topic, "1");
     stage.configure(&stage.kafka.listener("OAUTH"), &properties, "");
-    stage.refuses(78, &["not trusted", "https.ca.location"]);
+    let _ = stage.refuses(78, &["not trusted", "https.ca.location"]);
     assert!(endpoint.requests().is_empty(), "no secret for a stranger");
     properties.push(("https.ca.location", &ca));
     stage.delivers("OAUTH", &properties);
@@ -203,14 +203,18 @@ fn an_endpoint_that_refuses_the_client_ends_the_run() {
         "****",
         "sasl.oauthbearer.client.secret",
     ];
-    stage.refuses(77, &words);
+    let refused = stage.refuses(77, &words);
+    refused.is_listed(
+        "A client that the token endpoint does not know",
+        &[(endpoint.url(), "https://login.example.com/token")],
+    );
     stage.check_finds(77, "WP-KAFKA-CREDENTIALS", &["invalid_client"]);
     endpoint.answer(other("302 Found\r\nLocation: http://127.0.0.1:1/", ""));
-    stage.refuses(78, &["status 302", "sasl.oauthbearer.token.endpoint.url"]);
+    let _ = stage.refuses(78, &["status 302", "sasl.oauthbearer.token.endpoint.url"]);
     endpoint.answer(other("200 OK", r#"{"token_type": "Bearer"}"#));
-    stage.refuses(78, &["no access_token"]);
+    let _ = stage.refuses(78, &["no access_token"]);
     endpoint.answer(other("200 OK", r#"{"access_token": "opaque"}"#));
-    stage.refuses(78, &["how long it lasts"]);
+    let _ = stage.refuses(78, &["how long it lasts"]);
 }
 
 #[test]
@@ -245,7 +249,7 @@ fn a_token_of_another_issuer_is_refused_by_the_broker() {
         let endpoint = TokenEndpoint::plain(&issuer, token(HOUR));
         let properties = properties(&ca, endpoint.url());
         stage.configure(&stage.kafka.listener("OAUTH"), &properties, "");
-        stage.refuses(
+        let _ = stage.refuses(
             77,
             &[
                 "refused the login",

@@ -61,21 +61,28 @@ fn a_plan_that_the_cluster_can_not_carry_out_is_a_matter_of_configuration() {
     let stage = Stage::new("plan");
     let topic = unique("plan");
     stage.write(&topic, "1");
-    let cases: [(&str, &[&str]); 3] = [
+    let cases: [(&str, &[&str], &str); 3] = [
         (
             "replication: 3",
             &["INVALID_REPLICATION_FACTOR", "kafka.topics.create"],
+            "A topic with more replicas than there are brokers",
         ),
-        ("config: {no.such: 1}", &["INVALID_CONFIG", "no.such"]),
+        (
+            "config: {no.such: 1}",
+            &["INVALID_CONFIG", "no.such"],
+            "A topic with a property that Kafka does not know",
+        ),
         (
             "config: {retention.ms: soon}",
             &["INVALID_CONFIG", "retention.ms"],
+            "A topic with a value that Kafka does not take",
         ),
     ];
-    for (plan, words) in cases {
+    for (plan, words, title) in cases {
         let sections = format!("  topics: {{create: {{{plan}}}}}\n");
         stage.configure(&stage.kafka.brokers(), &[], &sections);
-        stage.refuses(78, &[words, &[topic.as_str()]].concat());
+        let refused = stage.refuses(78, &[words, &[topic.as_str()]].concat());
+        refused.is_listed(title, &[(&topic, "orders")]);
     }
     assert_eq!(stage.kafka.partitions(&topic), Some(0));
 }
