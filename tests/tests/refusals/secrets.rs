@@ -77,7 +77,7 @@ fn a_secret_of_kafka_is_not_told_when_it_does_not_help() {
         "  properties:\n    security.protocol: sasl_plaintext\n    sasl.mechanism: PLAIN\n    \
          sasl.username: walpost\n    sasl.password: {KAFKA_SECRET}\n"
     );
-    // The first one answers: that it wants no login is found, and not a matter of reach.
+    // The first one answers: that it wants no login is certain, and not a matter of reach.
     for (brokers, code) in [(&stage.kafka.brokers(), 1), (&away, 69)] {
         let yaml = stage.yaml_of(&stage.url(), brokers, &sections);
         stage.walpost.configure(&yaml);
@@ -86,8 +86,11 @@ fn a_secret_of_kafka_is_not_told_when_it_does_not_help() {
         let running = stage.walpost.start(&["run", "--log-level", "trace"]);
         running.wait_for_log("streaming", SOON);
         running.wait_for_log("walpost_kafka", SOON);
-        let finished = guarded(running.stop(SOON));
-        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        let (finished, expected) = match code {
+            1 => (ended(running), 78),
+            _ => (guarded(running.stop(SOON)), 0),
+        };
+        assert_eq!(finished.code, expected, "{}", finished.stderr);
     }
     let printed = stage.finish(&["config", "print"]);
     assert!(
