@@ -33,10 +33,9 @@ pub enum BindError {
     /// A column's type can't be printed in a binary stream.
     #[error(
         "the column '{column}' of {table}, which {used_by} needs, has a type (oid {type_oid}) that \
-         \
-         can't be read beside a bytea payload: cast it to one that can (alter table … alter column \
-         \
-         … type text), or to uuid, an integer, boolean, json, jsonb or timestamptz"
+         can't be read beside a bytea payload: cast it to one that can \
+         (alter table … alter column … type text), or to uuid, an integer, boolean, json, jsonb \
+         or timestamptz"
     )]
     UnsupportedType {
         /// The table.

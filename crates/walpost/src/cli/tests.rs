@@ -133,14 +133,12 @@ fn page() -> String {
     let mut page = "\
 # The command line
 
-This page is what `--help` prints for each command; `-h` is shorter. `walpost man` has the same as \
-manual
-pages, `walpost completions SHELL` completes commands and options in a shell.
+This page is what `--help` prints for each command; `-h` is shorter. `walpost man` has the same as
+manual pages, `walpost completions SHELL` completes commands and options in a shell.
 
 Every command that reports has `--json`: one object on stdout,
-`{ok, command, result, error: {code, message, hint}}`, also where the command failed or was not \
-understood.
-`error.code` is the exit code as a word. Everything else goes to stderr.
+`{ok, command, result, error: {code, message, hint}}`, also where the command failed or was not
+understood. `error.code` is the exit code as a word. Everything else goes to stderr.
 "
     .to_owned();
     for (path, mut command) in commands() {

@@ -50,8 +50,9 @@ impl Version {
             .unwrap_or_default();
         let features = librdkafka_features.join(", ");
         format!(
-            "{walpost} ({commit}{os} {architecture})\nlibrdkafka {librdkafka} \
-             ({features})\n{openssl}"
+            "{walpost} ({commit}{os} {architecture})\n\
+             librdkafka {librdkafka} ({features})\n\
+             {openssl}"
         )
     }
 }
