@@ -112,7 +112,7 @@ impl Conninfo {
     /// connect is 10 s where `connect_timeout` is not given, and none where it is 0 or less.
     ///
     /// Reads files, and waits for the disk: the service file where a service is named, and the
-    /// password file where no password is given (again in [`refreshed`](Self::refreshed)). Both are
+    /// password file where no password is given, again in [`refreshed`](Self::refreshed). Both are
     /// looked for in the home directory, which is `HOME`, or the one in `/etc/passwd` where that is
     /// unset or empty. Files that have to do with TLS are not opened, and a `~` in a path is just a
     /// character, as with libpq.
