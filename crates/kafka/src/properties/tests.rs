@@ -391,11 +391,14 @@ fn meant(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     whole.properties.iter().filter(is_new).map(owned).collect()
 }
 
+/// Properties with their values.
+type Given<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn a_java_clients_configuration_is_understood_as_a_whole() {
     const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
                          username=\"app\" password=\"p\\\"w;hunter2\";";
-    let cases: [(&[(&str, &str)], &[(&str, &str)]); 3] = [
+    let cases: [(Given<'_>, Given<'_>); 3] = [
         (
             &[
                 ("security.protocol", "SASL_SSL"),
@@ -462,81 +465,83 @@ fn what_has_the_same_name_in_java_is_taken_as_it_is() {
     assert_eq!(meant(&java), user(&java));
 }
 
+/// Property, value, and a part of the explanation.
+const EXPLAINED: &[(&str, &str, &str)] = &[
+    ("producer.acks", "all", "write acks"),
+    ("producer.override.linger.ms", "5", "write linger.ms"),
+    (
+        "database.history.producer.security.protocol",
+        "SSL",
+        "write security.protocol",
+    ),
+    (
+        "schema.history.internal.producer.sasl.mechanism",
+        "PLAIN",
+        "write sasl.mechanism",
+    ),
+    (
+        "ssl.truststore.location",
+        "/t.jks",
+        "keytool -list -rfc -keystore /t.jks",
+    ),
+    (
+        "ssl.truststore.location",
+        "/t.p12",
+        "openssl pkcs12 -in /t.p12 -nokeys",
+    ),
+    (
+        "ssl.keystore.location",
+        "/k.jks",
+        "keytool -importkeystore -srckeystore /k.jks",
+    ),
+    ("ssl.keystore.type", "JKS", "PKCS12"),
+    ("ssl.engine.factory.class", "a.B", "remove it"),
+    ("ssl.protocol", "TLSv1.3", "remove it"),
+    ("sasl.kerberos.service.name", "kafka", "SCRAM-SHA-512"),
+    (
+        "sasl.login.callback.handler.class",
+        "a.Mine",
+        "token.endpoint.url",
+    ),
+    (
+        "sasl.login.callback.handler.class",
+        "software.amazon.msk.auth.iam.IAMClientCallbackHandler",
+        "SASL/SCRAM on the MSK cluster",
+    ),
+    (
+        "sasl.jaas.config",
+        "software.amazon.msk.auth.iam.IAMLoginModule required;",
+        "SASL/SCRAM on the MSK cluster",
+    ),
+    (
+        "sasl.jaas.config",
+        "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true;",
+        "OAUTHBEARER",
+    ),
+    ("sasl.jaas.config", "hunter2", "sasl.username"),
+    ("sasl.jaas.config", "a.Mine required;", "docs/kafka.md"),
+    (
+        "sasl.jaas.config",
+        "PlainLoginModule required pass=\"hunter2\";",
+        "username, password",
+    ),
+    ("sasl.login.refresh.window.factor", "0.9", "remove it"),
+    (
+        "sasl.oauthbearer.jwks.endpoint.url",
+        "https://x/keys",
+        "remove it",
+    ),
+    ("sasl.oauthbearer.assertion.file", "/x", "client.secret"),
+    ("max.block.ms", "60000", "remove it"),
+    ("buffer.memory", "33554432", "delivery.in_flight_bytes"),
+    ("value.serializer", "a.B", "remove it"),
+    ("interceptor.classes", "a.B", "remove it"),
+    ("config.providers", "file", "${file:PATH}"),
+];
+
 #[test]
 fn java_spellings_without_a_counterpart_are_explained() {
-    let table = [
-        ("producer.acks", "all", "write acks"),
-        ("producer.override.linger.ms", "5", "write linger.ms"),
-        (
-            "database.history.producer.security.protocol",
-            "SSL",
-            "write security.protocol",
-        ),
-        (
-            "schema.history.internal.producer.sasl.mechanism",
-            "PLAIN",
-            "write sasl.mechanism",
-        ),
-        (
-            "ssl.truststore.location",
-            "/t.jks",
-            "keytool -list -rfc -keystore /t.jks",
-        ),
-        (
-            "ssl.truststore.location",
-            "/t.p12",
-            "openssl pkcs12 -in /t.p12 -nokeys",
-        ),
-        (
-            "ssl.keystore.location",
-            "/k.jks",
-            "keytool -importkeystore -srckeystore /k.jks",
-        ),
-        ("ssl.keystore.type", "JKS", "PKCS12"),
-        ("ssl.engine.factory.class", "a.B", "remove it"),
-        ("ssl.protocol", "TLSv1.3", "remove it"),
-        ("sasl.kerberos.service.name", "kafka", "SCRAM-SHA-512"),
-        (
-            "sasl.login.callback.handler.class",
-            "a.Mine",
-            "token.endpoint.url",
-        ),
-        (
-            "sasl.login.callback.handler.class",
-            "software.amazon.msk.auth.iam.IAMClientCallbackHandler",
-            "SASL/SCRAM on the MSK cluster",
-        ),
-        (
-            "sasl.jaas.config",
-            "software.amazon.msk.auth.iam.IAMLoginModule required;",
-            "SASL/SCRAM on the MSK cluster",
-        ),
-        (
-            "sasl.jaas.config",
-            "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true;",
-            "OAUTHBEARER",
-        ),
-        ("sasl.jaas.config", "hunter2", "sasl.username"),
-        ("sasl.jaas.config", "a.Mine required;", "docs/kafka.md"),
-        (
-            "sasl.jaas.config",
-            "PlainLoginModule required pass=\"hunter2\";",
-            "username, password",
-        ),
-        ("sasl.login.refresh.window.factor", "0.9", "remove it"),
-        (
-            "sasl.oauthbearer.jwks.endpoint.url",
-            "https://x/keys",
-            "remove it",
-        ),
-        ("sasl.oauthbearer.assertion.file", "/x", "client.secret"),
-        ("max.block.ms", "60000", "remove it"),
-        ("buffer.memory", "33554432", "delivery.in_flight_bytes"),
-        ("value.serializer", "a.B", "remove it"),
-        ("interceptor.classes", "a.B", "remove it"),
-        ("config.providers", "file", "${file:PATH}"),
-    ];
-    for (property, value, fix) in table {
+    for &(property, value, fix) in EXPLAINED {
         let found = problems(&[(property, value)], false);
         let found: Vec<_> = found
             .iter()
