@@ -17,7 +17,8 @@ pub(super) fn read(text: &str, settings: &mut Settings) -> Result<(), ConninfoEr
     };
     if netloc.contains('@') {
         return Err(ConninfoError::new(
-            "an '@' out of place; write '@' as %40 and '/' as %2F inside user, password and database",
+            "an '@' out of place; write '@' as %40 and '/' as %2F inside user, password and \
+             database",
         ));
     }
     let (netloc, database) = match netloc.split_once('/') {
