@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::stage::{FILE_SECRET, LOCKED, Refusal, Stage, URL_SECRET, VARIABLE_SECRET};
+use crate::{
+    CONFIGURATION,
+    stage::{FILE_SECRET, LOCKED, Refusal, Stage, URL_SECRET, VARIABLE_SECRET},
+};
 
 /// The first line of added sections: six of the configuration stand before it.
 const FIRST: usize = 7;
@@ -30,6 +33,7 @@ fn a_text_that_is_no_yaml_is_named_by_its_place_alone() {
     let stage = Stage::bare("yaml");
     stage.configure("route: [url-hunter-2f6c, {\n");
     let refusal = stage.refused(78, &["not valid YAML"]);
+    lists(&stage, "A text that is no YAML", &refusal);
     assert!(refusal.message.contains("walpost.yaml:"), "{refusal:#?}");
 }
 
@@ -76,6 +80,44 @@ shutdown:
     );
     let problems = refusal.message.matches("walpost.yaml:").count();
     assert_eq!(problems, 12, "{refusal:#?}");
+}
+
+#[test]
+fn a_mistake_in_a_key_or_a_template_is_on_the_page() {
+    for (title, sections, words) in [
+        (
+            "A key that does not exist",
+            "route:\n  topc: orders\n",
+            "did you mean route.topic?",
+        ),
+        (
+            "A key twice",
+            "route:\n  topic: orders\n  topic: others\n",
+            "route.topic",
+        ),
+        (
+            "A template that is not closed",
+            "route:\n  topic: \"${destination\"\n",
+            "has no '}'",
+        ),
+        (
+            "A number without its unit",
+            "shutdown:\n  drain: 5\n",
+            "a number and a unit",
+        ),
+    ] {
+        let stage = Stage::bare("mistake");
+        stage.configure(sections);
+        let refusal = stage.refused(78, &[words]);
+        lists(&stage, title, &refusal);
+    }
+}
+
+/// The refusal is on the page, by the name of the file that a user would have.
+#[track_caller]
+fn lists(stage: &Stage, title: &str, refusal: &Refusal) {
+    let dir = format!("{}/", stage.walpost.dir().display());
+    stage.lists_with(CONFIGURATION, title, refusal, &[(&dir, "")]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod secrets;
 mod servers;
 mod setup;
 mod stage;
+mod tls;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(60);
 
 /// Headings of the page of mistakes.
+const CONFIGURATION: &str = "Configuration";
 const POSTGRES: &str = "Connecting to Postgres";
 const SERVER: &str = "Server, slot, publication and table";
 const KAFKA: &str = "Connecting to Kafka";

@@ -1,6 +1,6 @@
 //! A database that is not set up as it has to be.
 
-use walpost_tests::Postgres;
+use walpost_tests::{Mistake, Postgres};
 
 use crate::{
     SERVER, SOON,
@@ -116,6 +116,50 @@ fn a_publication_without_inserts_is_refused() {
     scene
         .stage
         .lists(SERVER, "A publication without inserts", &refusal);
+}
+
+#[test]
+fn a_publication_with_a_row_filter_is_refused() {
+    let scene = Scene::new("pub_filter");
+    let stage = &scene.stage;
+    let slot = &stage.slot;
+    stage.database.execute(&format!(
+        "alter publication {slot} set table outbox where (event_type = 'x')"
+    ));
+    let refusal = scene.is_refused(&[slot, "filter"]);
+    stage.lists(SERVER, "A publication with a row filter", &refusal);
+}
+
+/// It is no mistake where the other one is a standby: so it waits.
+#[test]
+fn a_slot_that_another_process_streams_from_is_waited_for() {
+    let scene = Scene::new("slot_active");
+    let stage = &scene.stage;
+    let first = stage.walpost.start(&["run"]);
+    first.wait_for_log("\"streaming\"", SOON);
+    let second = stage.walpost.start(&["run"]);
+    let line = second.wait_for_log("is in use by", SOON);
+    let line: serde_json::Value = serde_json::from_str(&line).expect("a line of the log is JSON");
+    let cause = line["cause"].as_str().expect("it has a cause");
+    let pid = stage
+        .database
+        .slot(&stage.slot)
+        .expect("the slot")
+        .active_pid;
+    let pid = pid.expect("somebody streams").to_string();
+    let (before, after) = cause.split_once(&pid).expect("the cause names the process");
+    Mistake {
+        section: SERVER,
+        title: "A slot that another process streams from",
+        code: None,
+        message: &format!("{before}4711{after}"),
+        fix: None,
+    }
+    .is_listed(&[(&stage.slot, "walpost")]);
+    scene.write("1");
+    assert!(second.is_running());
+    first.kill();
+    second.wait_for_log("\"streaming\"", SOON);
 }
 
 #[test]
@@ -237,10 +281,11 @@ fn a_server_that_does_not_write_enough_is_refused_by_every_command() {
     let stage = Stage::bare("replica");
     let yaml = stage.yaml_of(&database.url(), &stage.kafka.brokers(), "");
     stage.walpost.configure(&yaml);
-    stage.refused(
+    let refusal = stage.refused(
         78,
         &["WP-PG-WAL-LEVEL", "wal_level", "'replica'", "logical"],
     );
+    stage.lists(SERVER, "A server with wal_level = replica", &refusal);
     let init = Refusal::of(&stage.finish(&["init", "--apply"]));
     init.assert(78, &["wal_level", "'replica'", "restart"]);
     let check = stage.finish(&["check"]);
