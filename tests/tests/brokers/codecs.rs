@@ -1,17 +1,16 @@
 //! Every compression that librdkafka knows, on a real broker.
 
-use crate::stage::Stage;
+use crate::stage::{Stage, each};
 
 #[test]
 fn records_arrive_under_every_compression() {
-    let stage = Stage::new("codecs");
     let payload = "7".repeat(4_000);
-    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+    each(&["none", "gzip", "snappy", "lz4", "zstd"], |codec| {
+        let stage = Stage::new(codec);
         stage.configure(&stage.kafka.brokers(), &[("compression.type", codec)], "");
         // The broker keeps batches as they come: another codec there would hide ours.
-        let topic = stage
-            .kafka
-            .topic_with(codec, 1, &[("compression.type", "producer")]);
+        let kept = [("compression.type", "producer")];
+        let topic = stage.kafka.topic_with(codec, 1, &kept);
         stage.write(&topic, &payload);
         let finished = stage.run_once();
         assert_eq!(finished.code, 0, "{codec}: {}", finished.stderr);
@@ -22,5 +21,5 @@ fn records_arrive_under_every_compression() {
             Some(payload.as_bytes()),
             "{codec}"
         );
-    }
+    });
 }

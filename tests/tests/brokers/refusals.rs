@@ -2,7 +2,7 @@
 
 use walpost_tests::Authority;
 
-use crate::stage::{PASSWORD, Refused, Stage, USER, assert_refused, ended};
+use crate::stage::{PASSWORD, Refused, Stage, USER, assert_refused, each, ended};
 
 const WRONG: &str = "wrong-hunter-00";
 
@@ -80,11 +80,44 @@ fn passwords_and_mechanisms_that_do_not_fit_are_refused() {
 #[test]
 fn certificates_of_brokers_are_refused_with_the_reason() {
     let stage = Stage::new("certificates");
-    let topic = stage.kafka.topic("certificates", 1);
-    stage.write(&topic, "1");
     let ca = stage.kafka.authority_file();
     let other = stage.file("other.pem", Authority::new("Another authority").pem());
-    let refused = |listener: &str, properties: &[(&str, &str)], words: &[&str], title: &str| {
+    let trusted = vec![TLS, ("ssl.ca.location", ca.as_str())];
+    let unknown = [
+        "The tests' authority",
+        "not trusted here",
+        "ssl.ca.location",
+    ];
+    let cases: [(&str, &str, _, &[&str]); 4] = [
+        (
+            "No authority named for the broker's certificate",
+            "TLS",
+            vec![TLS],
+            &unknown,
+        ),
+        (
+            "A broker's certificate of another authority",
+            "TLS",
+            vec![TLS, ("ssl.ca.location", other.as_str())],
+            &unknown,
+        ),
+        (
+            "A broker's certificate that is out of date",
+            "EXPIRED",
+            trusted.clone(),
+            &["expired on", "renew"],
+        ),
+        (
+            "A broker's certificate for another name",
+            "STRANGER",
+            trusted,
+            &["made out to kafka.elsewhere.example, and not to 127.0.0.1"],
+        ),
+    ];
+    each(&cases, |(title, listener, properties, words)| {
+        let stage = Stage::new("certificate");
+        let topic = stage.kafka.topic("certificate", 1);
+        stage.write(&topic, "1");
         let brokers = stage.kafka.listener(listener);
         stage.configure(&brokers, properties, "");
         let refused = stage.refuses(78, words);
@@ -96,40 +129,7 @@ fn certificates_of_brokers_are_refused_with_the_reason() {
             (date, "Jan  1 00:00:00 2026 GMT"),
         ];
         refused.is_listed(title, &names);
-    };
-    let unknown = [
-        "The tests' authority",
-        "not trusted here",
-        "ssl.ca.location",
-    ];
-    refused(
-        "TLS",
-        &[TLS],
-        &unknown,
-        "No authority named for the broker's certificate",
-    );
-    let other = [TLS, ("ssl.ca.location", other.as_str())];
-    refused(
-        "TLS",
-        &other,
-        &unknown,
-        "A broker's certificate of another authority",
-    );
-    let trusted = [TLS, ("ssl.ca.location", ca.as_str())];
-    let words = ["expired on", "renew"];
-    refused(
-        "EXPIRED",
-        &trusted,
-        &words,
-        "A broker's certificate that is out of date",
-    );
-    let words = ["made out to kafka.elsewhere.example, and not to 127.0.0.1"];
-    refused(
-        "STRANGER",
-        &trusted,
-        &words,
-        "A broker's certificate for another name",
-    );
+    });
 }
 
 #[test]
@@ -185,12 +185,13 @@ fn tls_on_a_port_without_it_is_recognised() {
 
 /// `run` ends with 78 and these words, for each set of properties beside those of TLS.
 #[track_caller]
-fn refuses_all(stage: &Stage, first: &[(&str, &str)], cases: &[Case<'_>]) {
-    for (properties, words) in cases {
+fn refuses_all(first: &[(&str, &str)], cases: &[Case<'_>]) {
+    each(cases, |(properties, words)| {
+        let stage = Stage::new("refused");
         let properties = [first, properties].concat();
         stage.configure(&stage.kafka.listener("MTLS"), &properties, "");
         let _ = stage.refuses(78, words);
-    }
+    });
 }
 
 /// Properties, and words of the refusal.
@@ -220,7 +221,7 @@ fn authorities_that_can_not_be_read_are_told_before_anything_connects() {
             &["ssl.ca.pem", "no certificate in PEM"],
         ),
     ];
-    refuses_all(&stage, &[TLS], &cases);
+    refuses_all(&[TLS], &cases);
 }
 
 #[test]
@@ -271,5 +272,5 @@ fn keys_and_passphrases_that_are_no_good_are_told_before_anything_connects() {
         ),
     ];
     let ca = stage.kafka.authority_file();
-    refuses_all(&stage, &[TLS, ("ssl.ca.location", &ca)], &cases);
+    refuses_all(&[TLS, ("ssl.ca.location", &ca)], &cases);
 }

@@ -1,6 +1,6 @@
 //! A database with an outbox, the broker, and the one way to run commands on them.
 
-use std::{fs, sync::OnceLock};
+use std::{fs, sync::OnceLock, thread};
 
 use serde_json::Value;
 use walpost_tests::{
@@ -122,6 +122,26 @@ impl Stage {
             assert!(found.contains(word), "{word:?} is not in {found}");
         }
     }
+}
+
+/// Does the same with each of several things at once: most of a test is waiting.
+pub(crate) fn each<T: Sync>(items: &[T], test: impl Fn(&T) + Sync) {
+    thread::scope(|scope| {
+        let test = &test;
+        let start = |item| scope.spawn(move || test(item));
+        let running: Vec<_> = items.iter().map(start).collect();
+        for test in running {
+            if let Err(panic) = test.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+/// An event goes through a listener with each of these sets of properties.
+#[track_caller]
+pub(crate) fn all_deliver(listener: &str, ways: &[Vec<(&str, &str)>]) {
+    each(ways, |way| Stage::new("way").delivers(listener, way));
 }
 
 /// How a run ended that did not do its work.

@@ -1,39 +1,38 @@
 //! Logging in: certificates and passwords.
 
-use crate::stage::{PASSWORD, Stage, USER};
+use walpost_tests::SecuredKafka;
+
+use crate::stage::{PASSWORD, Stage, USER, all_deliver};
 
 const ALGORITHM: &str = "ssl.endpoint.identification.algorithm";
 const SECRET: &str = "store-hunter-91";
+const TLS: (&str, &str) = ("security.protocol", "ssl");
 
 #[test]
 fn tls_is_spoken_where_the_authority_is_named() {
-    let stage = Stage::new("tls");
-    let ca = stage.kafka.authority_file();
-    let tls = ("security.protocol", "ssl");
-    stage.delivers("TLS", &[tls, ("ssl.ca.location", &ca)]);
-    let pem = stage.kafka.authority().pem();
-    stage.delivers("TLS", &[tls, ("ssl.ca.pem", &pem)]);
-    stage.delivers(
-        "TLS",
-        &[
-            tls,
-            ("ssl.truststore.location", &ca),
-            ("ssl.truststore.type", "PEM"),
-        ],
-    );
+    let kafka = SecuredKafka::shared();
+    let (ca, pem) = (kafka.authority_file(), kafka.authority().pem());
+    let store = [
+        ("ssl.truststore.location", ca.as_str()),
+        ("ssl.truststore.type", "PEM"),
+    ];
+    let ways = [
+        vec![TLS, ("ssl.ca.location", &ca)],
+        vec![TLS, ("ssl.ca.pem", &pem)],
+        vec![TLS, store[0], store[1]],
+    ];
+    all_deliver("TLS", &ways);
 }
 
 #[test]
 fn the_name_in_a_certificate_need_not_fit_if_that_is_wished() {
-    let stage = Stage::new("unnamed");
-    let ca = stage.kafka.authority_file();
-    let tls = [
-        ("security.protocol", "ssl"),
-        ("ssl.ca.location", ca.as_str()),
-    ];
-    stage.delivers("STRANGER", &[tls[0], tls[1], (ALGORITHM, "none")]);
-    // Java's word for none.
-    stage.delivers("STRANGER", &[tls[0], tls[1], (ALGORITHM, "")]);
+    let ca = SecuredKafka::shared().authority_file();
+    // The second one is Java's.
+    let ways = ["none", ""].map(|none| {
+        let trusted = ("ssl.ca.location", ca.as_str());
+        vec![TLS, trusted, (ALGORITHM, none)]
+    });
+    all_deliver("STRANGER", &ways);
 }
 
 #[test]
@@ -49,10 +48,6 @@ fn a_client_certificate_is_shown_from_files_text_and_stores() {
     let both_file = stage.file("both.pem", key.clone() + &certificate);
     let store_file = stage.file("client.p12", identity.pkcs12(authority, SECRET));
     let ca = stage.kafka.authority_file();
-    let tls = [
-        ("security.protocol", "ssl"),
-        ("ssl.ca.location", ca.as_str()),
-    ];
     let ways: [&[(&str, &str)]; 6] = [
         &[
             ("ssl.certificate.location", &certificate_file),
@@ -81,51 +76,55 @@ fn a_client_certificate_is_shown_from_files_text_and_stores() {
             ("ssl.keystore.key", &key),
         ],
     ];
-    for way in ways {
-        stage.delivers("MTLS", &[&tls, way].concat());
-    }
+    let trusted = [TLS, ("ssl.ca.location", ca.as_str())];
+    all_deliver("MTLS", &ways.map(|way| [&trusted, way].concat()));
 }
 
 #[test]
 fn passwords_open_every_mechanism_with_and_without_tls() {
-    let stage = Stage::new("passwords");
-    let ca = stage.kafka.authority_file();
-    let user = [("sasl.username", USER), ("sasl.password", PASSWORD)];
-    let plain = ("security.protocol", "sasl_plaintext");
-    for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+    let ca = SecuredKafka::shared().authority_file();
+    let login = |protocol| {
+        vec![
+            ("security.protocol", protocol),
+            ("sasl.username", USER),
+            ("sasl.password", PASSWORD),
+        ]
+    };
+    let plain = ["PLAIN", "SCRAM-SHA-256"].map(|mechanism| {
         let mechanism = ("sasl.mechanism", mechanism);
-        stage.delivers("SASL", &[plain, mechanism, user[0], user[1]]);
-    }
-    let tls = [
-        ("security.protocol", "SASL_SSL"),
-        ("ssl.ca.location", ca.as_str()),
-    ];
-    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
-        let mechanism = ("sasl.mechanisms", mechanism);
-        stage.delivers("SASLTLS", &[tls[0], tls[1], mechanism, user[0], user[1]]);
-    }
+        [login("sasl_plaintext"), vec![mechanism]].concat()
+    });
+    all_deliver("SASL", &plain);
+    let tls = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].map(|mechanism| {
+        let trusted = ("ssl.ca.location", ca.as_str());
+        [
+            login("SASL_SSL"),
+            vec![trusted, ("sasl.mechanisms", mechanism)],
+        ]
+        .concat()
+    });
+    all_deliver("SASLTLS", &tls);
 }
 
 #[test]
 fn the_login_of_a_java_client_is_understood() {
-    let stage = Stage::new("jaas");
-    let login = |module: &str| {
-        format!(
-            "org.apache.kafka.common.security.{module} required username=\"{USER}\" \
-                 password=\"{PASSWORD}\";"
-        )
-    };
     let modules = [
         ("PLAIN", "plain.PlainLoginModule"),
         ("SCRAM-SHA-256", "scram.ScramLoginModule"),
     ];
-    for (mechanism, module) in modules {
-        let login = login(module);
-        let properties = [
+    let logins = modules.map(|(mechanism, module)| {
+        let login = format!(
+            "org.apache.kafka.common.security.{module} required username=\"{USER}\" \
+             password=\"{PASSWORD}\";"
+        );
+        (mechanism, login)
+    });
+    let ways = logins.each_ref().map(|(mechanism, login)| {
+        vec![
             ("security.protocol", "SASL_PLAINTEXT"),
-            ("sasl.mechanism", mechanism),
+            ("sasl.mechanism", *mechanism),
             ("sasl.jaas.config", login.as_str()),
-        ];
-        stage.delivers("SASL", &properties);
-    }
+        ]
+    });
+    all_deliver("SASL", &ways);
 }
