@@ -28,7 +28,6 @@ pub(crate) const STARTUP_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// they say, and values are printed the same way whatever the server's, database's or role's
 /// settings are.
 const SETTINGS: &str = "-c statement_timeout=0 -c idle_session_timeout=0 -c search_path=pg_catalog \
-    \
                         -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC \
                         -c extra_float_digits=3 -c bytea_output=hex";
 

@@ -204,7 +204,6 @@ fn trust_store(path: &str, stores: &Stores<'_>) -> PropertyError {
         "librdkafka reads no Java trust store",
         format!(
             "export its certificates ({line}) and set ssl.ca.location: ca.pem; a PEM file is taken \
-             \
              with ssl.truststore.type: PEM"
         ),
     )

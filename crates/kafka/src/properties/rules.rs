@@ -184,7 +184,6 @@ pub(super) const MSK_IAM: Refusal = (
     "AWS's IAM login needs signed tokens of AWS, which are not made here",
     "turn on SASL/SCRAM on the MSK cluster (a user in AWS Secrets Manager, port 9096) and set \
      security.protocol=sasl_ssl, sasl.mechanism=SCRAM-SHA-512, sasl.username and sasl.password; or \
-     \
      TLS client certificates (port 9094)",
 );
 

@@ -293,7 +293,6 @@ impl Publication {
     fn generated_problem(&self, table: &Table, column: &str, used_by: &str, kind: char) -> Finding {
         let seen = format!(
             "the column '{column}' of {}, which {used_by} needs, is generated, and the publication \
-             \
              '{}' does not carry such columns",
             table.name, self.name
         );

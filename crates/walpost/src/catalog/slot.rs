@@ -125,7 +125,6 @@ fn refusal_text(name: &str, refusal: &Refusal) -> String {
         ),
         Refusal::WalLost => format!(
             "the slot '{name}' was invalidated: the server removed WAL that was not confirmed; the \
-             \
              events in it are lost to the slot, and still in the outbox table"
         ),
         Refusal::Ahead { confirmed, flush } => format!(

@@ -342,7 +342,6 @@ impl Table {
         let (root, quoted) = (qualified(&self.name), qualified(partition));
         let fix = format!(
             "alter table {root} detach partition {quoted}; -- make the missing partitions; what is \
-             \
              in {quoted} was delivered, so insert it nowhere again"
         );
         checks::TABLE_DEFAULT.found(partition.to_string(), seen, fix)

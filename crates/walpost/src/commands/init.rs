@@ -318,7 +318,6 @@ fn refuse_server(server: &Server, provider: Provider, failover: bool) -> Result<
             server.version
         );
         let fix = "leave --failover out; before 17, Patroni's permanent slots or pg_failover_slots \
-            \
                    keep a slot over a failover";
         return Err(Error::new(Exit::Configuration, message).with_fix(fix));
     }

@@ -254,7 +254,6 @@ pub(super) const KEYS: &[Key] = &[
         default: None,
         description: "The record's headers, in this order: name and [template](#templates). They \
             replace `id: ${id}` and `type: ${event_type}` (layout `debezium`: only `id`). A header \
-            \
             whose column is NULL is left out. The row's own headers, `walpost-position` and \
             `walpost-commit-time` come after them; names that start with `walpost-` are taken.",
         example: "{ id: \"${id}\", tenant: \"${tenant}\" }",
@@ -265,7 +264,6 @@ pub(super) const KEYS: &[Key] = &[
         form: Form::Broker,
         default: None,
         description: "The brokers to ask for the cluster: `host:port`, one or several, with commas \
-            \
             between them or as a list.",
         example: "[kafka-1:9092, kafka-2:9092]",
     },
@@ -285,7 +283,6 @@ pub(super) const KEYS: &[Key] = &[
         form: Form::Boolean,
         default: Some("false"),
         description: "Lets through the properties that are refused because events could be lost or \
-            \
             change their order, with a warning for each in the log.",
         example: "true",
     },

@@ -118,7 +118,6 @@ impl SessionError {
             } => Some("create the topic, or let Kafka answer for it".to_owned()),
             Self::Stalled { in_flight, .. } => Some(format!(
                 "{in_flight} records wait for an acknowledgement: is Kafka up, and its replicas in \
-                 \
                  sync?"
             )),
             Self::Postgres(error) if error.sqlstate() == Some("42704") => Some(

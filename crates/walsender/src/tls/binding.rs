@@ -24,7 +24,6 @@ pub(super) fn end_point(certificate: &X509Ref) -> Result<Vec<u8>, String> {
         format!(
             "authentication can't be bound to the TLS connection: the signature of the server's \
              certificate ({name}) names no hash; set channel_binding=disable, or give the server a \
-             \
              certificate that is signed with RSA or ECDSA"
         )
     })

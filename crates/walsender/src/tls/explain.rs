@@ -274,7 +274,6 @@ pub(super) fn hung_up_in_doubt() -> TlsError {
     TlsError::new(
         TlsFault::Broken,
         "the server closed the connection right after the TLS handshake; if it goes on, the server \
-         \
          may not accept our certificate, or demand one (sslcert, sslkey)",
     )
 }

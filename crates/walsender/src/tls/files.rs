@@ -296,7 +296,6 @@ fn read_key(path: &Path, settings: &TlsSettings) -> Result<PKey<Private>, TlsErr
     if mode & forbidden != 0 {
         return Err(TlsError::settings(format!(
             "the key '{shown}' is open to others (mode {mode:04o}); chmod 600 '{shown}' (a file of \
-             \
              root's may have 0640)"
         )));
     }

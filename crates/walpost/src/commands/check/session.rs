@@ -147,7 +147,6 @@ impl Settings {
         let mut found = Vec::new();
         if self.wal_sender_timeout == 0 {
             let seen = "wal_sender_timeout is 0 in the relay's session, although it asks for 15 s: \
-                \
                         the slot of a relay that vanished stays taken";
             let fix = format!("alter role {quoted} set wal_sender_timeout = '15s';");
             found.push(checks::PG_SENDER_TIMEOUT.found("wal_sender_timeout", seen, fix));

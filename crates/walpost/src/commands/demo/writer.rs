@@ -98,7 +98,6 @@ impl Writer<'_> {
              insert into {orders} values ({order}, {status}, {total}) \
              on conflict (id) do update set status = excluded.status; \
              insert into {outbox} (destination, aggregate_type, aggregate_id, event_type, payload, \
-             \
              headers) values {rows}; \
              {end}",
             orders = self.stage.orders(),

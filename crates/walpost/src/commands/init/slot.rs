@@ -131,7 +131,6 @@ impl Init<'_> {
             }
             Some(LIMIT_EXCEEDED) => failed.with_fix(format!(
                 "select pg_drop_replication_slot(slot_name) from pg_replication_slots where …; for \
-                 \
                  one that nobody uses, or: {}",
                 self.provider
                     .setting_fix("max_replication_slots", "20", true)

@@ -143,7 +143,6 @@ pub(super) fn require_auth(world: &World) -> Section {
     Section {
         title: "`require_auth`",
         about: "Which methods the client puts up with, by the method that the server asks for. The \
-            \
                 password is right; TLS is preferred.",
         corners: &["method"],
         columns: REQUIRED.iter().map(spoken).collect(),
@@ -175,7 +174,6 @@ pub(super) fn mechanisms(world: &World) -> Section {
     Section {
         title: "`channel_binding`, by what the server offers",
         about: "Connected, the cell shows the mechanism that the client took and what it tells the \
-            \
                 server of binding: `p` for bound, `y` for would if you could, `n` for no. By the \
                 `y` a server finds out that someone in between took the better mechanism off its \
                 offer.",
