@@ -8,6 +8,7 @@
     reason = "a helper of a test fails as its test does"
 )]
 
+mod away;
 mod codecs;
 mod docs;
 mod refusals;
@@ -15,7 +16,6 @@ mod rights;
 mod stage;
 mod tokens;
 mod topics;
-mod unreachable;
 mod ways;
 
 use std::time::Duration;

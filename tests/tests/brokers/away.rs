@@ -1,4 +1,6 @@
 //! Where nobody can tell whether it is over in a moment: waited for, and explained at the end.
+//!
+//! The name sorts first, so that its half minute passes while the other tests run.
 
 use walpost_tests::{SecuredKafka, free_port};
 
