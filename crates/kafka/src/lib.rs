@@ -31,7 +31,7 @@ mod wakeup;
 pub use configs::{TopicConfig, TopicShape};
 pub use consumer::{ConsumedRecord, Consumer, ReadFrom};
 pub use error::{CreateFault, Error, ErrorCode, Fault, Rejection, SendError, TopicFault};
-pub use metadata::{Metadata, TopicPlan};
+pub use metadata::{Metadata, TopicPlan, reach};
 pub use mock::{MockBroker, MockRequest};
 pub use producer::{Delivery, Header, Placed, Producer, Record};
 pub use properties::{PropertyError, Settings, is_secret};

@@ -177,14 +177,14 @@ impl Metadata {
         self.client.upgrade()?.client().fetch_cluster_id(timeout)
     }
 
-    /// How many brokers the cluster names. Asks for the metadata of all topics, so it is meant for
-    /// a check at the start, not for a loop.
+    /// The brokers that the cluster names, as `host:port`, as they are to be reached. Asks for the
+    /// metadata of all topics, so it is meant for a check at the start, not for a loop.
     ///
     /// # Errors
     ///
     /// When no broker answered in time. Why is in
-    /// [`Producer::last_error`](crate::Producer::last_error), after a poll.
-    pub fn brokers_reachable(&self, timeout: Duration) -> Result<usize, Error> {
+    /// [`Producer::trouble`](crate::Producer::trouble), after a poll.
+    pub fn brokers(&self, timeout: Duration) -> Result<Vec<String>, Error> {
         let action = "reach a Kafka broker";
         let client = self
             .client
@@ -195,32 +195,13 @@ impl Metadata {
             .fetch_metadata(None, timeout)
             .map_err(|error| Error::from_kafka(action, &error))?;
         client.context().answered();
-        Ok(metadata.brokers().len())
-    }
-
-    /// The brokers that the cluster names and that can't be reached from here, at the addresses
-    /// that they advertise: `host:port` and why. A cluster that answers at its bootstrap address
-    /// can be of no use for that reason.
-    ///
-    /// # Errors
-    ///
-    /// When the cluster did not name its brokers in time.
-    pub fn brokers_out_of_reach(&self, timeout: Duration) -> Result<Vec<(String, String)>, Error> {
-        let action = "list the Kafka brokers";
-        let client = self
-            .client
-            .upgrade()
-            .ok_or_else(|| Error::new(action, "the producer is gone"))?;
-        let metadata = client
-            .client()
-            .fetch_metadata(None, timeout)
-            .map_err(|error| Error::from_kafka(action, &error))?;
-        let addresses = metadata.brokers().iter().map(|broker| match broker.host() {
-            host if host.contains(':') => format!("[{host}]:{}", broker.port()),
-            host => format!("{host}:{}", broker.port()),
-        });
-        Ok(addresses
-            .filter_map(|address| reach(&address).err().map(|why| (address, why)))
+        let address = |host: &str, port| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        let brokers = metadata.brokers().iter();
+        Ok(brokers
+            .map(|broker| address(broker.host(), broker.port()))
             .collect())
     }
 }
@@ -243,8 +224,13 @@ fn create_verdict(code: ErrorCode, words: &str) -> Result<(), CreateFault> {
     })
 }
 
-/// Opens a connection, without a word on it.
-fn reach(address: &str) -> Result<(), String> {
+/// Opens a connection to `host:port` and says nothing on it. A cluster that answers at its
+/// bootstrap address can be of no use because its brokers advertise addresses out of reach.
+///
+/// # Errors
+///
+/// Why it can't be opened.
+pub fn reach(address: &str) -> Result<(), String> {
     let targets = address.to_socket_addrs();
     let targets = targets.map_err(|error| format!("its name can't be resolved: {error}"))?;
     let mut why = "its name has no address".to_owned();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use walpost_core::class::Exit;
-use walpost_kafka::{Producer, TopicConfig, TopicFault, TopicShape, Trouble, TroubleKind};
+use walpost_kafka::{Producer, TopicConfig, TopicFault, TopicShape, Trouble, TroubleKind, reach};
 
 use super::Look;
 use crate::catalog::{bytes_text, counted};
@@ -16,6 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A list of topics can be long; more of them are not looked at.
 const TOPICS_MAX: usize = 50;
+
+/// So many brokers are connected to; what is wrong with one is mostly wrong with all.
+const BROKERS_MAX: usize = 20;
 
 /// A topic that was looked at.
 #[derive(Debug)]
@@ -39,23 +42,20 @@ pub(super) fn look(config: &Config) -> (Look, Vec<Topic>) {
         }
     };
     let metadata = producer.metadata();
-    let brokers = match metadata.brokers_reachable(TIMEOUT) {
-        Ok(count) => count,
+    let brokers = match metadata.brokers(TIMEOUT) {
+        Ok(brokers) => brokers,
         Err(error) => {
             producer.poll(&mut Vec::new());
             let look = not_reached(look, config, &error, producer.trouble());
             return (look, Vec::new());
         }
     };
-    match metadata.brokers_out_of_reach(TIMEOUT) {
-        Ok(away) if !away.is_empty() => {
-            return (
-                look.blind(Exit::Unavailable, out_of_reach(&away)),
-                Vec::new(),
-            );
-        }
-        Ok(_) | Err(_) => {}
+    let away = out_of_reach(&brokers);
+    if !away.is_empty() {
+        let look = look.blind(Exit::Unavailable, badly_advertised(&away));
+        return (look, Vec::new());
     }
+    let brokers = brokers.len();
     let cluster = match metadata.cluster_id(TIMEOUT) {
         Some(id) => format!(" of the cluster {id}"),
         None => String::new(),
@@ -131,8 +131,24 @@ fn not_reached(
     }
 }
 
+/// The brokers that accept no connection, and why. All are tried at once: each can take seconds.
+fn out_of_reach(brokers: &[String]) -> Vec<(String, String)> {
+    std::thread::scope(|scope| {
+        let tried: Vec<_> = brokers
+            .iter()
+            .take(BROKERS_MAX)
+            .map(|broker| (broker, scope.spawn(move || reach(broker))))
+            .collect();
+        let away = tried.into_iter().filter_map(|(broker, tried)| {
+            let why = tried.join().ok()?.err()?;
+            Some((broker.clone(), why))
+        });
+        away.collect()
+    })
+}
+
 /// The cluster answers, but its brokers are not where it says that they are.
-fn out_of_reach(brokers: &[(String, String)]) -> Finding {
+fn badly_advertised(brokers: &[(String, String)]) -> Finding {
     let one = |(address, why): &(String, String)| format!("{address} ({why})");
     let addresses: Vec<_> = brokers.iter().map(one).collect();
     let seen = format!(
