@@ -146,8 +146,7 @@ pub(crate) fn postgres_fix(
     }
     if error.is_authentication() {
         const FIX: &str = "set postgres.password or postgres.password_file, and look at the \
-            methods \
-                           that the server's pg_hba.conf asks for";
+            methods that the server's pg_hba.conf asks for";
         // A password file that was not used is most likely the reason.
         return Some(match conninfo.warnings().next() {
             Some(warning) => format!("{warning}; or {FIX}"),

@@ -20,6 +20,8 @@ fn on_terminal(walpost: &Walpost, line: &str, environment: &[(&str, &str)]) -> S
         .env_remove("CLICOLOR_FORCE")
         .env_remove("CLICOLOR")
         .env("TERM", "xterm")
+        // A variable that libraries take for a terminal that can show colours.
+        .env("CI", "true")
         .envs(environment.iter().copied())
         .output()
         .expect("script, of bsdutils");

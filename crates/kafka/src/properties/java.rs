@@ -223,8 +223,7 @@ fn java_key_store(spelling: &str, path: &str) -> PropertyError {
         format!(
             "convert it (keytool -importkeystore -srckeystore {path} -destkeystore client.p12 \
              -deststoretype PKCS12) and set ssl.keystore.location: client.p12, or name PEM files \
-             in \
-             ssl.certificate.location and ssl.key.location"
+             in ssl.certificate.location and ssl.key.location"
         ),
     )
 }

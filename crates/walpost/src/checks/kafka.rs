@@ -11,8 +11,7 @@ checks! { Kafka, KAFKA_CHECKS;
     KAFKA_UNREACHABLE = "WP-KAFKA-UNREACHABLE", Error, "Kafka can't be reached",
     looks_at: "an answer of any broker within 5 s.",
     why: "Nothing listens there, TLS or SASL is expected and not configured, or the brokers \
-        advertise addresses \
-        that can't be reached from here. `check` ends with 69.",
+        advertise addresses that can't be reached from here. `check` ends with 69.",
     fix: "correct `kafka.brokers`, and `security.protocol` under `kafka.properties`.";
 
     KAFKA_CREDENTIALS = "WP-KAFKA-CREDENTIALS", Error, "Kafka refuses the credentials",
@@ -22,8 +21,7 @@ checks! { Kafka, KAFKA_CHECKS;
 
     KAFKA_TOPIC = "WP-KAFKA-TOPIC", Error, "The topic does not exist",
     looks_at: "metadata of every topic that the configuration names: a `route.topic` without \
-        columns, and the \
-        names in `route.allow`.",
+        columns, and the names in `route.allow`.",
     why: "walpost does not make topics by accident. An event for a topic that does not exist stops \
         the line.",
     fix: "create it: `kafka-topics.sh --create --topic NAME --partitions 6`, or correct the name.";
@@ -37,37 +35,31 @@ checks! { Kafka, KAFKA_CHECKS;
     KAFKA_TOPIC_RIGHT = "WP-KAFKA-TOPIC-RIGHT", Error, "The topic may not be seen",
     looks_at: "the cluster's answer to a question about the topic.",
     why: "Without DESCRIBE the topic is as good as missing; to produce, it also takes WRITE. \
-        Whether WRITE is \
-        granted shows only when a record is sent.",
+        Whether WRITE is granted shows only when a record is sent.",
     fix: "`kafka-acls.sh --add --allow-principal User:walpost --operation Describe --operation \
-        Write --topic \
-        NAME`.";
+        Write --topic NAME`.";
 
     KAFKA_TOPIC_UNKNOWN = "WP-KAFKA-TOPIC-UNKNOWN", Warning, "The topic could not be looked at",
     looks_at: "the cluster's answer to a question about the topic.",
     why: "It has no leader at the moment, or nobody answered in time.",
     fix: "run `walpost check` again: the topic may have been made a moment ago. If it stays, look \
-        at the \
-        brokers.";
+        at the brokers.";
 
     KAFKA_REPLICAS = "WP-KAFKA-REPLICAS", Warning, "The topic is not replicated enough",
     looks_at: "replicas of the topic's partitions, in a cluster of several brokers, against its \
         min.insync.replicas.",
     why: "With one replica, events are lost with one disk. With fewer replicas than \
-        min.insync.replicas, brokers \
-        refuse every record of a producer that waits for all of them, as walpost does (newer ones \
-        lower the \
-        bar without a word). With fewer in sync than that, the line stands still until they are \
-        back.",
+        min.insync.replicas, brokers refuse every record of a producer that waits for all of them, \
+        as walpost does (newer ones lower the bar without a word). With fewer in sync than that, \
+        the line stands still until they are back.",
     fix: "give the topic three replicas (`kafka-reassign-partitions.sh`) and \
-        min.insync.replicas=2; bring the \
-        broker back that is away.";
+        min.insync.replicas=2; bring the broker back that is away.";
 
     KAFKA_MIN_ISR = "WP-KAFKA-MIN-ISR", Warning, "One copy is enough for an acknowledgement",
     looks_at: "min.insync.replicas of a topic with several replicas.",
     why: "With min.insync.replicas=1 a record counts as delivered when only the leader has it. If \
-        the others \
-        lag at that moment and the leader dies, the event is gone, although it was acknowledged.",
+        the others lag at that moment and the leader dies, the event is gone, although it was \
+        acknowledged.",
     fix: "`kafka-configs.sh --alter --entity-type topics --entity-name NAME --add-config \
         min.insync.replicas=2`.";
 
@@ -80,8 +72,7 @@ checks! { Kafka, KAFKA_CHECKS;
 
     KAFKA_MAX_BYTES = "WP-KAFKA-MAX-BYTES", Warning, "Payloads are larger than the topic takes",
     looks_at: "the largest payload among some hundred rows of the table, where this role may read \
-        it, against \
-        max.message.bytes of the topics.",
+        it, against max.message.bytes of the topics.",
     why: "The broker refuses a record that is larger, and the relay stops at it. Compression may \
         save it, or not.",
     fix: "`kafka-configs.sh --alter --entity-type topics --entity-name NAME --add-config \
@@ -90,10 +81,9 @@ checks! { Kafka, KAFKA_CHECKS;
     COMPACT = "WP-COMPACT", Warning, "The topic is compacted, and the key does not fit that",
     looks_at: "cleanup.policy of the topics against `route.key`.",
     why: "Compaction keeps the last record of each key. With the event's id as key nothing is ever \
-        removed: \
-        without `delete` in the policy the topic grows for ever. With another key (the aggregate) \
-        all but its \
-        last event are removed, which is right for states and wrong for a history.",
+        removed: without `delete` in the policy the topic grows for ever. With another key (the \
+        aggregate) all but its last event are removed, which is right for states and wrong for a \
+        history.",
     fix: "`kafka-configs.sh --alter --entity-type topics --entity-name NAME --add-config \
         cleanup.policy=delete`, or choose `route.key` so that the last record is all that matters.";
 }

@@ -6,13 +6,10 @@ checks! { Slot, SLOT_CHECKS;
     SLOT_MISSING = "WP-SLOT-MISSING", Error, "The replication slot does not exist",
     looks_at: "`pg_replication_slots` for the name in `postgres.slot`.",
     why: "The slot is the relay's place in the WAL. `run` never makes one: a new slot starts at \
-        the present, \
-        and if there was one before, everything since its last confirmed position would be left \
-        out in \
-        silence.",
+        the present, and if there was one before, everything since its last confirmed position \
+        would be left out in silence.",
     fix: "`walpost init --apply` makes it. If there was one, find out first who dropped it and \
-        when: events \
-        committed since then are only in the outbox table.";
+        when: events committed since then are only in the outbox table.";
 
     SLOT_PLUGIN = "WP-SLOT-PLUGIN", Error, "The slot is of another kind",
     looks_at: "`plugin` and `slot_type` in `pg_replication_slots`.",
@@ -35,27 +32,23 @@ checks! { Slot, SLOT_CHECKS;
     why: "Events would arrive at PREPARE TRANSACTION, before it is known whether they are ever \
         committed.",
     fix: "name another slot in `postgres.slot`, then `walpost init --apply`; or drop this one and \
-        make it anew \
-        once nothing is left to deliver.";
+        make it anew once nothing is left to deliver.";
 
     SLOT_LOST = "WP-SLOT-LOST", Error, "The slot was invalidated",
     looks_at: "`wal_status` = lost, `invalidation_reason` (17), `conflicting` (16) in \
         `pg_replication_slots`.",
     why: "The server has removed WAL that was not confirmed, mostly because \
-        `max_slot_wal_keep_size` was \
-        reached while the relay was away. The slot can't be read any more. The events in between \
-        are still in \
-        the outbox table, if nobody deleted them.",
+        `max_slot_wal_keep_size` was reached while the relay was away. The slot can't be read any \
+        more. The events in between are still in the outbox table, if nobody deleted them.",
     fix: "compare the outbox table with Kafka from the slot's `confirmed_flush_lsn` on, deliver \
-        what is \
-        missing, then drop the slot and run `walpost init --apply`. Raise \
+        what is missing, then drop the slot and run `walpost init --apply`. Raise \
         `max_slot_wal_keep_size`.";
 
     SLOT_AHEAD = "WP-SLOT-AHEAD", Error, "The slot stands behind the end of the WAL",
     looks_at: "`confirmed_flush_lsn` against the end of the server's WAL.",
     why: "The server was restored from a backup, or a standby was promoted that had less: until \
-        the WAL has \
-        grown past the slot's position, everything that is committed would be skipped in silence.",
+        the WAL has grown past the slot's position, everything that is committed would be skipped \
+        in silence.",
     fix: "compare the outbox table with Kafka, then drop the slot and run `walpost init --apply`.";
 
     SLOT_UNRESERVED = "WP-SLOT-UNRESERVED", Error, "The server is about to remove WAL that the \
@@ -76,37 +69,31 @@ checks! { Slot, SLOT_CHECKS;
     looks_at: "the end of the WAL against `confirmed_flush_lsn` and `restart_lsn`: more than 1 \
         GiB.",
     why: "Either the relay does not keep up (confirmed is far behind), or a long or prepared \
-        transaction pins \
-        the beginning (only restart is far behind). It is disk space, and work after each \
-        reconnect.",
+        transaction pins the beginning (only restart is far behind). It is disk space, and work \
+        after each reconnect.",
     fix: "start the relay, or look for old transactions: `select pid, xact_start from \
-        pg_stat_activity where \
-        backend_xid is not null order by 2`, and `pg_prepared_xacts`.";
+        pg_stat_activity where backend_xid is not null order by 2`, and `pg_prepared_xacts`.";
 
     SLOT_IN_USE = "WP-SLOT-IN-USE", Warning, "Somebody else streams from the slot",
     looks_at: "`active_pid` in `pg_replication_slots`, and the name of that session.",
     why: "A slot has one reader. One that is not called `walpost SLOT` confirms events that the \
-        relay has never \
-        seen; `walpost run` waits until the slot is free.",
+        relay has never seen; `walpost run` waits until the slot is free.",
     fix: "stop the other reader, or name another slot in `postgres.slot`.";
 
     SLOT_FAILOVER = "WP-SLOT-FAILOVER", Warning, "The slot does not survive a failover",
     looks_at: "`failover` in `pg_replication_slots` (17), where standbys are attached.",
     why: "The slot exists on this server only. After a promotion there is none, and what was \
-        committed and not \
-        yet delivered has to be found by hand.",
+        committed and not yet delivered has to be found by hand.",
     fix: "`ALTER_REPLICATION_SLOT walpost (FAILOVER true)` on a replication connection while the \
-        slot is idle; \
-        `sync_replication_slots = on` on the standby. `walpost init --failover` makes new slots \
-        so.";
+        slot is idle; `sync_replication_slots = on` on the standby. `walpost init --failover` \
+        makes new slots so.";
 
     SLOT_STANDBYS = "WP-SLOT-STANDBYS", Warning, "The relay may be ahead of the standbys",
     looks_at: "`synchronized_standby_slots` (17), where standbys are attached and the slot is a \
         failover slot.",
     why: "Without it the relay can deliver a commit that the standby has not got. After a failover \
-        Kafka holds \
-        events of transactions that no longer exist, and the slot on the standby may be behind.",
+        Kafka holds events of transactions that no longer exist, and the slot on the standby may \
+        be behind.",
     fix: "list the physical slots of the standbys that may be promoted in \
-        `synchronized_standby_slots` and \
-        reload.";
+        `synchronized_standby_slots` and reload.";
 }

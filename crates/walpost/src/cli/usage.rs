@@ -3,7 +3,7 @@
 //! A command line that is not understood can still ask for JSON and for colours, so both are looked
 //! for in the plain arguments.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -19,10 +19,8 @@ impl Cli {
         let args: Vec<String> = std::env::args_os()
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect();
-        let color = color(&args);
-        output::set_color(color);
-        let command = Self::command().color(color);
-        let read = command
+        output::set_color(color(&args));
+        let read = Self::command()
             .try_get_matches()
             .and_then(|matches| Self::from_arg_matches(&matches));
         read.map_err(|error| ended(&error, &args))
@@ -32,7 +30,7 @@ impl Cli {
 /// Prints what clap has to say, and says how to end.
 fn ended(error: &clap::Error, args: &[String]) -> ExitCode {
     if !error.use_stderr() {
-        return match output::finish(error.print()) {
+        return match output::finish(print(error, io::stdout())) {
             Ok(()) => Status::Done.into(),
             Err(error) => {
                 // The log has not begun.
@@ -53,8 +51,20 @@ fn ended(error: &clap::Error, args: &[String]) -> ExitCode {
         }
     }
     // Where this can't be printed, nothing else can.
-    let _ = error.print();
+    let _ = print(error, io::stderr());
     Status::Usage.into()
+}
+
+/// Prints what clap has to say, coloured as everything else is: by itself it also looks at other
+/// variables (`CI`).
+fn print(error: &clap::Error, mut stream: impl IsTerminal + Write) -> io::Result<()> {
+    let text = error.render();
+    if output::color(&stream) {
+        write!(stream, "{}", text.ansi())?;
+    } else {
+        write!(stream, "{text}")?;
+    }
+    stream.flush()
 }
 
 /// Options end at a lone `--`.

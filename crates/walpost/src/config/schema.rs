@@ -115,8 +115,8 @@ pub(super) const KEYS: &[Key] = &[
         description: "The database, as libpq takes it: a URL or `key=value` pairs. What it leaves \
             out comes from the variables that libpq reads (`PGHOST`, `PGUSER`, …). It can be \
             absent where `PGHOST`, `PGHOSTADDR`, `PGDATABASE` or `PGSERVICE` is set. In a URL, \
-            `@`, `:`, `/` \
-            and `%` inside user and password are written `%40`, `%3A`, `%2F` and `%25`.",
+            `@`, `:`, `/` and `%` inside user and password are written `%40`, `%3A`, `%2F` and \
+            `%25`.",
         example: "postgresql://walpost@localhost:5432/shop",
     },
     Key {
