@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use walpost_core::class::Exit;
-use walpost_walsender::{ConnectOptions, Connection, Conninfo};
+use walpost_walsender::{ConnectOptions, Connection, Conninfo, Endpoint};
 
 use crate::config::{PasswordCommand, PasswordSource, Postgres, secret_from_file};
 use crate::error::Error;
@@ -32,6 +32,16 @@ pub(crate) async fn connect(
     options: &ConnectOptions,
 ) -> Result<Connection, ConnectError> {
     let conninfo = conninfo(postgres).await?;
+    Ok(Connection::connect(&conninfo, options).await?)
+}
+
+/// Connects to the very server that another connection of the configured database has reached.
+pub(crate) async fn connect_again(
+    postgres: &Postgres,
+    options: &ConnectOptions,
+    endpoint: &Endpoint,
+) -> Result<Connection, ConnectError> {
+    let conninfo = conninfo(postgres).await?.pinned_to(endpoint);
     Ok(Connection::connect(&conninfo, options).await?)
 }
 

@@ -17,11 +17,11 @@ use walpost_core::class::Exit;
 use walpost_core::start::{ServerState, start_at};
 use walpost_core::{Format, Role};
 use walpost_pgoutput::Lsn;
-use walpost_walsender::{ConnectOptions, Connection, Mode, StartReplication, WalStream};
+use walpost_walsender::{ConnectOptions, Connection, Endpoint, Mode, StartReplication, WalStream};
 
 use crate::catalog::{self, Pooler, Server, Table};
 use crate::config::Config;
-use crate::connect::{ConnectError, connect};
+use crate::connect::{ConnectError, connect, connect_again};
 use crate::finding::Finding;
 use crate::session::SessionError;
 
@@ -63,7 +63,7 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
         return Err(SessionError::Standby);
     }
     let floor = start_position(&mut connection, config, &server).await?;
-    let (tables, textual) = look_at_set_up(config).await?;
+    let (tables, textual) = look_at_set_up(config, connection.endpoint()).await?;
     let payload = config.mapping.column(Role::Payload);
     let format = if tables.iter().any(|table| table.has_bytea(payload)) {
         Format::Binary
@@ -167,14 +167,18 @@ fn refused(finding: Finding, exit: Exit) -> SessionError {
     }
 }
 
-/// Looks at tables and publication, on a connection that nothing is decoded on.
-async fn look_at_set_up(config: &Config) -> Result<(Vec<Table>, BTreeSet<u32>), SessionError> {
+/// Looks at tables and publication, on a connection that nothing is decoded on, of the server that
+/// the stream comes from.
+async fn look_at_set_up(
+    config: &Config,
+    server: &Endpoint,
+) -> Result<(Vec<Table>, BTreeSet<u32>), SessionError> {
     let options = ConnectOptions {
         mode: Mode::Sql,
         application_name: format!("{} gate", application_name(config)),
         ..ConnectOptions::default()
     };
-    let connected = connect(&config.postgres, &options).await;
+    let connected = connect_again(&config.postgres, &options, server).await;
     let mut connection = connected.map_err(|error| not_connected(config, error))?;
     let tables = check_set_up(&mut connection, config).await?;
     let textual = catalog::textual_types(&mut connection).await?;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::{
     backend::{self, tag},
     command::StartReplication,
-    conninfo::Conninfo,
+    conninfo::{Conninfo, Endpoint},
     error::{Cause, Error, Notice, ServerError},
     hosts,
     row::Row,
@@ -65,6 +65,7 @@ impl Default for ConnectOptions {
 #[derive(Debug)]
 pub struct Connection {
     wire: Wire,
+    endpoint: Endpoint,
     parameters: BTreeMap<String, String>,
     backend_pid: i32,
     notices: Vec<Notice>,
@@ -96,14 +97,20 @@ impl Connection {
             .map_err(|cause| Error::new(format!("connect to {conninfo}"), cause))
     }
 
-    pub(crate) fn new(wire: Wire, greeting: Greeting) -> Self {
+    pub(crate) fn new(wire: Wire, endpoint: Endpoint, greeting: Greeting) -> Self {
         Self {
             wire,
+            endpoint,
             parameters: greeting.parameters,
             backend_pid: greeting.backend_pid,
             notices: Vec::new(),
             out_of_step: false,
         }
+    }
+
+    /// Where the server was found, to connect to the same one again.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// The server's version as a number, such as 150018 for 15.18; `None` when it did not say.

@@ -40,7 +40,7 @@ mod tls;
 mod url;
 mod values;
 
-pub use hosts::{Host, HostEntry, TargetSessionAttrs};
+pub use hosts::{Endpoint, Host, HostEntry, TargetSessionAttrs};
 pub use tcp::TcpSettings;
 pub use tls::{
     AuthMethod, ChannelBinding, RequireAuth, RootCert, SslCertMode, SslMode, SslNegotiation,
@@ -223,6 +223,26 @@ impl Conninfo {
         }
         self.passfile_warning = None;
         self.passfile = None;
+        self
+    }
+
+    /// The same for a single server, at the address where an earlier connection reached it. Nothing
+    /// else changes: who the server has to be and which password it gets go by its name, as before.
+    ///
+    /// With several servers or addresses the next connection may end up somewhere else. What has to
+    /// be asked of one server on two connections needs this.
+    ///
+    /// # Panics
+    ///
+    /// When the earlier connection was made with other servers than these.
+    #[must_use]
+    pub fn pinned_to(mut self, endpoint: &Endpoint) -> Self {
+        let mut entry = self.hosts.swap_remove(endpoint.index);
+        entry.hostaddr = endpoint.address.or(entry.hostaddr);
+        self.hosts = vec![entry];
+        if let Some(file) = &mut self.passfile {
+            file.names = vec![file.names.swap_remove(endpoint.index)];
+        }
         self
     }
 

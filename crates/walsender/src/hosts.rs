@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     connection::{ConnectOptions, Connection},
-    conninfo::{Conninfo, Host, HostEntry, TargetSessionAttrs},
+    conninfo::{Conninfo, Endpoint, Host, HostEntry, TargetSessionAttrs},
     error::{Attempt, Cause},
     negotiate,
     socket::Address,
@@ -51,7 +51,7 @@ pub(crate) async fn connect(
     conninfo: &Conninfo,
     options: &ConnectOptions,
 ) -> Result<Connection, Cause> {
-    let mut entries: Vec<_> = conninfo.hosts.iter().collect();
+    let mut entries: Vec<_> = conninfo.hosts.iter().enumerate().collect();
     if conninfo.load_balance_hosts {
         shuffle(&mut entries);
     }
@@ -62,8 +62,8 @@ pub(crate) async fn connect(
         attempts: Vec::new(),
     };
     for target in rounds(conninfo.target_session_attrs) {
-        for entry in &entries {
-            match search.server(entry, *target).await {
+        for (index, entry) in &entries {
+            match search.server(*index, entry, *target).await {
                 Ok(connection) => return Ok(connection),
                 Err(Next::Nothing) => return Err(search.failure()),
                 Err(Next::Address | Next::Server) => {}
@@ -95,7 +95,12 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    async fn server(&mut self, entry: &HostEntry, target: Target) -> Result<Connection, Next> {
+    async fn server(
+        &mut self,
+        index: usize,
+        entry: &HostEntry,
+        target: Target,
+    ) -> Result<Connection, Next> {
         let mut addresses = match self.resolve(entry).await {
             Ok(addresses) => addresses,
             Err(cause) => {
@@ -107,7 +112,7 @@ impl Search<'_> {
             shuffle(&mut addresses);
         }
         for address in &addresses {
-            match self.address(address, entry, target).await {
+            match self.address(index, address, entry, target).await {
                 Ok(connection) => return Ok(connection),
                 Err((cause, next)) => {
                     self.failed(place(entry, address), cause);
@@ -132,6 +137,7 @@ impl Search<'_> {
 
     async fn address(
         &self,
+        index: usize,
         address: &Address,
         entry: &HostEntry,
         target: Target,
@@ -144,7 +150,11 @@ impl Search<'_> {
                 let next = after(&cause);
                 (cause, next)
             })?;
-            let mut connection = Connection::new(wire, greeting);
+            let endpoint = Endpoint {
+                index,
+                address: address.ip(),
+            };
+            let mut connection = Connection::new(wire, endpoint, greeting);
             match target.check(&mut connection).await {
                 Ok(()) => Ok(connection),
                 Err(cause) => {

@@ -40,8 +40,9 @@ mod wire;
 pub use crate::command::{StartReplication, quote_identifier, quote_literal};
 pub use crate::connection::{ConnectOptions, Connection, Mode};
 pub use crate::conninfo::{
-    AuthMethod, ChannelBinding, Conninfo, ConninfoError, Host, HostEntry, RequireAuth, RootCert,
-    SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TcpSettings, TlsSettings, TlsVersion,
+    AuthMethod, ChannelBinding, Conninfo, ConninfoError, Endpoint, Host, HostEntry, RequireAuth,
+    RootCert, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TcpSettings, TlsSettings,
+    TlsVersion,
 };
 pub use crate::error::{Error, Notice, ServerError};
 pub use crate::row::{ColumnIndex, Row};

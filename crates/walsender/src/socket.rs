@@ -8,7 +8,7 @@
 use std::{
     fmt,
     io::{self, Read},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
@@ -27,6 +27,18 @@ pub(crate) enum Address {
     Tcp(SocketAddr),
     /// The socket itself.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The address alone, where it leads there on its own: one that is valid on one interface does
+    /// not.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(SocketAddr::V6(address)) if address.scope_id() != 0 => None,
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Address {

@@ -12,6 +12,7 @@ mod check;
 mod configuration;
 mod events;
 mod init;
+mod scripted;
 mod secrets;
 mod servers;
 mod setup;

@@ -6,7 +6,10 @@ use walpost_tests::{Finished, Running};
 
 use crate::{
     KAFKA, POSTGRES, SERVER, SOON,
-    stage::{FILE_SECRET, LOCKED, Nowhere, PLAIN, Refusal, Stage, URL_SECRET, ended, guarded},
+    scripted::{ScriptedServer, fatal},
+    stage::{
+        FILE_SECRET, LOCKED, Nowhere, PLAIN, Refusal, Stage, URL_SECRET, ended, guarded, postgres,
+    },
 };
 
 /// All of them at once: each waits for half a minute.
@@ -121,6 +124,28 @@ fn a_database_that_does_not_exist_is_refused() {
     stage.walpost.configure(&yaml);
     let refusal = stage.refused(78, &["no_such_shop", "postgres.url"]);
     stage.lists(POSTGRES, "A database that does not exist", &refusal);
+}
+
+/// The first of two servers is starting when the stream is opened, and no more a moment later.
+#[test]
+fn a_session_asks_everything_of_the_server_that_it_streams_from() {
+    let stage = Stage::ready("two_servers");
+    let other = ScriptedServer::new(&[
+        fatal("57P03", "the database system is starting up"),
+        fatal("28000", "this is another server"),
+    ]);
+    let topic = stage.kafka.topic("two_servers", 1);
+    stage.write(&topic, "1");
+    let ours = postgres().port();
+    let (ports, name) = (format!("{},{ours}", other.port()), stage.database.name());
+    let url = format!(
+        "host=127.0.0.1,127.0.0.1 port={ports} user=postgres dbname={name} sslmode=disable"
+    );
+    let yaml = stage.yaml_of(&url, &stage.kafka.brokers(), "");
+    stage.walpost.configure(&yaml);
+    stage.once();
+    assert_eq!(stage.read(&topic).len(), 1);
+    assert_eq!(other.connections(), 1);
 }
 
 #[track_caller]

@@ -54,6 +54,17 @@ impl fmt::Display for HostEntry {
     }
 }
 
+/// The one place, of all that a connection string names, where a connection found its server.
+/// [`Conninfo::pinned_to`](super::Conninfo::pinned_to) leads there again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Which of the servers.
+    pub(crate) index: usize,
+    /// Which of its addresses. None of a Unix socket, which is one place anyway, and of an address
+    /// that says nothing without its interface.
+    pub(crate) address: Option<IpAddr>,
+}
+
 /// Which server will do: `target_session_attrs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetSessionAttrs {

@@ -52,6 +52,41 @@ fn password_file_can_be_read_again() {
 }
 
 #[test]
+fn pinned_to_one_server_its_name_still_finds_its_password() {
+    let lines = "a:*:*:*:one\nb:*:*:*:two\n";
+    let home = home_with(&[(".pgpass", lines)]);
+    let env = [("HOME", home.path().to_str().unwrap())];
+    let text = "host=a,b port=1,2 user=u dbname=d sslmode=verify-full load_balance_hosts=random \
+                target_session_attrs=primary";
+    let address = Some("127.0.0.1".parse().unwrap());
+    let second = Endpoint { index: 1, address };
+    let pinned = parse(text, &env).unwrap().pinned_to(&second);
+    assert_eq!(summary(&pinned), "u two b 2 d");
+    assert_eq!(pinned.hosts[0].hostaddr, address);
+    assert!(pinned.hosts[0].is_named, "the certificate is to be for b");
+    assert_eq!(pinned.tls.mode, SslMode::VerifyFull);
+    assert_eq!(pinned.target_session_attrs, TargetSessionAttrs::Primary);
+
+    fs::write(home.path().join(".pgpass"), lines.replace("two", "new")).unwrap();
+    let again = pinned.refreshed();
+    assert_eq!(summary(&again), "u new b 2 d");
+    let same = Endpoint { index: 0, address };
+    assert_eq!(summary(&again.pinned_to(&same)), "u new b 2 d");
+
+    let socket = Endpoint {
+        index: 0,
+        address: None,
+    };
+    for text in ["host=/x,b", "hostaddr=127.0.0.2,::1"] {
+        let conninfo = parse(text, &[]).unwrap();
+        let first = conninfo.hosts[0].to_string();
+        let pinned = conninfo.pinned_to(&socket);
+        assert_eq!(pinned.hosts.len(), 1, "{text}");
+        assert_eq!(pinned.hosts[0].to_string(), first, "{text}");
+    }
+}
+
+#[test]
 fn default_socket_is_localhost_to_the_password_file() {
     let home = home_with(&[(".pgpass", "localhost:5432:me:me:pw")]);
     let env = [("HOME", home.path().to_str().unwrap())];

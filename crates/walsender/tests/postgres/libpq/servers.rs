@@ -103,6 +103,44 @@ async fn refusal_ends_the_search_where_it_does_for_libpq() {
 }
 
 #[tokio::test]
+async fn second_connection_reaches_the_server_of_the_first() {
+    let servers = Servers::get();
+    let (primary, standby) = (servers.primary.port(), servers.standby.port());
+    let socket = servers.primary.socket_directory().display();
+    let random = servers.text("sp") + "user=postgres load_balance_hosts=random";
+    let targeted = servers.text("dps") + "user=postgres target_session_attrs=standby";
+    let unix = format!("host={socket},127.0.0.1 port={primary},{standby} user=postgres");
+    for (text, expected) in [
+        (random.as_str(), None),
+        (&targeted, Some(standby)),
+        (&unix, Some(primary)),
+    ] {
+        let conninfo = conninfo(text);
+        let mut first = connection(&conninfo).await;
+        let port = port_of(&mut first).await;
+        assert_eq!(port, expected.unwrap_or(port), "{text}");
+        let pinned = conninfo.pinned_to(first.endpoint());
+        // By chance alone: once in 2^16.
+        for _ in 0..16 {
+            let mut second = connection(&pinned).await;
+            assert_eq!(port_of(&mut second).await, port, "{text}");
+            second.close().await;
+        }
+        first.close().await;
+    }
+}
+
+async fn connection(conninfo: &Conninfo) -> Connection {
+    let options = options(Mode::Sql);
+    Connection::connect(conninfo, &options).await.unwrap()
+}
+
+async fn port_of(connection: &mut Connection) -> u16 {
+    let rows = connection.query("SHOW port").await.unwrap();
+    rows[0].get(0).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
 async fn random_order_reaches_all_servers() {
     const TIMES: usize = 32;
     let servers = Servers::get();
