@@ -5,8 +5,13 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
     process::{Child, ChildStderr, ChildStdout, Command, ExitStatus},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, Once, PoisonError},
     time::Duration,
+};
+
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
 };
 
 use crate::{guardian, try_wait_until};
@@ -53,6 +58,7 @@ impl Process {
     fn spawn_unwatched(command: &mut Command) -> io::Result<Self> {
         // The guardian has to exist before there is something to guard.
         guardian();
+        let_children_be_interrupted();
         let child = command.process_group(0).spawn()?;
         Ok(Self {
             pid: child.id(),
@@ -150,6 +156,35 @@ impl Drop for Process {
         }
         guardian().forget(self.pid);
     }
+}
+
+/// Takes care that a child starts with the default answer to SIGINT, which is to end.
+///
+/// A script starts what runs in its background with SIGINT ignored, and that is inherited over any
+/// number of programs: a test run there would interrupt children that never hear it. What a
+/// process catches is not inherited, so this one catches the signal, and as before does nothing.
+fn let_children_be_interrupted() {
+    static CAUGHT: Once = Once::new();
+    CAUGHT.call_once(|| {
+        if !ignores_interrupts() {
+            return;
+        }
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .expect("make a runtime");
+        let _context = runtime.enter();
+        // Tokio never takes its handler away again.
+        drop(signal(SignalKind::interrupt()).expect("catch SIGINT"));
+    });
+}
+
+fn ignores_interrupts() -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("the tests run on Linux");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let interrupt = 1 << (SignalKind::interrupt().as_raw_value() - 1);
+    mask.expect("a mask of signals") & interrupt != 0
 }
 
 /// The exit code, or 128 + n when signal n ended it, as a shell counts.
