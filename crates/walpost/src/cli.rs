@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration (flag > environment > file > default)")]
 pub(crate) struct SettingsArgs {
-    /// Configuration file [default: walpost.yaml, if it is there]
+    /// Configuration file, - for stdin [default: walpost.yaml, if it is there]
     #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Set one key, as postgres.slot=orders; can be repeated

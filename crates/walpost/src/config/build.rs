@@ -91,25 +91,14 @@ impl Builder {
     }
 
     fn kafka(&mut self, slot: &str, window: WindowLimits) -> Option<Kafka> {
-        const BROKERS: &str = "kafka.brokers";
         let allow_unsafe = self.parsed("kafka.unsafe", value::boolean).unwrap_or(false);
         let properties = self.properties();
         let create_topics = self.topic_plan();
-        let brokers = self.list(BROKERS).map(|brokers| brokers.join(","));
-        match &brokers {
-            None => self.missing(BROKERS, "is missing: name at least one, as localhost:9092"),
-            Some(brokers) if brokers.split(',').any(|broker| broker.trim().is_empty()) => {
-                self.wrong(BROKERS, "one of them is empty: expected host:port, …");
-            }
-            Some(_) => {}
-        }
-        // The properties are judged also where no broker is named.
-        let some_brokers = brokers
-            .as_deref()
-            .filter(|brokers| !brokers.trim().is_empty());
+        let brokers = self.brokers();
         let client_id = format!("walpost-{slot}");
         let settings = Settings::new(
-            some_brokers.unwrap_or("localhost:9092"),
+            // The properties are judged also where no broker is named.
+            brokers.as_deref().unwrap_or("localhost:9092"),
             &properties,
             &client_id,
             allow_unsafe,
@@ -134,6 +123,35 @@ impl Builder {
                 None
             }
         }
+    }
+
+    /// All brokers with commas between them, if each is one.
+    fn brokers(&mut self) -> Option<String> {
+        const BROKERS: &str = "kafka.brokers";
+        let items = self.items(BROKERS);
+        if items.is_empty() {
+            if self.has(BROKERS) {
+                self.wrong(BROKERS, "names no broker: expected host:port, …");
+            } else {
+                self.missing(BROKERS, "is missing: name at least one, as localhost:9092");
+            }
+            return None;
+        }
+        let mut brokers = Vec::new();
+        let mut is_whole = true;
+        for Item { text, origin } in items {
+            for broker in text.split(',') {
+                match value::broker(broker) {
+                    Ok(broker) => brokers.push(broker),
+                    Err(expected) => {
+                        is_whole = false;
+                        let origin = origin.clone();
+                        self.problems.push(Problem::new(origin, BROKERS, expected));
+                    }
+                }
+            }
+        }
+        is_whole.then(|| brokers.join(","))
     }
 
     /// How a missing topic is made, if it is. An empty plan is one: everything as the broker has

@@ -71,11 +71,11 @@ fn from_flag(flag: &str) -> Layer {
         layer.problem(Origin::Flag, "", text);
         return layer;
     };
-    let map = schema::KEYS.iter().find_map(|key| {
+    let below = schema::KEYS.iter().find_map(|key| {
         let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
-        (key.kind == Kind::Map).then(|| (key.path, name.to_owned()))
+        Some((key.path, name.to_owned()))
     });
-    match map {
+    match below {
         Some((path, name)) => assign(&mut layer, path, Some(name), value, &Origin::Flag),
         None => assign(&mut layer, path, None, value, &Origin::Flag),
     }

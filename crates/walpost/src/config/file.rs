@@ -12,14 +12,23 @@ const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// A secret is a line or a certificate, not a file of data.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
+/// Names standard input in the place of a file.
+pub(super) const STDIN: &str = "-";
+
 /// The bytes of a configuration file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    read_at_most(path, TEXT_BYTES_MAX)?.ok_or_else(|| io::Error::other("it is larger than 1 MiB"))
+    let bytes = if path == Path::new(STDIN) {
+        read_at_most(io::stdin().lock(), TEXT_BYTES_MAX)?
+    } else {
+        read_at_most(File::open(path)?, TEXT_BYTES_MAX)?
+    };
+    bytes.ok_or_else(|| io::Error::other("it is larger than 1 MiB"))
 }
 
 /// The text of a file that holds a secret, without the line's end. The error names the file.
 pub(crate) fn secret(path: &str) -> Result<String, String> {
-    let bytes = match read_at_most(Path::new(path), SECRET_BYTES_MAX) {
+    let read = File::open(path).and_then(|file| read_at_most(file, SECRET_BYTES_MAX));
+    let bytes = match read {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
             let size = "it is larger than 64 KiB, which no secret is";
@@ -42,9 +51,9 @@ pub(crate) fn secret(path: &str) -> Result<String, String> {
 }
 
 /// None if there is more. A device that never ends is not read to its end.
-fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+fn read_at_most(file: impl Read, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let mut file = File::open(path)?.take(bytes_max + 1);
+    let mut file = file.take(bytes_max + 1);
     file.read_to_end(&mut bytes)?;
     Ok((file.limit() > 0).then_some(bytes))
 }

@@ -108,7 +108,8 @@ pub(crate) struct Delivery {
 /// Where a configuration comes from.
 #[derive(Clone, Default)]
 pub(crate) struct Sources {
-    /// `-c`: without it, `walpost.yaml` in the working directory if it is there.
+    /// `-c`, where `-` is standard input: without it, `walpost.yaml` in the working directory if it
+    /// is there.
     pub file: Option<PathBuf>,
     /// `--set`: `key=value`.
     pub set: Vec<String>,
@@ -162,7 +163,11 @@ impl Config {
 
 fn file_layer(file: Option<&Path>, variables: &[(String, String)]) -> Layer {
     let path = file.unwrap_or(Path::new(FILE_DEFAULT));
-    let shown = path.display().to_string();
+    let shown = if path == Path::new(file::STDIN) {
+        "<stdin>".to_owned()
+    } else {
+        path.display().to_string()
+    };
     match file::read(path) {
         Ok(bytes) => reader::from_file(&shown, &bytes, variables),
         Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {

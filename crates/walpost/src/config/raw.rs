@@ -58,7 +58,8 @@ impl Value {
     }
 }
 
-/// The text is not YAML. Nothing of it is in the message: it can hold a password.
+/// The text is not YAML, or more of it than we take. Nothing of it is in the message: it can hold a
+/// password.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub problem: String,
@@ -100,6 +101,8 @@ fn options() -> Options {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        // Or `!secret name` and a password with a '!' first would silently be other texts.
+        reject_unsupported_tags: true,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     }
 }
@@ -232,22 +235,25 @@ fn problem(error: &serde_saphyr::Error) -> String {
         && let ExternalMessageSource::Parser(parser) = &**source
     {
         // The only one of the parser's messages that has a character of the text in it.
-        return if matches!(parser.kind(), ErrorKind::UnexpectedCharacter { .. }) {
+        let problem = if matches!(parser.kind(), ErrorKind::UnexpectedCharacter { .. }) {
             "unexpected character: text that starts with a special character, or has ': ' or ' #' \
              in it, needs quotes"
-                .to_owned()
         } else {
-            msg.clone()
+            msg
         };
+        return format!("not valid YAML: {problem}");
     }
     let text = if matches!(error, Error::UnknownAnchor { .. }) {
-        "an alias (*name) without an anchor: text that starts with '*' needs quotes"
+        "not valid YAML: an alias (*name) without an anchor: text that starts with '*' needs quotes"
+    } else if matches!(error, Error::UnsupportedTag { .. }) {
+        "a tag (!name) that is not YAML's own: a variable is written ${env:NAME} here, a file \
+         ${file:PATH}, and text that starts with '!' needs quotes"
     } else if matches!(error, Error::MultipleDocuments { .. }) {
-        "more than one document"
+        "more than one document: a configuration is one"
     } else if matches!(error, Error::MergeKeyNotAllowed { .. }) {
         "merge keys (<<) are not supported"
     } else if matches!(error, Error::Budget { .. }) {
-        "too large or nested too deeply"
+        "the YAML has too many values, or is nested too deeply"
     } else {
         "a value that can't be read: is it in need of quotes?"
     };

@@ -13,17 +13,10 @@ use super::schema::{self, Key, Kind, PROPERTIES};
 pub(super) fn from_file(file: &str, bytes: &[u8], variables: &Variables) -> Layer {
     let mut layer = Layer::default();
     let file: Arc<str> = file.into();
-    let problem = |SyntaxError { problem, at }, kind: &str| {
-        let file = Arc::clone(&file);
-        (Origin::File { file, at }, format!("{kind}{problem}"))
-    };
-    let read = file::decode(bytes)
-        .map_err(|error| problem(error, ""))
-        .and_then(|text| raw::parse(text).map_err(|error| problem(error, "not valid YAML: ")));
-    let root = match read {
+    let root = match file::decode(bytes).and_then(raw::parse) {
         Ok(root) => root,
-        Err((origin, text)) => {
-            layer.problem(origin, "", text);
+        Err(SyntaxError { problem, at }) => {
+            layer.problem(Origin::File { file, at }, "", problem);
             return layer;
         }
     };
@@ -56,10 +49,7 @@ pub(super) fn from_text(layer: &mut Layer, path: &str, text: &str, origin: &Orig
             }
             *layer = reader.layer;
         }
-        Err(error) => {
-            let text = format!("not valid YAML: {}", error.problem);
-            layer.problem(origin.clone(), path, text);
-        }
+        Err(error) => layer.problem(origin.clone(), path, error.problem),
     }
 }
 

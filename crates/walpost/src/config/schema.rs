@@ -407,7 +407,9 @@ pub(super) fn unknown(path: &str) -> String {
     if LATER.iter().any(|later| is_later(later)) {
         return "is not available in this version".to_owned();
     }
-    match meant(path) {
+    // Of a variable or a flag what is misspelt may be a level above the last one.
+    let above = || Some(path.rsplit_once('.')?.0).filter(|above| !is_group(above));
+    match meant(path).or_else(|| meant(above()?)) {
         Some(known) => format!("there is no such key; did you mean {known}?"),
         None => NO_SUCH_KEY.to_owned(),
     }
@@ -422,7 +424,7 @@ fn meant(path: &str) -> Option<&'static str> {
         Some(_) => KEYS.iter().map(|key| key.path).collect(),
         None => sections().collect(),
     };
-    nearest(path, candidates)
+    nearest(&path.to_ascii_lowercase(), candidates)
 }
 
 /// A path as messages may show it. A name that is nobody's key can be a part of a password that
@@ -492,6 +494,9 @@ mod tests {
         suggests("delivery.inflight_events", "delivery.in_flight_events");
         suggests("postgress", "postgres");
         suggests("outbox.topic", "route.topic");
+        suggests("kafka.propertie.acks", "kafka.properties");
+        suggests("Delivery.InFlightEvents", "delivery.in_flight_events");
+        suggests("KAFKA", "kafka");
         assert_eq!(unknown("nothing.like_it"), NO_SUCH_KEY);
         assert_eq!(unknown("postgres.def"), NO_SUCH_KEY);
         assert_eq!(unknown("http"), "is not available in this version");
@@ -517,6 +522,7 @@ mod tests {
         assert_eq!(shown("postgres.slto"), "postgres.slto");
         assert_eq!(shown("Postgres"), "Postgres");
         assert_eq!(shown("postgres.hunter 2"), "postgres.…");
+        assert_eq!(shown("postgras.Hunter2"), "…");
         assert_eq!(shown("kafka.properties.S3cret!"), "kafka.properties.…");
         assert_eq!(shown("S3cret!"), "…");
     }

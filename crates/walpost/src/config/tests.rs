@@ -426,6 +426,34 @@ const BAD_INPUTS: &[(&str, &str)] = &[
         "1:18: kafka.brokers: one of them is empty",
     ),
     (
+        "kafka: {brokers: [a:1, b:x]}\n",
+        "1:24: kafka.brokers: expected host:port, with a port from 1 to 65535",
+    ),
+    (
+        "kafka: {brokers: []}\n",
+        "1:18: kafka.brokers: names no broker",
+    ),
+    (
+        "kafka: {brokers: 'ssl://a:1'}\n",
+        "1:18: kafka.brokers: expected host:port alone",
+    ),
+    (
+        "postgres: {url: 'jdbc:postgresql://h/d?user=u&password=x'}\n",
+        "1:17: postgres.url: is not a URL of libpq: that begins with postgresql://",
+    ),
+    (
+        "postgres: {url: 'postgresql+psycopg2://u:x@h/d'}\n",
+        "1:17: postgres.url: is not a URL of libpq",
+    ),
+    (
+        "postgres: {password: !env PW}\n",
+        "1:27: a tag (!name) that is not YAML's own",
+    ),
+    (
+        "postgres: {password: !hunter2}\n",
+        "a tag (!name) that is not YAML's own",
+    ),
+    (
         "kafka: {properties: {acks: 1}}\n",
         "1:28: kafka.properties.acks: with anything but acks=all",
     ),
@@ -486,6 +514,11 @@ const BAD_INPUTS: &[(&str, &str)] = &[
         "1:27: postgres.password_file: can't read the file /no/such/file: ",
     ),
     ("a: [\n", "not valid YAML: "),
+    (
+        "postgres: &a {slot: b}\nroute: {<<: *a}\n",
+        "2:9: merge keys (<<) are not supported",
+    ),
+    ("postgres: {slot: a}\n---\n", "more than one document"),
     ("1: {a: b}\n", "1:1: 1: there is no such key"),
     ("[a]: {a: b}\n", "1:1: a key has to be text, not a list"),
 ];

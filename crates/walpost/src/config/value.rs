@@ -77,6 +77,35 @@ pub(super) fn boolean(text: &str) -> Result<bool, Expected> {
     }
 }
 
+/// Where one broker is: `host`, `host:port` or `[address]:port`.
+pub(super) fn broker(text: &str) -> Result<String, Expected> {
+    let broker = text.trim();
+    if broker.is_empty() {
+        return Err("one of them is empty: expected host:port, …".to_owned());
+    }
+    if broker.contains("://") {
+        return Err(
+            "expected host:port alone: how to connect is said by security.protocol under \
+             kafka.properties"
+                .to_owned(),
+        );
+    }
+    let (host, after) = match broker.split_once(']') {
+        Some((address, after)) if address.starts_with('[') => (&address[1..], after),
+        _ => broker.split_at(broker.find(':').unwrap_or(broker.len())),
+    };
+    let of_host = |char: char| !char.is_whitespace() && !"/[]@".contains(char);
+    let is_port = |port: &str| number(port, 1, u16::MAX).is_ok();
+    let is_place = !host.is_empty()
+        && host.chars().all(of_host)
+        && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
+    if is_place {
+        Ok(broker.to_owned())
+    } else {
+        Err("expected host:port, with a port from 1 to 65535".to_owned())
+    }
+}
+
 /// A slot's name, by the server's rule.
 pub(super) fn slot(text: &str) -> Result<String, Expected> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -232,6 +261,37 @@ mod tests {
                 .contains("double quotes")
         );
         assert!(named(&"x".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn brokers_are_hosts_with_or_without_a_port() {
+        for text in [
+            "kafka",
+            "kafka-1.internal:9092",
+            "10.0.0.1:1",
+            "[::1]:9092",
+            "[fe80::1]",
+            " k:1 ",
+        ] {
+            assert_eq!(broker(text).as_deref(), Ok(text.trim()));
+        }
+        for text in [
+            "",
+            ":9092",
+            "k:",
+            "k:0",
+            "k:65536",
+            "k:abc",
+            "k:1/topic",
+            "::1",
+            "[::1",
+            "a b:1",
+            "[]:1",
+        ] {
+            assert!(broker(text).is_err(), "{text}");
+        }
+        let problem = broker("SASL_SSL://k:9093").unwrap_err();
+        assert!(problem.contains("security.protocol"), "{problem}");
     }
 
     #[test]

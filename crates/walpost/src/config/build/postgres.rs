@@ -50,7 +50,8 @@ impl Builder {
             let found = variables.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.clone())
         };
-        let url = self.text(URL);
+        // An empty one says as little as none.
+        let url = self.text(URL).filter(|url| !url.is_empty());
         if url.is_none() && PLACE_VARIABLES.iter().all(|name| env(name).is_none()) {
             self.missing(
                 URL,
@@ -59,7 +60,16 @@ impl Builder {
             );
             return None;
         }
-        match Conninfo::parse(&url.unwrap_or_default(), &env) {
+        let url = url.unwrap_or_default();
+        if is_of_a_driver(&url) {
+            self.wrong(
+                URL,
+                "is not a URL of libpq: that begins with postgresql://, and names no driver (as \
+                 jdbc: or +psycopg2 do)",
+            );
+            return None;
+        }
+        match Conninfo::parse(&url, &env) {
             Ok(conninfo) => Some(match password {
                 Some(password) => conninfo.with_password(password),
                 None => conninfo,
@@ -126,4 +136,13 @@ impl Builder {
         }
         None
     }
+}
+
+/// Whether it is a URL, and not one of libpq's: JDBC's and SQLAlchemy's look much alike.
+fn is_of_a_driver(url: &str) -> bool {
+    let Some((scheme, _)) = url.split_once("://") else {
+        return false;
+    };
+    let of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:_".contains(&byte);
+    !["postgresql", "postgres"].contains(&scheme) && scheme.bytes().all(of_scheme)
 }
