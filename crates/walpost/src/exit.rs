@@ -18,7 +18,7 @@ pub(crate) enum Status {
     Usage,
     /// It could not go on.
     Failed(Exit),
-    /// Ended by Ctrl-C in the middle, where a half-done report would mislead.
+    /// Asked to stop in the middle, where a half-done report would mislead.
     Interrupted,
 }
 
@@ -81,7 +81,7 @@ impl Status {
             Self::Failed(Exit::Permission) => "credentials or a right were refused",
             Self::Failed(Exit::Configuration) => "configuration or set-up is missing or wrong",
             Self::Failed(Exit::Gap) => "starting would lose or repeat events",
-            Self::Interrupted => "interrupted (run ends with 0)",
+            Self::Interrupted => "interrupted (run without --once ends with 0)",
         }
     }
 

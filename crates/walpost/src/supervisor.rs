@@ -15,6 +15,7 @@ use walpost_kafka::{ErrorCode, Producer, Trouble};
 
 use crate::config::Config;
 use crate::error::{Error, chain};
+use crate::exit::Status;
 use crate::gate;
 use crate::session::{
     self, CREDENTIALS_PATIENCE, End, KafkaSeen, ONCE_PATIENCE, Progress, SessionContext,
@@ -110,7 +111,7 @@ impl<'a> Supervisor<'a> {
             }
             if self.shutdown.requested() == Shutdown::Drain {
                 info!("stopped while no session was open");
-                return Ok(());
+                return self.stopped();
             }
         }
     }
@@ -177,14 +178,14 @@ impl<'a> Supervisor<'a> {
         match ended {
             Ok(End::Drained) => {
                 info!("stopped: everything that was in flight has arrived and is confirmed");
-                Next::Stop(Ok(()))
+                Next::Stop(self.stopped())
             }
             Ok(End::DrainDeadline { in_flight }) => {
                 warn!(
                     in_flight,
                     "stopped before everything arrived: these records come again at the next start"
                 );
-                Next::Stop(Ok(()))
+                Next::Stop(self.stopped())
             }
             Ok(End::CaughtUp { confirmed }) => {
                 info!(%confirmed, "everything that was committed before the start is delivered");
@@ -193,6 +194,16 @@ impl<'a> Supervisor<'a> {
             Ok(End::Halted { event, in_batch }) => self.after_halt(&event, in_batch),
             Err(error) => self.after_error(error),
         }
+    }
+
+    /// What comes of a stop that was asked for: `--once` had promised more.
+    fn stopped(&self) -> Result<(), Error> {
+        if !self.once {
+            return Ok(());
+        }
+        let message = "stopped before everything that was committed is delivered";
+        let error = Error::new(Status::Interrupted, message);
+        Err(error.with_fix("run it again: it goes on from what is confirmed"))
     }
 
     /// Kafka refuses a batch as a whole, and by its size also one whose records are all small

@@ -40,6 +40,17 @@ fn an_init_that_waits_for_a_transaction_is_ended_by_one_interrupt() {
 }
 
 #[test]
+fn a_run_once_that_is_stopped_does_not_end_as_if_everything_were_delivered() {
+    let walpost = Walpost::minimal("postgresql://u@127.0.0.1:1/d", "127.0.0.1:1", "s");
+    let running = walpost.start(&["run", "--once"]);
+    running.wait_for_log("the session ended", SOON);
+    running.terminate();
+    let finished = running.finish(SOON);
+    assert_eq!(finished.code, INTERRUPTED, "{}", finished.stderr);
+    assert!(finished.stderr.contains("stopped before everything"));
+}
+
+#[test]
 fn a_run_that_waits_for_a_server_ends_in_order() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();

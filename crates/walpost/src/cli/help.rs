@@ -46,7 +46,8 @@ Examples:
   walpost run --once && echo everything is delivered
 
 Signals:
-  SIGTERM, Ctrl-C  wait for what is in flight (shutdown.drain), then exit 0
+  SIGTERM, Ctrl-C  wait for what is in flight (shutdown.drain), then exit 0,
+                   or with --once, before everything is delivered, 130
   a second one     exit at once; what was in flight comes again next time";
 
 pub(super) const INIT: &str = "\

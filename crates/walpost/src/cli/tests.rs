@@ -47,7 +47,10 @@ fn global_flags_stand_before_and_after_the_command() {
     }
 }
 
-/// Help of every command, short and long, as the repository shows it.
+/// The heading of the first options that every command has.
+const GLOBAL_OPTIONS: &str = "Configuration (flag >";
+
+/// Help of every command, as the repository shows it.
 #[test]
 fn the_page_of_the_command_line_is_what_the_commands_say() {
     let page = page();
@@ -133,8 +136,9 @@ fn page() -> String {
     let mut page = "\
 # The command line
 
-This page is what `--help` prints for each command; `-h` is shorter. `walpost man` has the same as
-manual pages, `walpost completions SHELL` completes commands and options in a shell.
+This page is what `--help` prints for each command; `-h` is shorter. The options that every command
+takes are listed once, with `walpost` itself. `walpost man` has the same as manual pages,
+`walpost completions SHELL` completes commands and options in a shell.
 
 Every command that reports has `--json`: one object on stdout,
 `{ok, command, result, error: {code, message, hint}}`, also where the command failed or was not
@@ -142,7 +146,17 @@ understood. `error.code` is the exit code as a word. Everything else goes to std
 "
     .to_owned();
     for (path, mut command) in commands() {
-        let help = command.render_long_help().to_string();
+        let mut help = command.render_long_help().to_string();
+        if path != "walpost" {
+            let (own, _) = help
+                .split_once(GLOBAL_OPTIONS)
+                .expect("every command has them");
+            let after = command.get_after_long_help();
+            help = format!(
+                "{own}{}",
+                after.map(ToString::to_string).unwrap_or_default()
+            );
+        }
         let help: Vec<_> = help.lines().map(str::trim_end).collect();
         page.push_str(&format!(
             "\n## {path}\n\n```text\n{}\n```\n",

@@ -3,7 +3,7 @@
 //! The relay has a thread of its own, whose runtime it owns alone: it really sleeps at times. The
 //! main thread is the side: signals, and questions that block, in its runtime's blocking pool.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Handle};
@@ -14,11 +14,16 @@ use walpost_core::class::Exit;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::shutdown::{self, ShutdownHandle, ShutdownSignal};
+use crate::exit::Status;
+use crate::shutdown::{self, ShutdownSignal};
 use crate::supervisor::Supervisor;
 
 /// Questions that are still under way at the end are not waited for longer than this.
 const SIDE_SHUTDOWN: Duration = Duration::from_millis(100);
+
+/// Two signals within so short a time are one wish: `timeout`, and whoever else passes a signal on
+/// that the whole process group has got already, sends it twice. Nobody presses a key as fast.
+const ECHO: Duration = Duration::from_millis(200);
 
 /// Streams until stopped, or with `once` until everything that was committed before is delivered.
 pub(crate) fn run(config: Config, once: bool) -> Result<(), Error> {
@@ -43,7 +48,11 @@ async fn supervise(config: Config, once: bool) -> anyhow::Result<Result<(), Erro
     loop {
         tokio::select! {
             ended = &mut ended => return ended.context("the relay's thread is gone"),
-            () = signals.next() => signals.received(&shutdown),
+            () = signals.next() => match signals.wish(Instant::now()) {
+                Wish::Drain => shutdown.drain(),
+                Wish::Nothing => {}
+                Wish::End => end_at_once(once),
+            },
         }
     }
 }
@@ -72,10 +81,22 @@ pub(super) fn spawn_relay(
     Ok(receiver)
 }
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Let what is in flight arrive, and end in order.
+    Drain,
+    /// What is done already.
+    Nothing,
+    /// End where it stands.
+    End,
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    received: u32,
+    /// When the first one came.
+    first: Option<Instant>,
 }
 
 impl Signals {
@@ -83,7 +104,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            received: 0,
+            first: None,
         })
     }
 
@@ -94,14 +115,42 @@ impl Signals {
         }
     }
 
-    /// The first one drains, the second one ends the process where it stands.
-    fn received(&mut self, shutdown: &ShutdownHandle) {
-        self.received += 1;
-        if self.received > 1 {
-            warn!("stopped at once: what was in flight comes again at the next start");
-            crate::telemetry::flush();
-            std::process::exit(0);
+    /// What the signal that has come now asks for.
+    fn wish(&mut self, now: Instant) -> Wish {
+        match self.first {
+            None => {
+                self.first = Some(now);
+                Wish::Drain
+            }
+            Some(first) if now.duration_since(first) < ECHO => Wish::Nothing,
+            Some(_) => Wish::End,
         }
-        shutdown.drain();
+    }
+}
+
+fn end_at_once(once: bool) -> ! {
+    warn!("stopped at once: what was in flight comes again at the next start");
+    crate::telemetry::flush();
+    let status = if once {
+        Status::Interrupted
+    } else {
+        Status::Done
+    };
+    std::process::exit(status.code().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_second_signal_ends_it_unless_it_is_the_echo_of_the_first() {
+        let mut signals = Signals::new().unwrap();
+        let first = Instant::now();
+        let mut wish = |after| signals.wish(first + Duration::from_millis(after));
+        assert_eq!(wish(0), Wish::Drain);
+        assert_eq!(wish(0), Wish::Nothing);
+        assert_eq!(wish(199), Wish::Nothing);
+        assert_eq!(wish(200), Wish::End);
     }
 }
