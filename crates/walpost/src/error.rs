@@ -40,6 +40,22 @@ impl Error {
         }
     }
 
+    /// The same error of the connection that `--admin-url` names: what there is to change for it is
+    /// not in the configuration.
+    pub(crate) fn at_admin_url(self) -> Self {
+        const PASSWORD: &str = "the password in --admin-url, PGPASSWORD or the password file";
+        let changed = |fix: String| {
+            fix.replace(PASSWORD_KEYS, PASSWORD)
+                .replace("postgres.password", PASSWORD)
+                .replace("postgres.url", "--admin-url")
+        };
+        Self {
+            message: format!("--admin-url: {}", self.message),
+            fix: self.fix.map(changed),
+            ..self
+        }
+    }
+
     /// A failed statement; `action` is what it was for.
     pub(crate) fn statement(
         action: &str,
@@ -133,6 +149,9 @@ pub(crate) fn tls_class(fault: TlsFault) -> Class {
     }
 }
 
+/// Where the configuration has the password.
+const PASSWORD_KEYS: &str = "postgres.password or postgres.password_file";
+
 /// What to do about an error of a connection, or of a statement on it.
 pub(crate) fn postgres_fix(
     error: &walpost_walsender::Error,
@@ -145,12 +164,13 @@ pub(crate) fn postgres_fix(
         return tls_fix(fault).map(str::to_owned);
     }
     if error.is_authentication() {
-        const FIX: &str = "set postgres.password or postgres.password_file, and look at the \
-            methods that the server's pg_hba.conf asks for";
+        let fix = format!(
+            "set {PASSWORD_KEYS}, and look at the methods that the server's pg_hba.conf asks for"
+        );
         // A password file that was not used is most likely the reason.
         return Some(match conninfo.warnings().next() {
-            Some(warning) => format!("{warning}; or {FIX}"),
-            None => FIX.to_owned(),
+            Some(warning) => format!("{warning}; or {fix}"),
+            None => fix,
         });
     }
     if error.is_target() {
@@ -249,6 +269,26 @@ mod tests {
             "the socket /tmp/.s.PGSQL.5433"
         );
         assert_eq!(place("postgresql://u@a,b:5433/d"), "a:5432 or b:5433");
+    }
+
+    #[test]
+    fn what_to_change_for_the_admin_url_is_not_in_the_configuration() {
+        let fixes = [
+            format!("set {PASSWORD_KEYS}"),
+            "check the password of the role 'u' (postgres.password)".to_owned(),
+            "check postgres.url".to_owned(),
+        ];
+        for fix in fixes {
+            let error = Error::new(Exit::Permission, "no")
+                .with_fix(fix)
+                .at_admin_url();
+            assert_eq!(error.to_string(), "--admin-url: no");
+            let fix = error.fix().unwrap();
+            assert!(
+                fix.contains("--admin-url") && !fix.contains("postgres."),
+                "{fix}"
+            );
+        }
     }
 
     #[test]

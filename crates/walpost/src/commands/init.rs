@@ -270,7 +270,7 @@ async fn connect_admin(
         Error::new(Exit::Configuration, format!("--admin-url: {error}"))
             .with_fix("--admin-url postgresql://OWNER@HOST/DATABASE")
     })?;
-    let mut admin = connect(&conninfo).await?;
+    let mut admin = connect(&conninfo).await.map_err(Error::at_admin_url)?;
     let mut places = Vec::new();
     for (connection, conninfo) in [(&mut admin, &conninfo), (relay, relay_conninfo)] {
         let rows = connection.query(WHERE).await;
