@@ -11,6 +11,7 @@ mod json;
 mod logs;
 mod pages;
 mod signals;
+mod sources;
 mod streams;
 
 use std::time::Duration;

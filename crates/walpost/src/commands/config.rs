@@ -498,6 +498,52 @@ mod tests {
         }
     }
 
+    /// The keys below a path of the JSON Schema, each with its example.
+    fn keys_with_examples(
+        path: &str,
+        schema: &serde_json::Value,
+        keys: &mut Vec<(String, String)>,
+    ) {
+        if let Some(example) = schema["examples"].get(0) {
+            // JSON is YAML, but for a text of one value, which is taken as it stands.
+            let text = example.as_str().map(str::to_owned);
+            let text = text.unwrap_or_else(|| example.to_string());
+            keys.push((path.to_owned(), text));
+            return;
+        }
+        for (name, below) in schema["properties"].as_object().unwrap() {
+            let path = format!("{path}.{name}");
+            keys_with_examples(path.trim_start_matches('.'), below, keys);
+        }
+    }
+
+    #[test]
+    fn every_key_is_printed_with_its_origin() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "hunter2").unwrap();
+        let mut keys = Vec::new();
+        keys_with_examples("", &json_schema(), &mut keys);
+        assert!(keys.len() > 20, "{keys:?}");
+        for (path, example) in keys {
+            let example = match path.as_str() {
+                // References are resolved in the file only.
+                "postgres.password" => "hunter2".to_owned(),
+                "postgres.password_file" => secret.path().display().to_string(),
+                _ => example,
+            };
+            let config = config(&[&format!("{path}={example}")]);
+            let printed = rows(&config);
+            let row = printed.iter().find(|row| row.path == path);
+            let row = row.unwrap_or_else(|| panic!("{path} is not printed"));
+            let is_told = if let Shown::Map(entries) = &row.value {
+                entries.iter().any(|(_, _, origin)| origin == "--set")
+            } else {
+                row.origin == "--set"
+            };
+            assert!(is_told, "{path}: {}", row.origin);
+        }
+    }
+
     #[test]
     fn what_is_printed_is_a_configuration_that_says_the_same() {
         let config = config(&[

@@ -120,6 +120,20 @@ fn bad_inputs_are_told_with_their_place() {
 }
 
 #[test]
+fn the_line_ends_of_windows_are_line_ends() {
+    let yaml = MINIMAL.replace('\n', "\r\n") + "postgres: {slot: a}\r\nshutdown:\r\n  drain: 5\r\n";
+    let found = problems(&yaml, &[], &[]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].starts_with("3:1: postgres: is there twice"),
+        "{found:?}"
+    );
+    assert!(found[1].starts_with("5:10: shutdown.drain: "), "{found:?}");
+    let config = load(&(MINIMAL.replace('\n', "\r\n") + "shutdown:\r\n  drain: 7s\r\n")).unwrap();
+    assert_eq!(config.drain, Duration::from_secs(7));
+}
+
+#[test]
 fn all_problems_are_told_at_once_in_the_order_of_the_file() {
     let found = problems(
         "kafka: {properties: {acks: 0, nope: 1}}\npostgres: {slot: A, typo: x}\n\
