@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::long_version;
+use crate::config::Sources;
 use crate::output::Output;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -45,8 +46,16 @@ pub(crate) struct SettingsArgs {
     /// Set one key, as postgres.slot=orders; can be repeated
     ///
     /// The environment does it too: WALPOST_POSTGRES__SLOT=orders.
-    #[arg(long, value_name = "KEY=VALUE", global = true)]
-    pub set: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = secret)]
+    pub set: Vec<SecretString>,
+}
+
+impl SettingsArgs {
+    /// Where the configuration comes from.
+    pub(crate) fn sources(&self) -> Sources {
+        let set = self.set.iter().map(|text| text.expose_secret().to_owned());
+        Sources::new(self.config.clone(), set.collect())
+    }
 }
 
 #[derive(Debug, Args)]

@@ -25,15 +25,20 @@ fn a_demos_rate_is_a_number_that_makes_sense() {
 }
 
 #[test]
-fn the_url_of_a_demos_postgres_is_not_shown() {
-    let args = [
-        "walpost",
-        "demo",
-        "--postgres",
-        "postgresql://u:hunter2@h/d",
-    ];
-    let cli = Cli::try_parse_from(args).unwrap();
-    assert!(!format!("{cli:?}").contains("hunter2"));
+fn an_argument_that_can_be_secret_is_not_shown() {
+    for args in [
+        &["demo", "--postgres", "postgresql://u:hunter2@h/d"][..],
+        &[
+            "init",
+            "--apply",
+            "--admin-url",
+            "postgresql://u:hunter2@h/d",
+        ],
+        &["run", "--set", "postgres.password=hunter2"],
+    ] {
+        let cli = Cli::try_parse_from([&["walpost"], args].concat()).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
 }
 
 #[test]

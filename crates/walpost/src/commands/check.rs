@@ -114,7 +114,7 @@ pub(super) fn explain(code: &str, output: Output) -> Result<(), Error> {
             None => format!("the codes are {}", codes.join(", ")),
         };
         let message = format!("there is no check with the code {}", upper.escape_debug());
-        return Err(Error::new(Exit::Configuration, message).with_fix(fix));
+        return Err(Error::new(Status::Usage, message).with_fix(fix));
     };
     let Check {
         code,

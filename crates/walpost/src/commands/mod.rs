@@ -15,16 +15,13 @@ use anyhow::Context;
 
 pub(crate) use self::version::long_version;
 use crate::cli::{Cli, Command, ConfigCommand};
-use crate::config::{Config, Sources};
+use crate::config::Config;
 use crate::error::Error;
 
 /// Does what the command line asks for.
 pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
     let output = cli.output();
-    let config = || {
-        let sources = Sources::new(cli.settings.config.clone(), cli.settings.set.clone());
-        Config::load(&sources)
-    };
+    let config = || Config::load(&cli.settings.sources());
     match &cli.command {
         Command::Run { once } => run::run(config()?, *once)?,
         Command::Init(args) if args.apply => return init::apply(&config()?, args, output),
@@ -33,10 +30,7 @@ pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
             Some(code) => check::explain(code, output)?,
             None => return check::check(&config()?, args, output),
         },
-        Command::Demo(args) => {
-            let (file, set) = (cli.settings.config.clone(), cli.settings.set.clone());
-            demo::demo(args, Sources::new(file, set))?;
-        }
+        Command::Demo(args) => demo::demo(args, cli.settings.sources())?,
         Command::Config {
             command: ConfigCommand::Print { origins, .. },
         } => {

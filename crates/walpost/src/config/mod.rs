@@ -215,16 +215,16 @@ fn report(sources: &Sources, mut problems: Vec<Problem>, hidden: &[String]) -> E
 const HIDDEN_BYTES_MIN: usize = 4;
 
 /// A problem without what references brought: it may be a secret in a place where nobody expects
-/// one.
+/// one. Places and keys are never made of it.
 fn without(problem: &Problem, hidden: &[String]) -> String {
-    let mut text = problem.to_string();
+    let mut problem = problem.clone();
     for value in hidden
         .iter()
         .filter(|value| value.len() >= HIDDEN_BYTES_MIN)
     {
-        text = text.replace(value.as_str(), MASK);
+        problem.text = problem.text.replace(value.as_str(), MASK);
     }
-    text
+    problem.to_string()
 }
 
 /// Stands for what must not be shown.

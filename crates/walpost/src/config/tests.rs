@@ -120,6 +120,20 @@ fn bad_inputs_are_told_with_their_place() {
 }
 
 #[test]
+fn what_a_reference_brings_is_hidden_in_what_is_said_and_not_in_the_place() {
+    let yaml = format!("{MINIMAL}route: {{topic: 'a${{env:T}}${{'}}\n");
+    let found = problems(&yaml, &[("T", "route.topic")], &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("3:16: route.topic: "), "{found:?}");
+    let yaml = format!("{MINIMAL}route: {{allow: ['${{env:T}}']}}\n");
+    let found = problems(&yaml, &[("T", "hunter 2")], &[]);
+    assert!(
+        found[0].starts_with("3:16: route.allow: '****': "),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn the_line_ends_of_windows_are_line_ends() {
     let yaml = MINIMAL.replace('\n', "\r\n") + "postgres: {slot: a}\r\nshutdown:\r\n  drain: 5\r\n";
     let found = problems(&yaml, &[], &[]);
