@@ -3,7 +3,7 @@
 use std::fmt;
 
 use walpost_core::class::{self, Class, Exit};
-use walpost_walsender::{Conninfo, Host, HostEntry, TlsFault};
+use walpost_walsender::{Conninfo, Host, HostEntry, SslMode, TargetSessionAttrs, TlsFault};
 
 use crate::exit::Status;
 
@@ -118,6 +118,9 @@ pub(crate) fn postgres_exit(error: &walpost_walsender::Error) -> Exit {
     if error.is_authentication() {
         return Exit::Permission;
     }
+    if error.is_foreign() {
+        return Exit::Configuration;
+    }
     if error.is_protocol() {
         return Exit::Internal;
     }
@@ -160,8 +163,14 @@ pub(crate) fn postgres_fix(
     if let Some(sqlstate) = error.sqlstate() {
         return sqlstate_fix(sqlstate, conninfo);
     }
-    if let Some(fault) = error.tls() {
-        return tls_fix(fault).map(str::to_owned);
+    if let Some(advice) = error.advice() {
+        return Some(advice.to_owned());
+    }
+    if error.is_foreign() {
+        let place = place(conninfo);
+        return Some(format!(
+            "correct host and port in postgres.url: Postgres does not answer at {place}"
+        ));
     }
     if error.is_authentication() {
         let fix = format!(
@@ -174,13 +183,9 @@ pub(crate) fn postgres_fix(
         });
     }
     if error.is_target() {
-        return Some(
-            "is the server that is wanted down, or a failover under way? name it in postgres.url, \
-             or change target_session_attrs"
-                .to_owned(),
-        );
+        return Some(standby_fix(conninfo).to_owned());
     }
-    if error.is_io() || error.is_timeout() || error.is_closed() {
+    if error.is_io() || error.is_timeout() || error.is_closed() || error.tls().is_some() {
         return Some(format!(
             "is Postgres running at {}, and does it listen there? check postgres.url",
             place(conninfo)
@@ -189,20 +194,28 @@ pub(crate) fn postgres_fix(
     None
 }
 
-/// The message itself says what is wrong; this, where to look.
-fn tls_fix(fault: TlsFault) -> Option<&'static str> {
-    match fault {
-        TlsFault::Settings => Some("mend the ssl settings of postgres.url, or the files they name"),
-        TlsFault::Unsupported => {
-            Some("set ssl=on on the server, or change sslmode in postgres.url")
+/// What to do where a server answers that is not the one to stream from.
+pub(crate) fn standby_fix(conninfo: &Conninfo) -> &'static str {
+    let has_one_host = conninfo.hosts.len() == 1;
+    match conninfo.target_session_attrs {
+        TargetSessionAttrs::Any if has_one_host => {
+            "name the primary in postgres.url; of both servers with \
+             target_session_attrs=read-write the primary is found, also after a failover"
         }
-        TlsFault::Untrusted => Some(
-            "mend the server's certificate, or say in postgres.url whom to trust (sslrootcert)",
-        ),
-        TlsFault::Refused => {
-            Some("give a client certificate that the server accepts (sslcert, sslkey)")
+        TargetSessionAttrs::Any => {
+            "set target_session_attrs=read-write in postgres.url: without it the first server that \
+             lets us in is taken"
         }
-        TlsFault::Broken => None,
+        TargetSessionAttrs::ReadWrite | TargetSessionAttrs::Primary => {
+            "is the primary down, or a failover under way? name all servers that can be it in \
+             postgres.url"
+        }
+        TargetSessionAttrs::ReadOnly
+        | TargetSessionAttrs::Standby
+        | TargetSessionAttrs::PreferStandby => {
+            "set target_session_attrs=read-write in postgres.url: only a primary can be streamed \
+             from"
+        }
     }
 }
 
@@ -216,6 +229,10 @@ fn sqlstate_fix(sqlstate: &str, conninfo: &Conninfo) -> Option<String> {
             ),
             None => format!("check the password of the role '{user}' (postgres.password)"),
         },
+        "28000" if conninfo.tls.mode == SslMode::Disable => format!(
+            "set sslmode=require in postgres.url if the server wants TLS; if not, let the role \
+             '{user}' log in: create it, and add a line for it to the server's pg_hba.conf"
+        ),
         "28000" => format!(
             "let the role '{user}' log in: create it, and add a line for it to the server's \
              pg_hba.conf"

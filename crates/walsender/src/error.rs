@@ -56,6 +56,18 @@ impl Error {
         }
     }
 
+    /// What to do about it, where the error is about what both sides demand of each other: TLS, and
+    /// ways to authenticate.
+    pub fn advice(&self) -> Option<&str> {
+        if let Cause::Tls(error) = self.deciding() {
+            error.advice.as_deref()
+        } else if let Cause::Authentication { advice, .. } = self.deciding() {
+            *advice
+        } else {
+            None
+        }
+    }
+
     /// The five characters of the server's error code, where it sent one.
     pub fn sqlstate(&self) -> Option<&str> {
         self.server().map(|error| error.code.as_str())
@@ -72,7 +84,7 @@ impl Error {
         if let Cause::Io(source) | Cause::Connect { source, .. } = self.deciding() {
             source.kind() == io::ErrorKind::TimedOut
         } else {
-            matches!(self.deciding(), Cause::Timeout(_))
+            matches!(self.deciding(), Cause::Timeout(_) | Cause::NotLetIn(_))
         }
     }
 
@@ -86,7 +98,7 @@ impl Error {
     /// wants one, a method that is not spoken here, or a server that failed to prove itself. A
     /// password that the server refuses is a [`server`](Self::server) error, 28P01.
     pub fn is_authentication(&self) -> bool {
-        matches!(self.deciding(), Cause::Authentication(_))
+        matches!(self.deciding(), Cause::Authentication { .. })
     }
 
     /// Whether the bytes were not those of the protocol, or came where it has no place for them.
@@ -95,6 +107,11 @@ impl Error {
             self.deciding(),
             Cause::Protocol { .. } | Cause::Decode { .. }
         )
+    }
+
+    /// Whether what answers is no Postgres server: it said something else before it had let us in.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.deciding(), Cause::Foreign(_))
     }
 
     /// Whether a server let us in that is not of the kind that `target_session_attrs` asks for.
@@ -145,6 +162,9 @@ pub(crate) enum Cause {
     Closed,
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// Of an attempt to connect that came as far as the socket.
+    #[error("the other side took the connection, and did not let us in within {0:?}")]
+    NotLetIn(Duration),
     #[error(transparent)]
     Server(Box<ServerError>),
     #[error("{what} (message {}, byte {offset} of the connection)", Tag(*.tag))]
@@ -171,8 +191,14 @@ pub(crate) enum Cause {
         bytes_max: usize,
         offset: u64,
     },
-    #[error("{0}")]
-    Authentication(String),
+    /// What answers is no Postgres server, but that.
+    #[error("what answers there is no Postgres server, but {0}")]
+    Foreign(String),
+    #[error("{problem}")]
+    Authentication {
+        problem: String,
+        advice: Option<&'static str>,
+    },
     #[error(transparent)]
     Tls(TlsError),
     /// With TLS and without it, each for its own cause.
@@ -190,6 +216,13 @@ pub(crate) enum Cause {
 impl Cause {
     pub(crate) fn protocol(what: &'static str, tag: u8, offset: u64) -> Self {
         Self::Protocol { what, tag, offset }
+    }
+
+    pub(crate) fn authentication(problem: impl Into<String>) -> Self {
+        Self::Authentication {
+            problem: problem.into(),
+            advice: None,
+        }
     }
 
     pub(crate) fn server(error: ServerError) -> Self {
@@ -287,13 +320,9 @@ fn unreachable(addresses: &[String]) -> String {
     }
 }
 
-/// A byte that the other side sent, as one would write it.
-pub(crate) fn printable(byte: u8) -> impl fmt::Display {
-    Tag(byte)
-}
-
-/// A message's tag, as the letter that the manual calls it by where it is one.
-struct Tag(u8);
+/// A message's tag, or a byte that stands where one should: the letter that the manual calls it by
+/// where it is one.
+pub(crate) struct Tag(pub(crate) u8);
 
 impl fmt::Display for Tag {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,6 +19,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
     net::{IpAddr, SocketAddr},
+    sync::atomic::AtomicBool,
     time::Duration,
 };
 
@@ -143,9 +144,11 @@ impl Search<'_> {
         target: Target,
     ) -> Result<Connection, (Cause, Next)> {
         let deadline = Instant::now() + self.limit;
+        let is_taken = AtomicBool::new(false);
         // The handshake's buffers are large for a future that lives on its owner's stack.
         let session = Box::pin(async {
-            let opened = negotiate::open(address, entry, self.conninfo, self.options).await;
+            let opened =
+                negotiate::open(address, entry, self.conninfo, self.options, &is_taken).await;
             let (wire, greeting) = opened.map_err(|cause| {
                 let next = after(&cause);
                 (cause, next)
@@ -165,6 +168,7 @@ impl Search<'_> {
         });
         match timeout_at(deadline, session).await {
             Ok(result) => result,
+            Err(_) if is_taken.into_inner() => Err((Cause::NotLetIn(self.limit), Next::Address)),
             Err(_) => Err((Cause::Timeout(self.limit), Next::Address)),
         }
     }

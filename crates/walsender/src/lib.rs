@@ -27,6 +27,7 @@ mod command;
 mod connection;
 mod conninfo;
 mod error;
+mod foreign;
 mod frame;
 mod hosts;
 mod negotiate;

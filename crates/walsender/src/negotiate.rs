@@ -4,14 +4,17 @@
 //! handshake that failed for whatever reason, or a server that refused us before it had let us in.
 //! A server that is starting is not asked twice, nor one that broke off.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::net::TcpStream;
 
 use crate::{
     connection::ConnectOptions,
     conninfo::{Conninfo, Host, HostEntry, SslMode, SslNegotiation},
-    error::{Cause, printable},
+    error::Cause,
+    foreign,
     socket::{Address, Socket},
-    startup::{self, Greeting, SPEAKS_TLS, STARTUP_MESSAGE_BYTES_MAX, TLS_ALERT},
+    startup::{self, Greeting, STARTUP_MESSAGE_BYTES_MAX},
     tls::{self, TlsError, TlsFault},
     wire::Wire,
 };
@@ -46,20 +49,24 @@ struct Negotiation<'a> {
     entry: &'a HostEntry,
     conninfo: &'a Conninfo,
     options: &'a ConnectOptions,
+    is_taken: &'a AtomicBool,
 }
 
-/// Connects to one address, negotiates TLS as the settings want it, and authenticates.
+/// Connects to one address, negotiates TLS as the settings want it, and authenticates. `is_taken`
+/// becomes true as soon as somebody there has taken the connection.
 pub(crate) async fn open(
     address: &Address,
     entry: &HostEntry,
     conninfo: &Conninfo,
     options: &ConnectOptions,
+    is_taken: &AtomicBool,
 ) -> Result<(Wire, Greeting), Cause> {
     let negotiation = Negotiation {
         address,
         entry,
         conninfo,
         options,
+        is_taken,
     };
     let (first, second) = methods(address, conninfo.tls.effective_mode());
     let refused = match Box::pin(negotiation.attempt(first, second)).await {
@@ -95,6 +102,7 @@ impl Negotiation<'_> {
         let socket = Socket::connect(self.address, &self.conninfo.tcp)
             .await
             .map_err(Failure::Final)?;
+        self.is_taken.store(true, Ordering::Relaxed);
         match (method, socket) {
             (Method::Tls, Socket::Tcp(socket)) => {
                 let settings = &self.conninfo.tls;
@@ -168,39 +176,40 @@ async fn request(socket: &TcpStream) -> Result<bool, Cause> {
             Err(error) => return Err(Cause::Io(error)),
         }
     };
-    read_answer(&answer[..bytes]).map_err(Cause::Tls)
+    read_answer(&answer[..bytes])
 }
 
 /// Anything beyond the one byte was said in the clear, and can't be trusted to be the server's.
-fn read_answer(answer: &[u8]) -> Result<bool, TlsError> {
-    let broken = |text: String| Err(TlsError::new(TlsFault::Broken, text));
-    match answer {
-        [] => broken(
-            "the server closed the connection when it was asked for TLS; if a proxy that speaks \
-             only TLS answers there, it wants sslnegotiation=direct"
-                .to_owned(),
+fn read_answer(answer: &[u8]) -> Result<bool, Cause> {
+    let error = match answer {
+        [b'S'] => return Ok(true),
+        [b'N'] => return Ok(false),
+        [] => TlsError::new(
+            TlsFault::Broken,
+            "the server closed the connection when it was asked for TLS",
+        )
+        .with_advice(
+            "if a proxy that speaks only TLS answers there, it wants sslnegotiation=direct",
         ),
-        [b'S'] => Ok(true),
-        [b'N'] => Ok(false),
-        [b'E', said @ ..] => broken(format!(
-            "the server answered the request for TLS with an error, which nobody vouches for: {}",
-            words(said)
-        )),
-        [b'S' | b'N', _, ..] => Err(TlsError::new(
-            TlsFault::Settings,
-            "more than one byte came in answer to the request for TLS: something in between \
-             meddles with the connection, or what answers there is no Postgres server",
-        )),
-        [TLS_ALERT, ..] => Err(TlsError::new(TlsFault::Settings, SPEAKS_TLS)),
-        [other, ..] => Err(TlsError::new(
-            TlsFault::Settings,
+        [b'E', said @ ..] => TlsError::new(
+            TlsFault::Broken,
             format!(
-                "what answers there is no Postgres server (it answered the request for TLS with \
-                 {}); look at host and port",
-                printable(*other)
+                "the server answered the request for TLS with an error, which nobody vouches for: \
+                 {}",
+                words(said)
             ),
-        )),
-    }
+        ),
+        [b'S' | b'N', _, ..] if !foreign::is_known(answer) => TlsError::new(
+            TlsFault::Settings,
+            "more than one byte came in answer to the request for TLS",
+        )
+        .with_advice(
+            "something in between meddles with the connection, or what answers there is no \
+             Postgres server: look at host and port",
+        ),
+        _ => return Err(foreign::cause(answer)),
+    };
+    Err(Cause::Tls(error))
 }
 
 /// What an error holds for people: the text after its length and the field's letter, or all of it
@@ -219,8 +228,11 @@ fn words(said: &[u8]) -> String {
 fn unsupported() -> Cause {
     Cause::Tls(TlsError::new(
         TlsFault::Unsupported,
-        "the server does not speak TLS, which sslmode demands; set ssl=on in the server's \
-         configuration, or sslmode=prefer or disable to connect in the clear",
+        "the server does not speak TLS, which sslmode demands",
+    )
+    .with_advice(
+        "set ssl=on in the server's configuration, or sslmode=prefer or disable in the connection \
+         string to connect in the clear",
     ))
 }
 

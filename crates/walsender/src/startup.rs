@@ -16,6 +16,7 @@ use crate::{
     connection::{ConnectOptions, Mode},
     conninfo::{AuthMethod, ChannelBinding, Conninfo, HostEntry, RequireAuth, SslCertMode},
     error::{Cause, ServerError},
+    foreign,
     frame::Frame,
     tls::{ClientCertificate, TlsError, TlsFault, TlsStream},
     wire::Wire,
@@ -31,13 +32,9 @@ const SETTINGS: &str = "-c statement_timeout=0 -c idle_session_timeout=0 -c sear
                         -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC \
                         -c extra_float_digits=3 -c bytea_output=hex";
 
-/// A record of TLS that holds an alert: what a server that speaks only TLS answers to all else.
-pub(crate) const TLS_ALERT: u8 = 0x15;
-
-/// What to do then.
-pub(crate) const SPEAKS_TLS: &str = "the other side does not speak the Postgres protocol here, \
-                                     but TLS; it may want sslnegotiation=direct, with \
-                                     sslmode=require or higher";
+/// As many as the implementation does, which takes some tenths of a second; Postgres' default is
+/// 4096.
+const SCRAM_ITERATIONS_MAX: u64 = 100_000;
 
 /// SQLSTATE of an error that comes without one.
 const INSUFFICIENT_RESOURCES: &str = "53000";
@@ -147,19 +144,24 @@ impl Rules<'_> {
             RequireAuth::NoneOf(methods) => !methods.contains(&method),
         };
         if !allowed {
-            return refused(format!(
-                "the server asks for authentication by {}, which require_auth does not allow; \
-                 change require_auth, or the server's pg_hba.conf",
-                method_name(method)
-            ));
+            return refused(
+                format!(
+                    "the server asks for authentication by {}, which require_auth does not allow",
+                    method_name(method)
+                ),
+                "change require_auth, or the server's pg_hba.conf",
+            );
         }
         let needs_binding = self.conninfo.channel_binding == ChannelBinding::Require;
         if needs_binding && method != AuthMethod::ScramSha256 {
-            return refused(format!(
-                "the server asks for authentication by {}, and channel_binding=require demands \
-                 SCRAM over TLS; set scram-sha-256 in the server's pg_hba.conf",
-                method_name(method)
-            ));
+            return refused(
+                format!(
+                    "the server asks for authentication by {}, and channel_binding=require demands \
+                     SCRAM over TLS",
+                    method_name(method)
+                ),
+                "set scram-sha-256 in the server's pg_hba.conf, or leave channel_binding out",
+            );
         }
         Ok(())
     }
@@ -175,14 +177,15 @@ impl Rules<'_> {
         if must_finish && !done.finished {
             return refused(
                 "the server let us in without asking for what require_auth demands: it did not \
-                 complete an authentication; change require_auth (none allows that), or the \
-                 server's pg_hba.conf",
+                 complete an authentication",
+                "change require_auth (none allows that), or the server's pg_hba.conf",
             );
         }
         if self.conninfo.channel_binding == ChannelBinding::Require && !done.bound {
             return refused(
                 "the server let us in without binding the authentication to the TLS connection, \
-                 which channel_binding=require demands; set scram-sha-256 in its pg_hba.conf",
+                 which channel_binding=require demands",
+                "set scram-sha-256 in the server's pg_hba.conf, or leave channel_binding out",
             );
         }
         Ok(())
@@ -192,23 +195,28 @@ impl Rules<'_> {
         if self.conninfo.tls.cert_mode != SslCertMode::Require {
             return Ok(());
         }
-        let text = match self.client_certificate {
+        let (problem, advice) = match self.client_certificate {
             Some(ClientCertificate::Sent) => return Ok(()),
-            Some(ClientCertificate::NotSent) => {
-                "sslcertmode=require demands that a client certificate is shown, and there is \
-                 none; give one by sslcert and sslkey"
-            }
-            Some(ClientCertificate::NotRequested) | None => {
+            Some(ClientCertificate::NotSent) => (
+                "sslcertmode=require demands that a client certificate is shown, and there is none",
+                "give one by sslcert and sslkey",
+            ),
+            Some(ClientCertificate::NotRequested) | None => (
                 "sslcertmode=require demands that the server asks for a client certificate, and \
-                 it did not; set ssl_ca_file on the server, or sslcertmode=allow here"
-            }
+                 it did not",
+                "set ssl_ca_file on the server, or sslcertmode=allow here",
+            ),
         };
-        Err(Cause::Tls(TlsError::new(TlsFault::Settings, text)))
+        let error = TlsError::new(TlsFault::Settings, problem);
+        Err(Cause::Tls(error.with_advice(advice)))
     }
 }
 
-fn refused<T>(text: impl Into<String>) -> Result<T, Cause> {
-    Err(Cause::Authentication(text.into()))
+fn refused<T>(problem: impl Into<String>, advice: &'static str) -> Result<T, Cause> {
+    Err(Cause::Authentication {
+        problem: problem.into(),
+        advice: Some(advice),
+    })
 }
 
 fn method_name(method: AuthMethod) -> &'static str {
@@ -255,7 +263,10 @@ async fn answer(
             done.bound = scram.mechanism == SCRAM_SHA_256_PLUS;
             authenticate_scram(wire, scram, expect(password)?).await?;
         }
-        other => return refused(unsupported_method(other)),
+        other => {
+            let advice = "set scram-sha-256 for this role in the server's pg_hba.conf";
+            return refused(unsupported_method(other), advice);
+        }
     }
     match receive_authentication(wire).await? {
         (OK, _) => rules.accept(done),
@@ -264,9 +275,8 @@ async fn answer(
 }
 
 fn expect(password: Option<&SecretString>) -> Result<&SecretString, Cause> {
-    password.ok_or_else(|| {
-        Cause::Authentication("the server asks for a password, and none is given".to_owned())
-    })
+    password
+        .ok_or_else(|| Cause::authentication("the server asks for a password, and none is given"))
 }
 
 fn unsupported_method(kind: i32) -> String {
@@ -301,24 +311,31 @@ fn scram(wire: &Wire, wanted: ChannelBinding, offer: &mut Reader) -> Result<Scra
     let tls = wire.socket.tls();
     match tls {
         None if wanted == ChannelBinding::Require => refused(
-            "channel_binding=require demands TLS, and this connection has none; set \
-             sslmode=require, or leave channel_binding out",
+            "channel_binding=require demands TLS, and this connection has none",
+            "set sslmode=require, or leave channel_binding out",
         ),
         None if plus => refused(
             "the server binds authentication to TLS (SCRAM-SHA-256-PLUS) and believes this \
              connection to have it, which it has not: something in between may have taken TLS \
-             away; set sslmode=require",
+             away",
+            "set sslmode=require",
         ),
         Some(tls) if plus && wanted != ChannelBinding::Disable => Ok(Scram {
             mechanism: SCRAM_SHA_256_PLUS,
-            binding: sasl::ChannelBinding::tls_server_end_point(
-                tls.end_point().map_err(Cause::Authentication)?,
-            ),
+            binding: sasl::ChannelBinding::tls_server_end_point(tls.end_point().map_err(
+                |problem| Cause::Authentication {
+                    problem,
+                    advice: Some(
+                        "set channel_binding=disable, or give the server a certificate that is \
+                         signed with RSA or ECDSA",
+                    ),
+                },
+            )?),
         }),
         _ if plain && wanted == ChannelBinding::Require => refused(
             "channel_binding=require demands SCRAM-SHA-256-PLUS, and the server offers only \
-             SCRAM-SHA-256; a proxy that ends TLS on the way does that: connect to the server \
-             itself, or leave channel_binding out",
+             SCRAM-SHA-256; a proxy that ends TLS on the way does that",
+            "connect to the server itself, or leave channel_binding out",
         ),
         // The server learns whether we could have bound: it notices an offer that was withheld.
         Some(_) if plain && wanted == ChannelBinding::Prefer => Ok(Scram {
@@ -332,6 +349,7 @@ fn scram(wire: &Wire, wanted: ChannelBinding, offer: &mut Reader) -> Result<Scra
         _ => refused(
             "the server offers no SASL mechanism that is supported (SCRAM-SHA-256, \
              SCRAM-SHA-256-PLUS)",
+            "set scram-sha-256 for this role in the server's pg_hba.conf",
         ),
     }
 }
@@ -354,8 +372,10 @@ async fn authenticate_scram(
     if kind != CONTINUE {
         return Err(reader.error("expected the server's part of SCRAM"));
     }
+    let challenge = reader.rest();
+    check_iterations(&challenge)?;
     scram
-        .update(&reader.rest())
+        .update(&challenge)
         .map_err(|error| scram_failed(&error))?;
     frontend::sasl_response(scram.message(), &mut wire.output).map_err(Cause::Io)?;
     wire.flush().await?;
@@ -369,8 +389,26 @@ async fn authenticate_scram(
         .map_err(|error| scram_failed(&error))
 }
 
+/// Each iteration costs us time, and a server that is not yet known to be ours says how many.
+fn check_iterations(challenge: &[u8]) -> Result<(), Cause> {
+    let iterations = challenge
+        .split(|byte| *byte == b',')
+        .find_map(|part| str::from_utf8(part.strip_prefix(b"i=")?).ok())
+        .and_then(|count| count.parse::<u64>().ok());
+    match iterations {
+        Some(iterations) if iterations > SCRAM_ITERATIONS_MAX => refused(
+            format!(
+                "the server demands {iterations} iterations of SCRAM, more than the \
+                 {SCRAM_ITERATIONS_MAX} that are done here"
+            ),
+            "lower scram_iterations on the server, and set the role's password again",
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn scram_failed(error: &std::io::Error) -> Cause {
-    Cause::Authentication(format!("the server failed at SCRAM-SHA-256: {error}"))
+    Cause::authentication(format!("the server failed at SCRAM-SHA-256: {error}"))
 }
 
 async fn send_password(wire: &mut Wire, password: &[u8]) -> Result<(), Cause> {
@@ -383,11 +421,10 @@ async fn send_password(wire: &mut Wire, password: &[u8]) -> Result<(), Cause> {
 async fn receive_authentication(wire: &mut Wire) -> Result<(i32, Reader), Cause> {
     let frame = receive(wire).await?;
     if frame.tag != tag::AUTHENTICATION {
-        return Err(Cause::protocol(
-            "expected authentication",
-            frame.tag,
-            frame.offset,
-        ));
+        return Err(match frame.offset {
+            0 => foreign::cause(&[frame.tag]),
+            offset => Cause::protocol("expected authentication", frame.tag, offset),
+        });
     }
     let mut reader = Reader::new(frame);
     Ok((reader.i32()?, reader))
@@ -398,11 +435,9 @@ async fn receive(wire: &mut Wire) -> Result<Frame, Cause> {
     loop {
         let frame = match wire.receive().await {
             Err(Cause::TooLarge { tag, offset, .. }) => return Err(no_message(wire, tag, offset)),
-            Err(Cause::Protocol {
-                tag: TLS_ALERT,
-                offset: 0,
-                ..
-            }) => return Err(Cause::Tls(TlsError::new(TlsFault::Settings, SPEAKS_TLS))),
+            Err(Cause::Protocol { offset: 0, .. }) => {
+                return Err(foreign::cause(wire.input.as_bytes()));
+            }
             result => result?,
         };
         match frame.tag {
@@ -415,8 +450,11 @@ async fn receive(wire: &mut Wire) -> Result<Frame, Cause> {
 
 /// What a length above all reason means this early: text, read as a message.
 fn no_message(wire: &Wire, tag: u8, offset: u64) -> Cause {
+    if tag != tag::ERROR_RESPONSE && offset == 0 {
+        return foreign::cause(wire.input.as_bytes());
+    }
     if tag != tag::ERROR_RESPONSE {
-        return Cause::protocol("no message of a Postgres server", tag, offset);
+        return Cause::protocol("no message of a login", tag, offset);
     }
     // A server that can't start a process for us says so in the form of a protocol long gone: the
     // tag, then plain text.

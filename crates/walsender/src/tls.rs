@@ -40,22 +40,39 @@ pub enum TlsFault {
     Broken,
 }
 
-/// TLS failed. The text is one line that says what to do.
+/// TLS failed. `Display` is one line that says what is wrong.
 #[derive(Debug, thiserror::Error)]
-#[error("{text}")]
+#[error("{problem}")]
 pub(crate) struct TlsError {
     pub(crate) fault: TlsFault,
-    text: String,
+    problem: String,
+    /// What to do about it.
+    pub(crate) advice: Option<String>,
     /// `sslmode=prefer` does not go on without TLS after this one.
     pub(crate) is_final: bool,
 }
 
 impl TlsError {
-    pub(crate) fn new(fault: TlsFault, text: impl Into<String>) -> Self {
+    pub(crate) fn new(fault: TlsFault, problem: impl Into<String>) -> Self {
         Self {
             fault,
-            text: text.into(),
+            problem: problem.into(),
+            advice: None,
             is_final: false,
+        }
+    }
+
+    pub(crate) fn with_advice(self, advice: impl Into<String>) -> Self {
+        let advice = Some(advice.into());
+        Self { advice, ..self }
+    }
+
+    /// Problem and advice in one, as they are read.
+    #[cfg(test)]
+    fn told(&self) -> String {
+        match &self.advice {
+            Some(advice) => format!("{self}; {advice}"),
+            None => self.to_string(),
         }
     }
 
@@ -64,8 +81,8 @@ impl TlsError {
         Self { is_final, ..self }
     }
 
-    fn settings(text: impl Into<String>) -> Self {
-        Self::new(TlsFault::Settings, text)
+    fn settings(problem: impl Into<String>) -> Self {
+        Self::new(TlsFault::Settings, problem)
     }
 }
 
@@ -89,8 +106,9 @@ pub(crate) async fn connect(
     if full && host.is_none() {
         return Err(TlsError::settings(
             "sslmode=verify-full compares the server's certificate with a host name, and only \
-             hostaddr is given; add host=NAME",
-        ));
+             hostaddr is given",
+        )
+        .with_advice("add host=NAME"));
     }
     let prepared = files::prepare(settings)?;
     let mut ssl = Ssl::new(&prepared.context).map_err(|error| explain::internal(&error))?;
@@ -122,8 +140,11 @@ fn check_protocol(stream: &TlsStream) -> Result<(), TlsError> {
         Some(protocol) if protocol == &ALPN[1..] => Ok(()),
         _ => Err(TlsError::settings(
             "the server does TLS but did not agree to the protocol 'postgresql' (ALPN), which \
-             sslnegotiation=direct demands; leave sslnegotiation out, or look at the port: it may \
-             be another server's, or PostgreSQL older than 17 behind a proxy",
+             sslnegotiation=direct demands",
+        )
+        .with_advice(
+            "leave sslnegotiation out, or look at the port: it may be another server's, or \
+             PostgreSQL older than 17 behind a proxy",
         )),
     }
 }

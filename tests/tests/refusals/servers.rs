@@ -17,11 +17,14 @@ use crate::{
 fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
     let nowhere = Nowhere::new();
     let away = format!("127.0.0.1:{}", nowhere.port());
-    let stages = ["pg_away", "kafka_away", "kafka_needless"].map(Stage::ready);
-    let [no_postgres, no_kafka, needless] = &stages;
+    let stages = ["pg_away", "standby_away", "kafka_away", "kafka_needless"].map(Stage::ready);
+    let [no_postgres, no_standby, no_kafka, needless] = &stages;
     let url = format!("postgresql://postgres:{URL_SECRET}@{away}/shop");
     let yaml = no_postgres.yaml_of(&url, &no_postgres.kafka.brokers(), "");
     no_postgres.walpost.configure(&yaml);
+    let url = no_standby.url() + "?target_session_attrs=standby";
+    let yaml = no_standby.yaml_of(&url, &no_standby.kafka.brokers(), "");
+    no_standby.walpost.configure(&yaml);
     for stage in [no_kafka, needless] {
         let yaml = stage.yaml_of(&stage.url(), &away, "");
         stage.walpost.configure(&yaml);
@@ -31,11 +34,12 @@ fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
     let before = no_kafka.confirmed();
 
     let begun = Instant::now();
-    let runs = [no_postgres, no_kafka].map(|stage| stage.walpost.start(&["run", "--once"]));
+    let runs =
+        [no_postgres, no_standby, no_kafka].map(|stage| stage.walpost.start(&["run", "--once"]));
     // Where nothing is to be delivered, nobody is needed to take it.
     needless.once();
     assert!(begun.elapsed() < Duration::from_secs(20));
-    let [postgres, kafka] = runs.map(ended);
+    let [postgres, standby, kafka] = runs.map(ended);
     let waited = begun.elapsed();
     let expected = Duration::from_secs(28)..Duration::from_secs(45);
     assert!(expected.contains(&waited), "{waited:?}");
@@ -44,6 +48,18 @@ fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
     postgres.assert(69, &words);
     let names = [(away.as_str(), "127.0.0.1:5432")];
     no_postgres.lists_with(POSTGRES, "No server at that address", &postgres, &names);
+    assert!(
+        standby
+            .stderr
+            .contains("\"level\":\"ERROR\",\"message\":\"the session ended\""),
+        "{}",
+        standby.stderr
+    );
+    let standby = Refusal::of(&standby);
+    let words = ["not in hot standby mode", "target_session_attrs=read-write"];
+    standby.assert(69, &words);
+    let title = "target_session_attrs that asks for a standby";
+    no_standby.lists(POSTGRES, title, &standby);
     let kafka = Refusal::of(&kafka);
     kafka.assert(69, &["nothing was delivered for 30 s", "Kafka"]);
     let names = [(away.as_str(), "127.0.0.1:9092")];

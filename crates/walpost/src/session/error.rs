@@ -6,7 +6,7 @@ use walpost_kafka::{Fault, Trouble, TroubleKind};
 use walpost_walsender::Conninfo;
 
 use crate::connect::PasswordError;
-use crate::error::{postgres_fix, tls_class};
+use crate::error::{postgres_fix, standby_fix, tls_class};
 use crate::finding::Finding;
 
 /// Why a session ended, or could not begin.
@@ -65,6 +65,8 @@ impl SessionError {
         match self {
             Self::Postgres(error) => match error.sqlstate() {
                 Some(code) => class::sqlstate(code),
+                None if error.is_target() => ALARM,
+                None if error.is_foreign() => Class::Credentials(Exit::Configuration),
                 None if error.is_protocol() => Class::Definite(Exit::Internal),
                 None if error.is_authentication() => Class::Credentials(Exit::Permission),
                 None if error.is_too_large() => Class::Definite(Exit::Configuration),
@@ -127,8 +129,8 @@ impl SessionError {
                     .to_owned(),
             ),
             Self::Postgres(error) => postgres_fix(error, conninfo),
+            Self::Standby => Some(standby_fix(conninfo).to_owned()),
             Self::Answer(_)
-            | Self::Standby
             | Self::SlotActive { .. }
             | Self::ServerEnded
             | Self::Relay(_)

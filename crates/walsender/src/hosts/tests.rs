@@ -22,7 +22,8 @@ async fn servers_are_tried_until_one_answers() {
         error,
         format!(
             "127.0.0.1:{refused}: Connection refused (os error 111); \
-             127.0.0.1:{port}: no answer within 1s"
+             127.0.0.1:{port}: the other side took the connection, and did not let us in within \
+             1s"
         )
     );
     drop(closed);

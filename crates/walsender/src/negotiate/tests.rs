@@ -25,21 +25,14 @@ fn answer_to_the_request_is_one_byte_and_nothing_more() {
     assert!(read_answer(b"S").unwrap());
     assert!(!read_answer(b"N").unwrap());
     for (answer, fault, expected) in [
-        (&b""[..], TlsFault::Broken, "sslnegotiation=direct"),
+        (&b""[..], TlsFault::Broken, "closed the connection"),
         (b"Sx", TlsFault::Settings, "more than one byte"),
         (b"N\x00", TlsFault::Settings, "more than one byte"),
-        (b"SSH-2.0", TlsFault::Settings, "more than one byte"),
         (
             b"\x15\x03\x01\x00\x02\x02\x16",
             TlsFault::Settings,
             "speak the Postgres protocol",
         ),
-        (
-            b"HTTP/1.1 400",
-            TlsFault::Settings,
-            "(it answered the request for TLS with 'H')",
-        ),
-        (b"\x00", TlsFault::Settings, "with 0x00)"),
         (
             b"Ecould not fork new process for connection: no memory\n\0",
             TlsFault::Broken,
@@ -53,10 +46,28 @@ fn answer_to_the_request_is_one_byte_and_nothing_more() {
         (b"E", TlsFault::Broken, "an error"),
         (b"E\0\0\0\x05\0", TlsFault::Broken, "an error"),
     ] {
-        let error = read_answer(answer).unwrap_err();
+        let error = match read_answer(answer) {
+            Err(Cause::Tls(error)) => error,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(error.fault, fault, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
         assert!(!error.to_string().contains(char::is_control), "{error}");
+    }
+}
+
+#[test]
+fn answer_that_is_no_answer_tells_another_server() {
+    for (answer, expected) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n"[..], "an HTTP server"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "an SSH server"),
+        (b"\x00", "something whose answer begins with 0x00"),
+        (b"-ERR\r\n", "something whose answer begins with '-'"),
+    ] {
+        let cause = read_answer(answer).unwrap_err();
+        assert!(matches!(cause, Cause::Foreign(_)), "{cause:?}");
+        let expected = format!("what answers there is no Postgres server, but {expected}");
+        assert_eq!(cause.to_string(), expected);
     }
 }
 

@@ -23,8 +23,7 @@ pub(super) fn end_point(certificate: &X509Ref) -> Result<Vec<u8>, String> {
         let name = nid.long_name().unwrap_or("an unknown algorithm");
         format!(
             "authentication can't be bound to the TLS connection: the signature of the server's \
-             certificate ({name}) names no hash; set channel_binding=disable, or give the server a \
-             certificate that is signed with RSA or ECDSA"
+             certificate ({name}) names no hash"
         )
     })
 }

@@ -80,7 +80,7 @@ impl Handshake<'_> {
             Err(error) => error,
         };
         if has_reason(&error, |code| code == reason::CERTIFICATE_VERIFY_FAILED) {
-            return TlsError::new(TlsFault::Untrusted, self.untrusted());
+            return self.untrusted();
         }
         if let Some(alert) = alert_of(&error) {
             return match alert {
@@ -92,9 +92,8 @@ impl Handshake<'_> {
             return self.hung_up();
         }
         if has_reason(&error, |code| reason::NOT_TLS.contains(&code)) {
-            return TlsError::settings(
-                "what answers there does not speak TLS; look at host and port: is it Postgres?",
-            );
+            return TlsError::settings("what answers there does not speak TLS")
+                .with_advice("look at host and port: is it Postgres?");
         }
         if has_reason(&error, |code| reason::VERSIONS.contains(&code)) {
             return self.versions();
@@ -103,14 +102,16 @@ impl Handshake<'_> {
     }
 
     fn hung_up(&self) -> TlsError {
-        let hint = match self.settings.negotiation {
-            SslNegotiation::Direct => {
-                "; PostgreSQL older than 17 does so at sslnegotiation=direct: leave it out there"
-            }
-            SslNegotiation::Postgres => "",
-        };
-        let text = format!("the server closed the connection in the TLS handshake{hint}");
-        TlsError::new(TlsFault::Broken, text)
+        let closed = TlsError::new(
+            TlsFault::Broken,
+            "the server closed the connection in the TLS handshake",
+        );
+        match self.settings.negotiation {
+            SslNegotiation::Direct => closed.with_advice(
+                "PostgreSQL older than 17 does so at sslnegotiation=direct: leave it out there",
+            ),
+            SslNegotiation::Postgres => closed,
+        }
     }
 
     fn versions(&self) -> TlsError {
@@ -124,16 +125,19 @@ impl Handshake<'_> {
         let min = shown(self.settings.min_protocol, "the oldest");
         let max = shown(self.settings.max_protocol, "the newest");
         TlsError::settings(format!(
-            "the server speaks no version of TLS from {min} to {max}; change \
-             ssl_min_protocol_version and ssl_max_protocol_version here or on the server"
+            "the server speaks no version of TLS from {min} to {max}"
         ))
+        .with_advice(
+            "change ssl_min_protocol_version and ssl_max_protocol_version here or on the server",
+        )
     }
 
     /// Why the server's certificate was refused.
-    fn untrusted(&self) -> String {
+    fn untrusted(&self) -> TlsError {
+        let untrusted = |problem: String| TlsError::new(TlsFault::Untrusted, problem);
         let rejected = self.rejected.lock().ok().and_then(|mut kept| kept.take());
         let Some(rejected) = rejected else {
-            return "the server's certificate can't be verified".to_owned();
+            return untrusted("the server's certificate can't be verified".to_owned());
         };
         let Rejected {
             code,
@@ -146,27 +150,32 @@ impl Handshake<'_> {
             _ => format!("a CA certificate of the server's chain ({subject})"),
         };
         match *code {
-            verify::EXPIRED => format!(
-                "{which} expired on {}; give the server a new one",
-                rejected.not_after
-            ),
-            verify::NOT_YET_VALID => format!(
-                "{which} is not valid before {}; are the clocks right, here and where it was made?",
+            verify::EXPIRED => untrusted(format!("{which} expired on {}", rejected.not_after))
+                .with_advice("give the server a new certificate"),
+            verify::NOT_YET_VALID => untrusted(format!(
+                "{which} is not valid before {}",
                 rejected.not_before
-            ),
-            verify::REVOKED => format!("{which} was revoked by its issuer ({issuer})"),
-            verify::NO_CRL => format!(
+            ))
+            .with_advice("are the clocks right, here and where it was made?"),
+            verify::REVOKED => untrusted(format!("{which} was revoked by its issuer ({issuer})"))
+                .with_advice("give the server a new certificate"),
+            verify::NO_CRL => untrusted(format!(
                 "{which} can't be looked up: sslcrl and sslcrldir hold no list of its issuer \
-                 ({issuer}), and each CA of the chain has to have one there"
-            ),
-            code if verify::CRLS_OUT_OF_DATE.contains(&code) => format!(
+                 ({issuer})"
+            ))
+            .with_advice("put the list of each CA of the server's chain there"),
+            code if verify::CRLS_OUT_OF_DATE.contains(&code) => untrusted(format!(
                 "{which} can't be looked up: the revocation list of its issuer ({issuer}) is out \
-                 of date; get the current one"
-            ),
+                 of date"
+            ))
+            .with_advice("put the current list there (sslcrl, sslcrldir)"),
             code if verify::UNKNOWN_ISSUERS.contains(&code) => {
-                self.unknown_issuer(&which, issuer, issuer == subject)
+                untrusted(self.unknown_issuer(&which, issuer, issuer == subject)).with_advice(
+                    "give the certificate of the CA that signed it by sslrootcert=FILE",
+                )
             }
-            _ => format!("{which} is not valid: {}", rejected.why),
+            _ => untrusted(format!("{which} is not valid: {}", rejected.why))
+                .with_advice("give the server another certificate"),
         }
     }
 
@@ -185,10 +194,7 @@ impl Handshake<'_> {
             (_, Some(path)) => format!("'{}' does not hold that certificate", path.display()),
             (_, None) => "no certificate is trusted".to_owned(),
         };
-        format!(
-            "{which} is signed by {issuer}, and {trusted}; give the certificate of the CA that \
-             signed it by sslrootcert=FILE"
-        )
+        format!("{which} is signed by {issuer}, and {trusted}")
     }
 }
 
@@ -199,45 +205,52 @@ pub(super) fn alert(error: &SslError, ours: ClientCertificate) -> Option<TlsErro
 }
 
 fn refused(alert: SslAlert, ours: Option<ClientCertificate>) -> TlsError {
-    let refused = |text: &str| TlsError::new(TlsFault::Refused, text);
+    let refused =
+        |problem: &str, advice: &str| TlsError::new(TlsFault::Refused, problem).with_advice(advice);
     let wants_one = || {
         refused(
-            "the server demands a client certificate, and none was shown; give one by sslcert and \
-             sslkey",
+            "the server demands a client certificate, and none was shown",
+            "give one by sslcert and sslkey",
         )
     };
+    const ANOTHER: &str = "give another certificate and its key by sslcert and sslkey";
     match alert {
         SslAlert::CERTIFICATE_REQUIRED => wants_one(),
         SslAlert::HANDSHAKE_FAILURE if ours == Some(ClientCertificate::NotSent) => wants_one(),
         SslAlert::HANDSHAKE_FAILURE => refused(
-            "the server refused the TLS handshake: it demands a client certificate (sslcert, \
-             sslkey), or there is no cipher that both sides know",
+            "the server refused the TLS handshake: it demands a client certificate, or there is \
+             no cipher that both sides know",
+            "give a client certificate by sslcert and sslkey, or look at the server's ssl_ciphers",
         ),
         SslAlert::UNKNOWN_CA => refused(
-            "the server does not know the CA that signed our certificate (sslcert); use one of a \
-             CA in the server's ssl_ca_file",
+            "the server does not know the CA that signed our certificate (sslcert)",
+            "use a certificate of a CA in the server's ssl_ca_file",
         ),
         SslAlert::CERTIFICATE_EXPIRED => refused(
             "the server refused our certificate (sslcert): it has expired, or is not valid yet by \
              the server's clock",
+            ANOTHER,
         ),
-        SslAlert::CERTIFICATE_REVOKED => {
-            refused("the server refused our certificate (sslcert): it was revoked")
-        }
+        SslAlert::CERTIFICATE_REVOKED => refused(
+            "the server refused our certificate (sslcert): it was revoked",
+            ANOTHER,
+        ),
         SslAlert::BAD_CERTIFICATE
         | SslAlert::UNSUPPORTED_CERTIFICATE
         | SslAlert::CERTIFICATE_UNKNOWN
         | SslAlert::ACCESS_DENIED
-        | SslAlert::DECRYPT_ERROR => refused(&format!(
-            "the server refused our certificate (sslcert): {alert}"
-        )),
+        | SslAlert::DECRYPT_ERROR => refused(
+            &format!("the server refused our certificate (sslcert): {alert}"),
+            ANOTHER,
+        ),
         SslAlert::NO_APPLICATION_PROTOCOL => TlsError::settings(
-            "the server does TLS but no Postgres behind it (ALPN 'postgresql' was refused); look \
-             at host and port",
-        ),
-        SslAlert::UNRECOGNIZED_NAME => TlsError::settings(
-            "the server knows no host of this name (SNI); look at host, or set sslsni=0",
-        ),
+            "the server does TLS but no Postgres behind it (ALPN 'postgresql' was refused)",
+        )
+        .with_advice("look at host and port"),
+        SslAlert::UNRECOGNIZED_NAME => {
+            TlsError::settings("the server knows no host of this name (SNI)")
+                .with_advice("look at host, or set sslsni=0")
+        }
         alert => TlsError::new(
             TlsFault::Broken,
             format!("the server ended the TLS connection: {alert}"),
@@ -273,8 +286,10 @@ pub(super) fn failed_later(error: &SslError) -> TlsError {
 pub(super) fn hung_up_in_doubt() -> TlsError {
     TlsError::new(
         TlsFault::Broken,
-        "the server closed the connection right after the TLS handshake; if it goes on, the server \
-         may not accept our certificate, or demand one (sslcert, sslkey)",
+        "the server closed the connection right after the TLS handshake",
+    )
+    .with_advice(
+        "if it goes on, the server may not accept our certificate, or demand one (sslcert, sslkey)",
     )
 }
 

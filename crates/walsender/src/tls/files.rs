@@ -144,11 +144,11 @@ fn trust(
         Some(path) => format!("root certificate file '{}' does not exist", path.display()),
         None => "there is no home directory to look for a root certificate in".to_owned(),
     };
-    Err(TlsError::settings(format!(
-        "{what}; put the certificate of the server's CA there, name another file by sslrootcert, \
-         use the operating system's roots by sslrootcert=system, or change sslmode so that the \
-         server's certificate is not verified"
-    )))
+    Err(TlsError::settings(what).with_advice(
+        "put the certificate of the server's CA there, name another file by sslrootcert, use the \
+         operating system's roots by sslrootcert=system, or change sslmode so that the server's \
+         certificate is not verified",
+    ))
 }
 
 /// Loads the revocation lists. Where there is one, every certificate of the chain is looked up.
@@ -166,10 +166,13 @@ fn revoke(
         let key = if named { "sslcrl" } else { "the default" };
         let unusable = |why: &str| {
             TlsError::settings(format!(
-                "can't use the revocation list '{}' ({key}): {why}; it has to hold lists in PEM \
-                 format, one for each CA of the server's chain",
+                "can't use the revocation list '{}' ({key}): {why}",
                 path.display()
             ))
+            .with_advice(
+                "put lists in PEM format there, one for each CA of the server's chain, or name \
+                 another file by sslcrl",
+            )
             .finally()
         };
         fs::File::open(path).map_err(|error| unusable(&error.to_string()))?;
@@ -182,6 +185,7 @@ fn revoke(
     if let Some(path) = &settings.crl_dir {
         let unusable = |why: &str| {
             TlsError::settings(format!("can't use sslcrldir '{}': {why}", path.display()))
+                .with_advice("name a directory by sslcrldir that the relay's user can read")
         };
         fs::read_dir(path).map_err(|error| unusable(&error.to_string()))?;
         let name = plain(path).ok_or_else(|| unusable("its name can't be passed on"))?;
@@ -227,6 +231,7 @@ fn identify(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Result<(
             path.display(),
             explain::reason(&error)
         ))
+        .with_advice("name another certificate and its key by sslcert and sslkey")
     };
     builder.set_certificate(&certificate).map_err(unusable)?;
     for issuer in chain {
@@ -235,9 +240,10 @@ fn identify(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Result<(
     let default = || settings.default_file("postgresql.key");
     let Some(key_path) = settings.key.clone().or_else(default) else {
         return Err(TlsError::settings(format!(
-            "there is a client certificate '{}' but no key; name its file by sslkey",
+            "there is a client certificate '{}' but no key",
             path.display()
-        )));
+        ))
+        .with_advice("name the file of its key by sslkey"));
     };
     let key = read_key(&key_path, settings)?;
     let matches = certificate
@@ -245,11 +251,11 @@ fn identify(builder: &mut SslContextBuilder, settings: &TlsSettings) -> Result<(
         .is_ok_and(|public| public.public_eq(&key));
     if !matches {
         return Err(TlsError::settings(format!(
-            "the key '{}' does not belong to the certificate '{}'; name the two that were made \
-             together (sslkey, sslcert)",
+            "the key '{}' does not belong to the certificate '{}'",
             key_path.display(),
             path.display()
-        )));
+        ))
+        .with_advice("name the two that were made together (sslkey, sslcert)"));
     }
     builder.set_private_key(&key).map_err(unusable)
 }
@@ -262,13 +268,15 @@ fn read_certificates(key: &str, path: &Path) -> Result<Vec<X509>, TlsError> {
             path.display(),
             explain::reason(&error)
         ))
+        .with_advice(format!(
+            "put a whole certificate there, or name another file by {key}"
+        ))
     })?;
     if certificates.is_empty() {
-        return Err(TlsError::settings(format!(
-            "{key} '{}' holds no certificate; it has to be in PEM format (-----BEGIN \
-             CERTIFICATE-----)",
-            path.display()
-        )));
+        return Err(
+            TlsError::settings(format!("{key} '{}' holds no certificate", path.display()))
+                .with_advice("put one in PEM format there (-----BEGIN CERTIFICATE-----)"),
+        );
     }
     Ok(certificates)
 }
@@ -279,24 +287,29 @@ fn read_key(path: &Path, settings: &TlsSettings) -> Result<PKey<Private>, TlsErr
         Ok(metadata) => metadata,
         Err(error) if is_missing(&error) => {
             return Err(TlsError::settings(format!(
-                "there is a client certificate, but its key '{shown}' does not exist; name the \
-                 file by sslkey, or show no certificate by sslcertmode=disable"
-            )));
+                "there is a client certificate, but its key '{shown}' does not exist"
+            ))
+            .with_advice(
+                "name the file by sslkey, or show no certificate by sslcertmode=disable",
+            ));
         }
         Err(error) => return Err(unreadable("sslkey", path, &error)),
     };
     if !metadata.is_file() {
-        return Err(TlsError::settings(format!(
-            "the key '{shown}' is not a regular file"
-        )));
+        return Err(
+            TlsError::settings(format!("the key '{shown}' is not a regular file"))
+                .with_advice("name the file of the key by sslkey"),
+        );
     }
     let mode = metadata.mode() & 0o7777;
     // A system-wide key of root's may be readable for a group.
     let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if mode & forbidden != 0 {
         return Err(TlsError::settings(format!(
-            "the key '{shown}' is open to others (mode {mode:04o}); chmod 600 '{shown}' (a file of \
-             root's may have 0640)"
+            "the key '{shown}' is open to others (mode {mode:04o})"
+        ))
+        .with_advice(format!(
+            "chmod 600 '{shown}' (a file of root's may have 0640)"
         )));
     }
     let bytes = fs::read(path).map_err(|error| unreadable("sslkey", path, &error))?;
@@ -310,7 +323,9 @@ fn parse_key(bytes: &[u8], path: &Path, settings: &TlsSettings) -> Result<PKey<P
         .as_ref()
         .map_or("", |password| password.expose_secret());
     if password.contains('\0') {
-        return Err(TlsError::settings("sslpassword holds a zero byte"));
+        return Err(
+            TlsError::settings("sslpassword holds a zero byte").with_advice("correct sslpassword")
+        );
     }
     // With a password, also an empty one, OpenSSL never asks for one on the terminal.
     let error = match PKey::private_key_from_pem_passphrase(bytes, password.as_bytes()) {
@@ -321,22 +336,28 @@ fn parse_key(bytes: &[u8], path: &Path, settings: &TlsSettings) -> Result<PKey<P
         return Ok(key);
     }
     let encrypted = bytes.windows(9).any(|word| word == b"ENCRYPTED");
-    Err(TlsError::settings(match (encrypted, password) {
-        (true, "") => {
-            format!("the key '{shown}' is encrypted; give its password by sslpassword")
-        }
-        (true, _) => format!("sslpassword does not open the encrypted key '{shown}'"),
-        (false, _) => format!(
+    Err(match (encrypted, password) {
+        (true, "") => TlsError::settings(format!("the key '{shown}' is encrypted"))
+            .with_advice("give its password by sslpassword"),
+        (true, _) => TlsError::settings(format!(
+            "sslpassword does not open the encrypted key '{shown}'"
+        ))
+        .with_advice("correct sslpassword"),
+        (false, _) => TlsError::settings(format!(
             "'{shown}' (sslkey) holds no private key that can be used: {}",
             explain::reason(&error)
-        ),
-    }))
+        ))
+        .with_advice("name the file of the key by sslkey, in PEM or DER format"),
+    })
 }
 
 fn unreadable(key: &str, path: &Path, error: &io::Error) -> TlsError {
     TlsError::settings(format!(
         "can't read the file '{}' ({key}): {error}",
         path.display()
+    ))
+    .with_advice(format!(
+        "make it readable for the relay's user, or name another file by {key}"
     ))
 }
 

@@ -73,13 +73,9 @@ fn mismatch(seen: &[String], host: &str) -> TlsError {
         }
         format!("the server's certificate is for {names}, not for '{host}'")
     };
-    TlsError::new(
-        TlsFault::Untrusted,
-        format!(
-            "{text}; connect by a name that it holds (host=NAME; hostaddr can say where that is), \
-             give the server a certificate for this one, or check only its issuer by \
-             sslmode=verify-ca"
-        ),
+    TlsError::new(TlsFault::Untrusted, text).with_advice(
+        "connect by a name that it holds (host=NAME; hostaddr can say where that is), give the \
+         server a certificate for this one, or check only its issuer by sslmode=verify-ca",
     )
 }
 
@@ -129,9 +125,9 @@ fn matches(name: &str, host: &str) -> Result<bool, TlsError> {
     if name.contains('\0') {
         return Err(TlsError::new(
             TlsFault::Untrusted,
-            "the server's certificate has a name with a zero byte in it, as a forged one would; \
-             give the server another one",
-        ));
+            "the server's certificate has a name with a zero byte in it, as a forged one would",
+        )
+        .with_advice("give the server another certificate"));
     }
     Ok(name.eq_ignore_ascii_case(host) || wildcard_matches(name, host))
 }

@@ -174,8 +174,6 @@ impl TlsStream {
             .map_err(|error| match error.code() {
                 ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
                 _ => match error.into_io_error() {
-                    // Why it hung up may still be there to be read: that tells more.
-                    Ok(error) if is_hangup(&error) => error,
                     Ok(error) => error,
                     Err(error) => match self.ended(error) {
                         Ok(()) => io::ErrorKind::BrokenPipe.into(),

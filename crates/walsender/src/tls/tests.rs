@@ -184,7 +184,7 @@ impl Home {
             Ok(_) => panic!("no error: {text}"),
             Err(error) => {
                 assert_eq!(error.fault, TlsFault::Settings, "{error}");
-                error.to_string()
+                error.told()
             }
         }
     }

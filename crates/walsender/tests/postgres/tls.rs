@@ -224,7 +224,7 @@ async fn server_without_tls_is_used_or_refused() {
         .await
         .unwrap_err();
     assert_eq!(error.tls(), Some(TlsFault::Unsupported));
-    assert!(cause(&error).contains("set ssl=on"), "{error:?}");
+    assert!(error.advice().unwrap().contains("set ssl=on"), "{error:?}");
     let direct = format!("{text} sslmode=require sslnegotiation=direct");
     let error = connect(&conninfo(&direct)).await.unwrap_err();
     assert!(error.tls().is_some(), "{error:?}");
@@ -242,7 +242,7 @@ async fn direct_negotiation_is_for_servers_that_know_it() {
         let error = direct.unwrap_err();
         assert_eq!(error.tls(), Some(TlsFault::Broken), "{error:?}");
         assert!(
-            cause(&error).contains("PostgreSQL older than 17"),
+            error.advice().unwrap().contains("PostgreSQL older than 17"),
             "{error:?}"
         );
     }
@@ -276,7 +276,10 @@ async fn certificate_for_another_host_is_refused() {
     );
     let error = connect(&text("hostaddr=127.0.0.1")).await.unwrap_err();
     assert_eq!(error.tls(), Some(TlsFault::Settings));
-    assert!(cause(&error).contains("add host=NAME"), "{error:?}");
+    assert!(
+        error.advice().unwrap().contains("add host=NAME"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -359,7 +362,10 @@ async fn client_certificate_lets_in_and_its_lack_is_told() {
         let text = format!("user=postgres sslmode=require sslcertmode=require {version}");
         let error = connect(&server.conninfo(&text)).await.unwrap_err();
         assert_eq!(error.tls(), Some(TlsFault::Settings));
-        assert!(cause(&error).contains("give one by sslcert"), "{error:?}");
+        assert!(
+            error.advice().unwrap().contains("give one by sslcert"),
+            "{error:?}"
+        );
     }
 }
 

@@ -54,13 +54,16 @@ pub(crate) async fn ask(conninfo: &Conninfo) -> Result<String, Error> {
     Ok(rows[0].get(0).unwrap_or_default().to_owned())
 }
 
-/// An error with all of its causes, as it is printed.
+/// An error with all of its causes and what to do about it, as it is printed.
 pub(crate) fn whole_text(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(&format!(": {error}"));
         cause = error.source();
+    }
+    if let Some(advice) = error.advice() {
+        text.push_str(&format!("; {advice}"));
     }
     text
 }

@@ -104,11 +104,13 @@ fn not_connected(config: &Config, error: &Error) -> Look {
     let finding = check.found(object, chain(error), fix);
     // Where the server was reached, and said what is wrong, it was not blind.
     let blind = match exit {
-        Exit::Configuration => None,
+        Exit::Configuration if !error.is_foreign() => None,
         Exit::Permission => Some(Exit::Permission),
-        Exit::Undeliverable | Exit::Unavailable | Exit::Internal | Exit::Gap => {
-            Some(Exit::Unavailable)
-        }
+        Exit::Undeliverable
+        | Exit::Unavailable
+        | Exit::Internal
+        | Exit::Configuration
+        | Exit::Gap => Some(Exit::Unavailable),
     };
     Look {
         findings: vec![finding],
