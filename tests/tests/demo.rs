@@ -159,6 +159,26 @@ fn a_schema_that_is_not_the_demos_is_not_touched() {
     assert_eq!(inventory(&database), before);
 }
 
+#[test]
+fn a_demo_on_a_server_of_ones_own_asks_for_the_password_as_the_relay_does() {
+    let postgres = Postgres::builder()
+        .hba("host all locked 127.0.0.1/32 scram-sha-256")
+        .start();
+    let database = postgres.database("demo");
+    database.execute("create role locked login superuser password 'demo-hunter-41c9'");
+    let (port, name) = (postgres.port(), database.name());
+    let url = format!("postgresql://locked@127.0.0.1:{port}/{name}");
+    let set = "postgres.password_command=echo demo-hunter-41c9";
+    let args = ["--postgres", &url, "--events", "1", "--set", set];
+    let finished = start(&args).finish(STARTED);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert_eq!(finished.stdout.matches(LATENCY).count(), 1);
+    for text in [&finished.stdout, &finished.stderr] {
+        assert!(!text.contains("demo-hunter"), "{text}");
+    }
+    database.execute("drop role locked");
+}
+
 /// From nothing to the first record takes a second on an idle machine.
 const STARTED: Duration = Duration::from_secs(120);
 const ENDED: Duration = Duration::from_secs(30);

@@ -17,6 +17,7 @@ mod binding;
 mod explain;
 mod files;
 mod name;
+mod roots;
 mod stream;
 
 pub(crate) use stream::{ClientCertificate, TlsStream};

@@ -183,7 +183,7 @@ impl Scene {
         let (notes, noted) = unbounded_channel();
         let writer = Writer {
             stage: &self.stage,
-            conninfo: &self.config.postgres.conninfo,
+            config: &self.config,
             topic: self.broker.topic(),
             rate: args.rate,
             notes,

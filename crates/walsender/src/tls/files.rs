@@ -30,6 +30,7 @@ use secrecy::ExposeSecret;
 use super::{
     ALPN, TlsError,
     explain::{self, Rejected},
+    roots,
 };
 use crate::conninfo::{RootCert, SslCertMode, SslMode, TlsSettings, TlsVersion};
 
@@ -120,10 +121,8 @@ fn trust(
 ) -> Result<Option<Trust>, TlsError> {
     let path = match &settings.root_cert {
         RootCert::System => {
-            return match builder.set_default_verify_paths() {
-                Ok(()) => Ok(Some(Trust::System)),
-                Err(error) => Err(explain::internal(&error)),
-            };
+            roots::load(builder)?;
+            return Ok(Some(Trust::System));
         }
         RootCert::File(path) => Some(path.clone()),
         RootCert::Default => settings.default_file("root.crt"),

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use walpost_core::class::Exit;
-use walpost_walsender::{ConnectOptions, Connection, Mode, Row, quote_identifier, quote_literal};
+use walpost_walsender::{Connection, Row, quote_identifier, quote_literal};
 
 use super::cluster::sql_options;
 use crate::config::Config;
+use crate::connect::{self, ConnectError};
 use crate::error::Error;
 use crate::sql;
 
@@ -216,13 +217,14 @@ impl Stage {
     }
 }
 
-async fn connect(config: &Config) -> Result<Connection, Error> {
-    let options = ConnectOptions {
-        mode: Mode::Sql,
-        ..sql_options()
-    };
-    let connected = Connection::connect(&config.postgres.conninfo, &options).await;
-    connected.map_err(|error| failed(&error, config))
+/// Connects as the relay does, with the password of this moment.
+pub(super) async fn connect(config: &Config) -> Result<Connection, Error> {
+    connect::connect(&config.postgres, &sql_options())
+        .await
+        .map_err(|error| match error {
+            ConnectError::Postgres(error) => failed(&error, config),
+            ConnectError::Password(error) => error.into(),
+        })
 }
 
 async fn run(connection: &mut Connection, config: &Config, sql: &str) -> Result<Vec<Row>, Error> {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, sleep_until};
-use walpost_walsender::{Connection, Conninfo, quote_literal};
+use walpost_walsender::quote_literal;
 
-use super::cluster::sql_options;
 use super::shop::{Shop, Transaction};
-use super::stage::Stage;
+use super::stage::{Stage, connect};
+use crate::config::Config;
 use crate::error::Error;
 
 /// Pause between two looks whether the relay streams.
@@ -27,7 +27,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Writes until it is dropped.
 pub(super) struct Writer<'a> {
     pub stage: &'a Stage,
-    pub conninfo: &'a Conninfo,
+    pub config: &'a Config,
     pub topic: &'a str,
     /// Committed events a second. Zero: none at all.
     pub rate: f64,
@@ -41,9 +41,9 @@ impl Writer<'_> {
         if self.rate <= 0.0 {
             return std::future::pending().await;
         }
-        let failed = |error: walpost_walsender::Error| Error::postgres(&error, self.conninfo);
-        let connected = Connection::connect(self.conninfo, &sql_options()).await;
-        let mut connection = connected.map_err(failed)?;
+        let conninfo = &self.config.postgres.conninfo;
+        let failed = |error: walpost_walsender::Error| Error::postgres(&error, conninfo);
+        let mut connection = connect(self.config).await?;
         while !self
             .stage
             .is_streaming(&mut connection)
