@@ -1,11 +1,15 @@
 //! What the server is set to, on clusters of the tests' own.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use walpost_tests::{Postgres, Stop, try_wait_until};
+use walpost_tests::{Mistake, Postgres, Stop, try_wait_until};
 
 use super::{Stage, at, check, cluster};
-use crate::stage::{Refusal, psql};
+use crate::{
+    SERVER,
+    scripted::AlteringProxy,
+    stage::{Refusal, postgres, psql},
+};
 
 #[test]
 fn settings_of_the_server_are_found_and_mended_by_what_is_printed() {
@@ -216,4 +220,39 @@ fn a_standby_is_refused_by_check_and_by_init() {
     assert!(standby.fix.contains("target_session_attrs"), "{standby:?}");
     let init = Refusal::of(&stage.finish(&["init", "--apply"]));
     init.assert(78, &["WP-PG-STANDBY", "primary"]);
+}
+
+/// What the server says of its clock is altered on the way, by 10 000 s.
+#[test]
+fn a_clock_that_is_far_off_is_told_with_the_difference() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let thousands = now.as_secs() / 1000;
+    // The next thousand can begin while the test runs.
+    let changes = [thousands, thousands + 1]
+        .map(|thousands| (thousands.to_string(), (thousands - 10).to_string()));
+    let proxy = AlteringProxy::new(postgres().port(), &changes);
+    let stage = Stage::ready("clock");
+    check(&stage).assert_not("WP-PG-CLOCK");
+    let (port, name) = (proxy.port(), stage.database.name());
+    at(
+        &stage,
+        &format!("postgresql://postgres@127.0.0.1:{port}/{name}?sslmode=disable"),
+    );
+    let clock = check(&stage).the("WP-PG-CLOCK");
+    assert_eq!(clock.severity, "warning");
+    let seconds = clock
+        .seen
+        .split(' ')
+        .find_map(|word| word.parse::<u64>().ok());
+    let seconds = seconds.expect("the difference is told");
+    assert!((10_000..11_000).contains(&seconds), "{clock:?}");
+    let told = seconds.to_string();
+    Mistake {
+        section: SERVER,
+        title: "A clock that is far off",
+        code: None,
+        message: &format!("WP-PG-CLOCK: {}", clock.seen),
+        fix: Some(&clock.fix),
+    }
+    .is_listed(&[(&told, "10000")]);
 }
