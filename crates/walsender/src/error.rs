@@ -350,6 +350,14 @@ pub struct ServerError {
     pub hint: Option<String>,
 }
 
+impl ServerError {
+    /// Whether the server starts, stops or is a standby without sessions: it may be asked again.
+    pub(crate) fn takes_no_sessions(&self) -> bool {
+        const CANNOT_CONNECT_NOW: &str = "57P03";
+        self.code == CANNOT_CONNECT_NOW
+    }
+}
+
 impl fmt::Display for ServerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { severity, code, .. } = self;

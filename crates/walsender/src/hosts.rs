@@ -33,9 +33,6 @@ use crate::{
     socket::Address,
 };
 
-/// SQLSTATE of a server that starts, stops or recovers.
-const CANNOT_CONNECT_NOW: &str = "57P03";
-
 /// Longer waits are as good as none; what is added to a clock must stay in its range.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -210,7 +207,7 @@ fn unresolved(error: impl Into<io::Error>) -> Cause {
 fn after(cause: &Cause) -> Next {
     let cause = cause.main();
     if let Cause::Server(error) = cause
-        && error.code == CANNOT_CONNECT_NOW
+        && error.takes_no_sessions()
     {
         Next::Server
     } else if matches!(cause, Cause::Connect { .. }) {

@@ -13,8 +13,8 @@
 //!   with [`next`](WalStream::next). No channel lies between the socket and the decoder, and the
 //!   owner decides when to read: that is its back-pressure, and the room to let data gather before
 //!   it reads.
-//! * **No copy.** A message is a slice of the chunk that the socket was read into, or that TLS was
-//!   decrypted into. Whoever keeps a slice keeps the chunk: what is to live long must be copied.
+//! * **No copy.** A message is a slice of the chunk that the socket was read into, or that a record
+//!   of TLS was put into. Whoever keeps a slice keeps the chunk: what is to live long must be copied.
 //! * **Everything is bounded.** Each address has one time limit that covers authentication too; a
 //!   message has a size limit, and a length field alone never makes the buffer grow.
 //!

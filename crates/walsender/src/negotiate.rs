@@ -25,9 +25,6 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// How much is read of an answer that should be one byte.
 const ANSWER_BYTES_MAX: usize = 1024;
 
-/// SQLSTATE of a server that starts, stops or is a standby without sessions.
-const CANNOT_CONNECT_NOW: &str = "57P03";
-
 /// SQLSTATE of a connection that no rule of the server allows.
 const INVALID_AUTHORIZATION: &str = "28000";
 
@@ -153,7 +150,7 @@ impl Negotiation<'_> {
 
 /// Whether the server refused us, by a word of its own: the other way it may let us in.
 fn is_refusal(cause: &Cause) -> bool {
-    matches!(cause, Cause::Server(error) if error.code != CANNOT_CONNECT_NOW)
+    matches!(cause, Cause::Server(error) if !error.takes_no_sessions())
 }
 
 /// Asks the server for TLS. Whether it agrees.
@@ -256,7 +253,7 @@ fn both(first: Method, refused: Cause, last: Cause) -> Cause {
 /// Whether the server could not even be asked: what is tried next depends on that.
 fn is_away(cause: &Cause) -> bool {
     matches!(cause, Cause::Connect { .. })
-        || matches!(cause, Cause::Server(error) if error.code == CANNOT_CONNECT_NOW)
+        || matches!(cause, Cause::Server(error) if error.takes_no_sessions())
 }
 
 fn weight(cause: &Cause) -> u8 {
