@@ -47,6 +47,20 @@ impl Binaries {
         &self.dir
     }
 
+    /// The file of a client program: of this version, or of the newest installed one where this
+    /// one was packed without its clients.
+    pub fn client(&self, program: &str) -> PathBuf {
+        let dirs = installed()
+            .into_iter()
+            .map(|found| (found.major, found.dir));
+        let newest = dirs
+            .filter(|(_, dir)| dir.join(program).is_file())
+            .max_by_key(|(major, _)| *major)
+            .map(|(_, dir)| dir.join(program));
+        let own = Some(self.dir.join(program)).filter(|file| file.is_file());
+        own.or(newest).unwrap_or_else(|| PathBuf::from(program))
+    }
+
     /// The major version.
     pub fn version(&self) -> u32 {
         self.major

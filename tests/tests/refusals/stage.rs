@@ -199,7 +199,7 @@ impl Stage {
 /// Runs statements as a user pastes them.
 #[track_caller]
 pub(crate) fn psql(url: &str, statements: &str) {
-    let program = postgres().binaries().dir().join("psql");
+    let program = postgres().binaries().client("psql");
     let mut psql = Command::new(program)
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
         .arg(url)
