@@ -3,7 +3,9 @@
 use std::fmt;
 
 use walpost_core::class::{self, Class, Exit};
-use walpost_walsender::{Conninfo, Host, HostEntry, SslMode, TargetSessionAttrs, TlsFault};
+use walpost_walsender::{
+    Conninfo, Host, HostEntry, SslMode, TargetSessionAttrs, TlsFault, quote_identifier,
+};
 
 use crate::exit::Status;
 
@@ -160,6 +162,11 @@ pub(crate) fn postgres_fix(
     error: &walpost_walsender::Error,
     conninfo: &Conninfo,
 ) -> Option<String> {
+    if names_wal_senders(error) {
+        let fix =
+            "end streams that are not needed, or raise max_wal_senders and restart the server";
+        return Some(fix.to_owned());
+    }
     if let Some(sqlstate) = error.sqlstate() {
         return sqlstate_fix(sqlstate, conninfo);
     }
@@ -239,7 +246,12 @@ fn sqlstate_fix(sqlstate: &str, conninfo: &Conninfo) -> Option<String> {
         ),
         "3D000" => "create the database, or name another one in postgres.url".to_owned(),
         "42501" => format!("grant the right to the role '{user}', or connect as another one"),
-        "53300" => "raise max_connections, or end sessions that are not needed".to_owned(),
+        "53300" => format!(
+            "end sessions that are not needed, or raise the limit that was met: max_connections, \
+             that of the role (alter role {} connection limit …) or that of the database; walpost \
+             needs three connections at most",
+            quote_identifier(user)
+        ),
         "53400" => "drop slots that nobody uses, or raise max_replication_slots and restart the \
                     server"
             .to_owned(),
@@ -247,6 +259,13 @@ fn sqlstate_fix(sqlstate: &str, conninfo: &Conninfo) -> Option<String> {
         _ => return None,
     };
     Some(fix)
+}
+
+/// Whether a replication connection is one too many: the message has the name of the setting in
+/// every language.
+pub(crate) fn names_wal_senders(error: &walpost_walsender::Error) -> bool {
+    let server = error.server();
+    server.is_some_and(|server| server.message.contains("max_wal_senders"))
 }
 
 /// Where the server is, as one would say it; all places where it may be.

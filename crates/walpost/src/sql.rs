@@ -35,11 +35,12 @@ pub(crate) fn publication(name: &str, tables: &[TableName]) -> String {
     )
 }
 
-/// Makes the slot, unless one of that name is there. To be run in a transaction of its own.
-/// `failover` needs PostgreSQL 17.
-pub(crate) fn slot(name: &str, failover: bool) -> String {
+/// Makes the slot, unless one of that name is there or the publication is not: such a slot would
+/// keep WAL for a relay that can't use it. To be run in a transaction of its own. `failover` needs
+/// PostgreSQL 17.
+pub(crate) fn slot(name: &str, publication: &str, failover: bool) -> String {
     let file = if failover { SLOT_FAILOVER } else { SLOT };
-    fill(file, &[("slot", name)])
+    fill(file, &[("slot", name), ("publication", publication)])
 }
 
 /// `"schema"."table"`
@@ -113,7 +114,9 @@ mod tests {
             "{sql}"
         );
         for failover in [false, true] {
-            assert_eq!(slot("s", failover).matches("'s'").count(), 2);
+            let sql = slot("s", "p", failover);
+            assert_eq!(sql.matches("'s'").count(), 2, "{sql}");
+            assert!(sql.contains("where pubname = 'p')"), "{sql}");
         }
     }
 
@@ -135,7 +138,7 @@ mod tests {
         let sql = publication(hostile, std::slice::from_ref(&table));
         assert_eq!(sql.matches(&quote_literal(hostile)).count(), 1, "{sql}");
         assert!(sql.contains(&quote_literal(&qualified(&table))), "{sql}");
-        let sql = slot(hostile, false);
-        assert_eq!(sql.matches(&quote_literal(hostile)).count(), 2);
+        let sql = slot(hostile, hostile, false);
+        assert_eq!(sql.matches(&quote_literal(hostile)).count(), 3);
     }
 }

@@ -24,6 +24,32 @@ fn psql_runs_what_init_prints_and_runs_it_again() {
     assert_works(&stage);
 }
 
+/// As `walpost init | psql` does, which goes on after an error.
+#[test]
+fn no_slot_is_left_behind_by_a_psql_that_could_not_make_the_publication() {
+    let stage = Stage::bare("psql_half");
+    stage
+        .database
+        .execute(&format!("create schema app authorization {STREAMER}"));
+    let url = stage.url_as(STREAMER, "any");
+    let sections = "outbox:\n  table: app.outbox\n";
+    stage
+        .walpost
+        .configure(&stage.yaml_of(&url, &stage.kafka.brokers(), sections));
+    for failover in [&[][..], &["--failover"]] {
+        let printed = stage.finish(&[&["init"], failover].concat()).stdout;
+        if failover.is_empty() || postgres().binaries().version() >= 17 {
+            psql(&url, &format!("\\set ON_ERROR_STOP off\n{printed}"));
+        }
+        assert_eq!(stage.database.slot(&stage.slot), None, "{printed}");
+    }
+    let table = rows(
+        &stage,
+        "select relname from pg_class where oid = 'app.outbox'::regclass",
+    );
+    assert_eq!(table, ["outbox"], "what came before is there");
+}
+
 #[test]
 fn init_applied_twice_changes_nothing_the_second_time() {
     let stage = Stage::bare("applied");
@@ -178,10 +204,13 @@ fn a_role_that_may_not_is_told_which_right_it_lacks() {
     ];
     Refusal::of(&stage.finish(&["init", "--apply"])).assert(77, &words);
     stage.database.create_outbox();
+    let database = stage.database.name();
+    let grant = format!("grant create on database \"{database}\" to \"streamer\";");
     let words = [
         "create the publication",
         "--admin-url",
-        "CREATE on the database",
+        &grant,
+        "owns the outbox",
     ];
     Refusal::of(&stage.finish(&["init", "--apply"])).assert(77, &words);
     assert_eq!(stage.database.slot(&stage.slot), None);
@@ -218,6 +247,7 @@ fn a_slot_that_is_not_usable_is_left_alone() {
     let refusal = Refusal::of(&stage.finish(&["init", "--apply"]));
     refusal.assert(78, &["WP-SLOT-PLUGIN", slot, "test_decoding", "pgoutput"]);
     assert_eq!(stage.database.slot(slot), before);
+    assert_eq!(catalogue(&stage).len(), 1, "nothing was made beside it");
 }
 
 #[test]
@@ -252,6 +282,23 @@ fn the_slot_waits_for_open_transactions_and_says_for_which() {
     let made = ended(running);
     assert_eq!(made.code, 0, "{}", made.stderr);
     assert!(made.stdout.contains("created  slot"), "{}", made.stdout);
+
+    // How long it is open, only those may see who may see the session.
+    database.drop_slot(&stage.slot);
+    database.execute(&format!("create role {STREAMER} login replication"));
+    session
+        .batch_execute("begin; insert into secret_plan values (2)")
+        .unwrap();
+    let url = database.url().replace("postgres@", &format!("{STREAMER}@"));
+    stage
+        .walpost
+        .configure(&stage.yaml_of(&url, &stage.kafka.brokers(), ""));
+    let running = stage.walpost.start(&["init", "--apply"]);
+    let line = running.wait_for_output("(a long job)", SOON);
+    assert!(line.ends_with("(a long job)"), "{line}");
+    running.wait_for_output("select pg_terminate_backend(", SOON);
+    session.batch_execute("commit").unwrap();
+    assert_eq!(ended(running).code, 0);
 }
 
 /// The server process would go on waiting, and make the slot when nobody wants it any more.

@@ -178,7 +178,7 @@ impl Provider {
     /// How to change a setting of the server.
     pub(crate) fn setting_fix(self, name: &str, value: &str, needs_restart: bool) -> String {
         let place = match self {
-            Self::Own | Self::Supabase => {
+            Self::Own => {
                 let value = quote_literal(value);
                 let then = if needs_restart {
                     "-- then restart the server"
@@ -192,6 +192,13 @@ impl Provider {
             Self::CloudSql | Self::AlloyDb => "the flags of the instance",
             Self::Azure => "the server parameters",
             Self::Neon => "the project's settings, as far as Neon has it there",
+            // Its role postgres may not alter the system.
+            Self::Supabase => {
+                return format!(
+                    "supabase postgres-config update --config {name}={value} (the command line of \
+                     Supabase; where you host it yourself: alter system, as supabase_admin)"
+                );
+            }
         };
         let then = if needs_restart {
             ", then restart it"
@@ -286,6 +293,11 @@ mod tests {
         assert_eq!(
             azure,
             "set max_wal_senders = 20 in the server parameters, then restart it"
+        );
+        let supabase = Provider::Supabase.setting_fix("max_slot_wal_keep_size", "50GB", false);
+        assert!(
+            supabase.contains("--config max_slot_wal_keep_size=50GB"),
+            "{supabase}"
         );
     }
 }

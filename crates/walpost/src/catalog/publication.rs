@@ -152,14 +152,19 @@ pub(crate) fn spare_problem(
     tables: &[Table],
     needed: &[NeededColumn],
 ) -> Option<Finding> {
-    let use_of_it = "so that it could not take the first one's place if that is dropped";
     let Some(spare) = spare else {
-        let seen = format!("the spare publication '{name}' does not exist, {use_of_it}");
+        let seen = format!(
+            "the spare publication '{name}' does not exist, so that nothing could take the first \
+             one's place if that is dropped"
+        );
         return Some(checks::PUB_SPARE.found(name, seen, "walpost init --apply"));
     };
     let problems = spare.problems(tables, needed);
     let first = problems.first()?;
-    let seen = format!("the spare {}, {use_of_it}", first.seen);
+    let seen = format!(
+        "the spare could not take the first one's place if that is dropped: {}",
+        first.seen
+    );
     let fixes: Vec<_> = problems.iter().filter_map(|p| p.fix.as_deref()).collect();
     Some(checks::PUB_SPARE.found(name, seen, fixes.join("\n")))
 }
@@ -185,7 +190,8 @@ impl Publication {
         if !self.via_root {
             problems.push(self.root_problem());
         }
-        for table in tables {
+        // What is no table in the WAL can't be added: that is to be mended first.
+        for table in tables.iter().filter(|table| table.is_publishable()) {
             problems.extend(self.table_problems(table, needed));
         }
         problems.extend(self.foreign_problem(tables));
@@ -225,7 +231,10 @@ impl Publication {
 
     fn table_problems(&self, table: &Table, needed: &[NeededColumn]) -> Vec<Finding> {
         let (name, outbox) = (&self.name, &table.name);
-        let carries = |found: &&PublishedTable| found.name == *outbox || found.root == *outbox;
+        // With the root's name on, a partition that stands alone is only itself.
+        let carries = |found: &&PublishedTable| {
+            found.name == *outbox || (!self.via_root && found.root == *outbox)
+        };
         if let Some(found) = self.tables.iter().find(carries) {
             return self.column_problems(table, found, needed);
         }
@@ -382,7 +391,8 @@ impl Publication {
 /// Whether the publication, or a table's place in it, is of a transaction that the slot has not
 /// passed yet. Catalogue rows carry the transaction that wrote them; the slot knows the oldest one
 /// that it still needs. A new slot takes that over from the slot that is furthest behind, so beside
-/// such a one nothing can be said.
+/// such a one nothing can be said. Nor of a row that is more than two thousand million transactions
+/// old: its number looks like one of the future, and is of no young one.
 pub(crate) async fn is_publication_younger(
     connection: &mut Connection,
     publication: &str,
@@ -395,7 +405,8 @@ pub(crate) async fn is_publication_younger(
              select r.xmin from pg_catalog.pg_publication_rel r \
              join pg_catalog.pg_publication p on p.oid = r.prpubid where p.pubname = {publication}\
          ) written \
-         where s.slot_name = {slot} and age(written.xmin) <= age(s.catalog_xmin) \
+         where s.slot_name = {slot} \
+         and age(written.xmin) between 0 and age(s.catalog_xmin) \
          and not exists (select from pg_catalog.pg_replication_slots o \
              where o.slot_name <> s.slot_name \
              and age(coalesce(o.catalog_xmin, o.xmin)) >= age(s.catalog_xmin)))",

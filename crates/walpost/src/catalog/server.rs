@@ -163,7 +163,6 @@ pub(crate) struct Limits {
     pub slots_max: u64,
     pub slots: u64,
     pub senders_max: u64,
-    pub senders: u64,
     /// `max_slot_wal_keep_size` in bytes; none: no limit.
     pub keep_bytes: Option<u64>,
     /// `idle_replication_slot_timeout`; zero is off, as before 18.
@@ -180,7 +179,6 @@ pub(crate) async fn limits(connection: &mut Connection) -> Result<Limits, Error>
     const SQL: &str = "select current_setting('max_replication_slots'), \
          (select count(*) from pg_catalog.pg_replication_slots), \
          current_setting('max_wal_senders'), \
-         (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'walsender'), \
          (select setting from pg_catalog.pg_settings where name = 'max_slot_wal_keep_size'), \
          (select case unit when 'min' then setting::bigint * 60 else setting::bigint end \
           from pg_catalog.pg_settings where name = 'idle_replication_slot_timeout'), \
@@ -195,17 +193,16 @@ pub(crate) async fn limits(connection: &mut Connection) -> Result<Limits, Error>
     let text = |index: usize| rows.first().and_then(|row| row.get(index));
     let number = |index| text(index).and_then(|text| text.parse().ok()).unwrap_or(0);
     // In megabytes, -1 for no limit.
-    let keep_mb: Option<u64> = text(4).and_then(|text| text.parse().ok());
+    let keep_mb: Option<u64> = text(3).and_then(|text| text.parse().ok());
     Ok(Limits {
         slots_max: number(0),
         slots: number(1),
         senders_max: number(2),
-        senders: number(3),
         keep_bytes: keep_mb.map(|mb| mb.saturating_mul(1 << 20)),
-        idle_slot_timeout: Duration::from_secs(number(5)),
-        synchronized_standby_slots: text(6).map(str::to_owned),
-        has_standbys: text(7) == Some("t"),
-        clock: text(8).and_then(|text| text.parse().ok()).unwrap_or(0.0),
+        idle_slot_timeout: Duration::from_secs(number(4)),
+        synchronized_standby_slots: text(5).map(str::to_owned),
+        has_standbys: text(6) == Some("t"),
+        clock: text(7).and_then(|text| text.parse().ok()).unwrap_or(0.0),
     })
 }
 
@@ -216,15 +213,19 @@ pub(crate) struct Transaction {
     pub text: String,
     /// SQL that ends it.
     pub end: String,
-    pub age: Duration,
+    /// None where this role may not see when it began.
+    pub age: Option<Duration>,
 }
 
 /// Who would hold a new slot up, oldest first, as far as this role may see it.
 pub(crate) async fn open_transactions(
     connection: &mut Connection,
 ) -> Result<Vec<Transaction>, Error> {
-    const SQL: &str = "select text, ending, greatest(age, 0)::bigint from (\
-         select format('process %s of %s in %s (%s)', pid, usename, datname, \
+    // Processes of the server itself have no user.
+    const SQL: &str = "select text, ending, \
+         case when age is not null then greatest(age, 0)::bigint end from (\
+         select format('process %s of %s in %s (%s)', pid, coalesce(usename, backend_type), \
+                       coalesce(datname, 'no database'), \
                        coalesce(nullif(application_name, ''), 'no application_name')) as text, \
              format('select pg_terminate_backend(%s);', pid) as ending, \
              extract(epoch from clock_timestamp() - xact_start) as age \
@@ -237,11 +238,11 @@ pub(crate) async fn open_transactions(
          from pg_catalog.pg_prepared_xacts) open order by age desc nulls last";
     let rows = connection.query(SQL).await?;
     let transaction = |row: &walpost_walsender::Row| {
-        let age = row.get(2).and_then(|age| age.parse().ok()).unwrap_or(0);
+        let age = row.get(2).and_then(|age| age.parse().ok());
         Some(Transaction {
             text: crate::finding::one_line(row.get(0)?),
             end: row.get(1)?.to_owned(),
-            age: Duration::from_secs(age),
+            age: age.map(Duration::from_secs),
         })
     };
     Ok(rows.iter().filter_map(transaction).collect())

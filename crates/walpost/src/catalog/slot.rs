@@ -17,7 +17,7 @@ pub(crate) struct Slot {
     pub row: SlotRow,
     /// Of the session that streams from it.
     pub active_name: Option<String>,
-    /// Where that session comes from.
+    /// Where that session comes from; none also where this role may not see it.
     pub active_client: Option<String>,
     pub is_temporary: bool,
     /// Bytes of WAL that can still be written before it may be lost; none: no limit.
@@ -37,7 +37,8 @@ pub(crate) async fn slot(connection: &mut Connection, name: &str) -> Result<Opti
     let sql = format!(
         "select s.plugin, s.database, s.active_pid, s.restart_lsn, s.confirmed_flush_lsn, \
          s.wal_status, to_jsonb(s) ->> 'two_phase', a.application_name, \
-         coalesce(host(a.client_addr), 'a local socket'), s.temporary, s.safe_wal_size, \
+         case when a.client_port = -1 then 'a local socket' else host(a.client_addr) end, \
+         s.temporary, s.safe_wal_size, \
          to_jsonb(s) ->> 'invalidation_reason', to_jsonb(s) ->> 'conflicting', \
          to_jsonb(s) ->> 'failover', to_jsonb(s) ->> 'synced' \
          from pg_catalog.pg_replication_slots s \
@@ -83,8 +84,8 @@ pub(crate) fn refusal_problem(
     let seen = refusal_text(name, refusal);
     let again = || {
         format!(
-            "select pg_drop_replication_slot({}); -- after comparing the outbox table with Kafka; \
-             then walpost init --apply",
+            "/* after comparing the outbox table with Kafka: */ \
+             select pg_drop_replication_slot({}); -- then walpost init --apply",
             quote_literal(name)
         )
     };
@@ -242,7 +243,7 @@ impl Slot {
             return None;
         }
         let seen = format!("the slot '{name}' is in use by {}", self.user(pid));
-        let fix = format!("select pg_terminate_backend({pid}); -- after finding out who it is");
+        let fix = format!("/* after finding out who it is: */ select pg_terminate_backend({pid});");
         Some(checks::SLOT_IN_USE.found(name, seen, fix))
     }
 
@@ -255,17 +256,22 @@ impl Slot {
         let from = self
             .active_client
             .as_deref()
-            .unwrap_or("an unknown address");
+            .unwrap_or("an address that this role may not see");
         format!("'{name}' (server process {pid}, from {from})")
     }
 
     fn failover_problem(&self, name: &str, limits: &Limits) -> Option<Finding> {
-        if self.failover? || self.is_synced || !limits.has_standbys {
+        let found = self.failover_off_problem(name, "standbys are attached");
+        found.filter(|_| limits.has_standbys)
+    }
+
+    /// It ends with this server, although it matters that it should not.
+    pub(crate) fn failover_off_problem(&self, name: &str, because: &str) -> Option<Finding> {
+        if self.failover? || self.is_synced {
             return None;
         }
         let seen = format!(
-            "standbys are attached, and the slot '{name}' has failover off: it is gone after a \
-             promotion"
+            "{because}, and the slot '{name}' has failover off: it is gone after a promotion"
         );
         let fix = format!(
             "psql 'dbname=… replication=database' -c 'ALTER_REPLICATION_SLOT {} (FAILOVER true)', \

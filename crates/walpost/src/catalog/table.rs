@@ -20,6 +20,8 @@ use crate::sql::qualified;
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub name: TableName,
+    /// Its number: a name can't be looked up in a schema that this role may not use.
+    oid: u32,
     /// `pg_class.relkind`: `r` for a table, `p` for a partitioned one.
     kind: String,
     /// `pg_class.relpersistence`: `p` where its changes are in the WAL.
@@ -109,6 +111,7 @@ impl Table {
         };
         Self {
             name,
+            oid: 0,
             kind: "r".to_owned(),
             persistence: "p".to_owned(),
             identity: "d".to_owned(),
@@ -122,6 +125,11 @@ impl Table {
 
     pub(crate) fn is_partitioned(&self) -> bool {
         self.kind == "p"
+    }
+
+    /// Whether a publication takes it.
+    pub(crate) fn is_publishable(&self) -> bool {
+        matches!(self.kind.as_str(), "r" | "p") && self.persistence == "p"
     }
 
     pub(crate) fn has(&self, column: &str) -> bool {

@@ -217,6 +217,7 @@ impl<'a> Init<'a> {
     }
 
     async fn run(mut self, progress: &mut Progress) -> Result<Done, Error> {
+        self.refuse_slot().await?;
         self.make_tables(progress).await?;
         self.make_publications(progress).await?;
         if progress.has_errors() {

@@ -88,6 +88,63 @@ fn a_slot_that_is_about_to_be_lost_and_then_is_lost_is_told_at_each_step() {
     assert_eq!(check(&stage).codes(), [""; 0]);
 }
 
+/// Segments of 64 MB, of which nothing but the beginning is written.
+#[test]
+fn a_slot_that_keeps_much_wal_is_told_with_what_keeps_it() {
+    let server = Postgres::builder()
+        .initdb("--wal-segsize=64")
+        .setting("wal_init_zero", "off")
+        .setting("max_slot_wal_keep_size", "10GB")
+        .setting("max_wal_size", "10GB")
+        .setting("max_prepared_transactions", "1")
+        .fsync(false)
+        .start();
+    let database = server.database("lag");
+    let stage = Stage::bare("lag");
+    at(&stage, &database.url());
+    stage.init();
+    let switch = || (0..17).for_each(|_| database.execute(SWITCH));
+    assert_eq!(check(&stage).codes(), [""; 0]);
+    switch();
+    let found = check(&stage);
+    assert_eq!(
+        (found.code, found.codes()),
+        (0, vec!["WP-SLOT-LAG"]),
+        "{found:#?}"
+    );
+    let lag = found.the("WP-SLOT-LAG");
+    assert!(
+        lag.seen.contains("is confirmed up to 1.0 GiB before"),
+        "{lag:?}"
+    );
+    assert!(lag.seen.contains("keeps 1.0 GiB of it"), "{lag:?}");
+    assert!(lag.fix.starts_with("walpost run"), "{lag:?}");
+    stage.once();
+    let confirmed = || {
+        database.execute("checkpoint");
+        stage.once();
+        check(&stage)
+    };
+    wait_until(crate::SOON, "the slot keeps less", || {
+        confirmed().codes().is_empty().then_some(())
+    });
+
+    // However far the relay comes, this keeps the WAL since its begin.
+    database.execute(
+        "create table t (id int); begin; insert into t values (1); prepare transaction 'pins'",
+    );
+    switch();
+    let found = confirmed();
+    assert_eq!(found.codes(), ["WP-SLOT-LAG"], "{found:#?}");
+    let lag = found.the("WP-SLOT-LAG");
+    assert!(
+        lag.seen
+            .contains("bytes before the end of the WAL, and keeps 1.0 GiB"),
+        "{lag:?}"
+    );
+    assert!(lag.fix.contains("pg_prepared_xacts"), "{lag:?}");
+}
+
 /// As after a restore: the WAL ends before the slot's position.
 #[test]
 fn a_slot_that_stands_behind_the_end_of_the_wal_is_a_gap() {

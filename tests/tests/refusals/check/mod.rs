@@ -2,6 +2,7 @@
 //!
 //! Where a fix is SQL, the tests run what was printed and look again: the finding has to be gone.
 
+mod codes;
 mod lost;
 mod managed;
 mod planted;
@@ -9,6 +10,7 @@ mod pooler;
 mod server;
 mod topics;
 mod versions;
+mod way;
 
 use std::sync::OnceLock;
 

@@ -161,7 +161,8 @@ const PUBLICATIONS: &[Plant] = &[
          alter publication @_spare set (publish = 'update')",
         "WP-PUB-SPARE",
         WARNING,
-        "the spare the publication '@_spare' does not publish inserts",
+        "the spare could not take the first one's place if that is dropped: the publication \
+         '@_spare' does not publish inserts",
         "alter publication \"@_spare\" add table",
         true,
     ),
@@ -351,6 +352,31 @@ const PARTITIONS: &[Plant] = &[
         true,
     ),
     plant(
+        "alter publication @ drop table outbox;; alter publication @ add table p1",
+        "WP-PUB-TABLE",
+        ERROR,
+        "'@' does not carry the table public.outbox",
+        "add table \"public\".\"outbox\";",
+        true,
+    ),
+    plant(
+        "alter publication @ add table p1;; alter table outbox detach partition p1",
+        "WP-PUB-FOREIGN",
+        ERROR,
+        "'@' carries what is not in outbox.table: public.p1",
+        "drop table \"public\".\"p1\";",
+        true,
+    ),
+    plant(
+        "alter table outbox detach partition p1",
+        "WP-PUB-TABLE",
+        ERROR,
+        "'@' does not carry the table public.p1",
+        "add table \"public\".\"p1\";",
+        true,
+    )
+    .with("outbox:\n  table: p1\n"),
+    plant(
         "",
         "WP-TABLE-PARTITION",
         ERROR,
@@ -426,6 +452,26 @@ fn every_problem_of_partitions_has_its_code_and_a_fix_that_mends_it() {
             stage.slot
         ));
     });
+}
+
+/// A publication takes none of them: the advice to add it would fail.
+#[test]
+fn what_can_not_be_published_is_not_said_to_be_missing_in_the_publication() {
+    for (sql, code) in [
+        ("create view outbox as select 1 as id", "WP-TABLE-KIND"),
+        (
+            "create unlogged table outbox (id int primary key, destination text not null,
+                 aggregate_id text, event_type text, headers jsonb, payload text not null)",
+            "WP-TABLE-PERSISTENCE",
+        ),
+    ] {
+        let stage = Stage::bare("unpublishable");
+        stage.init();
+        fixed_route(&stage);
+        stage.database.execute(&format!("drop table outbox; {sql}"));
+        assert_eq!(check(&stage).errors(), [code]);
+        stage.refused(78, &[code]);
+    }
 }
 
 fn verify(plants: &[Plant], prepare: impl Fn(&Stage)) {

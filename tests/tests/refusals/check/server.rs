@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use walpost_tests::{Mistake, Postgres, Stop, try_wait_until};
 
-use super::{Stage, at, check, cluster};
+use super::{Stage, at, check, cluster, fixed_route};
 use crate::{
     SERVER,
     scripted::AlteringProxy,
-    stage::{Refusal, postgres, psql},
+    stage::{Refusal, STREAMER, postgres, psql},
 };
 
 #[test]
@@ -56,9 +56,20 @@ fn settings_of_the_server_are_found_and_mended_by_what_is_printed() {
         .configure(&yaml.replace(&other.slot, &stage.slot));
     let running = other.walpost.start(&["run"]);
     running.wait_for_log("\"streaming\"", Duration::from_secs(60));
-    let senders = check(&stage).the("WP-PG-SENDERS");
-    assert!(senders.seen.contains("1 of 1 WAL senders"), "{senders:?}");
-    assert!(senders.fix.contains("max_wal_senders = '6'"), "{senders:?}");
+    // Also where the role may not see whose the others are.
+    database.execute("create role streamer login replication");
+    for role in ["postgres", "streamer"] {
+        let url = database.url().replace("postgres@", &format!("{role}@"));
+        at(&stage, &url);
+        let found = check(&stage);
+        assert_eq!(found.errors(), ["WP-PG-SENDERS"], "{found:#?}");
+        let senders = found.the("WP-PG-SENDERS");
+        assert!(senders.seen.contains("all 1 WAL senders"), "{senders:?}");
+        assert!(senders.fix.contains("max_wal_senders = '6'"), "{senders:?}");
+    }
+    let init = Refusal::of(&stage.finish(&["init", "--apply"]));
+    init.assert(69, &["max_wal_senders", "restart the server"]);
+    at(&stage, &database.url());
     assert_eq!(crate::stage::ended_by_stop(running).code, 0);
     check(&stage).assert_not("WP-PG-SENDERS");
 }
@@ -164,14 +175,12 @@ fn a_slot_that_somebody_else_reads_and_a_temporary_one_are_found() {
         stage.database.url()
     );
     let slot = &stage.slot;
-    let mut reader = std::process::Command::new(
-        stage
-            .database
-            .postgres()
-            .binaries()
-            .dir()
-            .join("pg_recvlogical"),
-    );
+    let program = stage
+        .database
+        .postgres()
+        .binaries()
+        .client("pg_recvlogical");
+    let mut reader = std::process::Command::new(program);
     let publication = format!("publication_names={slot}");
     reader
         .args(["-d", &url.replace("replication=database&", "")])
@@ -185,6 +194,17 @@ fn a_slot_that_somebody_else_reads_and_a_temporary_one_are_found() {
     );
     assert!(found.seen.contains("from 127.0.0.1"), "{found:?}");
     assert_eq!(found.severity, "warning");
+    at(&stage, &stage.url_as(STREAMER, "any"));
+    let found = check(&stage).the("WP-SLOT-IN-USE");
+    let words = "in use by 'somebody' (server process ";
+    assert!(found.seen.contains(words), "{found:?}");
+    assert!(
+        found
+            .seen
+            .contains("from an address that this role may not see"),
+        "{found:?}"
+    );
+    stage.configure("");
     // It starts again at once when it is only disconnected.
     reader.kill();
     wait_until_not(&stage, "WP-SLOT-IN-USE");
@@ -198,6 +218,39 @@ fn a_slot_that_somebody_else_reads_and_a_temporary_one_are_found() {
     stage.refused(78, &["WP-SLOT-TEMPORARY", slot]);
     let init = Refusal::of(&stage.finish(&["init", "--apply"]));
     init.assert(78, &["WP-SLOT-TEMPORARY", slot]);
+}
+
+/// No machine of the tests' has another clock: the server is made to say it has.
+#[test]
+fn a_clock_that_is_far_off_and_a_version_to_come_are_found() {
+    let stage = Stage::ready("impostor");
+    fixed_route(&stage);
+    check(&stage).assert_not("WP-PG-CLOCK");
+    stage.database.execute(
+        "create or replace function pg_catalog.clock_timestamp() returns timestamptz
+             language sql volatile as 'select pg_catalog.now() - interval ''1 hour'''",
+    );
+    let found = check(&stage);
+    let clock = found.the("WP-PG-CLOCK");
+    assert_eq!((found.code, clock.severity.as_str()), (0, "warning"));
+    assert!(clock.seen.contains("s behind this machine's"), "{clock:?}");
+
+    check(&stage).assert_not("WP-PG-VERSION");
+    stage.database.execute(
+        "create function pg_catalog.setting_of_old(text) returns text
+             language internal stable strict as 'show_config_by_name';
+         create or replace function pg_catalog.current_setting(text) returns text
+             language sql stable as $$ select case $1 when 'server_version_num' then '990001'
+                 when 'server_version' then '99.1' else pg_catalog.setting_of_old($1) end $$",
+    );
+    let found = check(&stage);
+    let version = found.the("WP-PG-VERSION");
+    assert_eq!((found.code, version.severity.as_str()), (0, "warning"));
+    assert!(
+        version.seen.contains("not tested with PostgreSQL 99"),
+        "{version:?}"
+    );
+    assert!(version.fix.contains("from 15 to 18"), "{version:?}");
 }
 
 #[test]

@@ -82,6 +82,13 @@ fn generated_columns(database: &Database<'_>, stage: &Stage) {
 }
 
 fn failover(server: &Postgres, database: &Database<'_>, stage: &Stage) {
+    check(stage).assert_not("WP-SLOT-FAILOVER");
+    let exists = stage.finish(&["init", "--apply", "--failover"]);
+    assert_eq!(exists.code, 0, "{}", exists.stderr);
+    let words = "WP-SLOT-FAILOVER: --failover is given, and the slot";
+    assert!(exists.stdout.contains(words), "{}", exists.stdout);
+    assert!(!stage.init().stdout.contains("WP-SLOT-FAILOVER"));
+
     database.execute("select pg_create_physical_replication_slot('standby_1')");
     let found = check(stage).the("WP-SLOT-FAILOVER");
     assert!(found.seen.contains(&stage.slot), "{found:?}");

@@ -58,6 +58,7 @@ pub(crate) async fn table(
     };
     Ok(Some(Table {
         name: name.clone(),
+        oid: oid.parse().unwrap_or(0),
         kind,
         persistence: text(2),
         identity: text(3),
@@ -72,22 +73,24 @@ pub(crate) async fn table(
     }))
 }
 
-/// The columns with the types below their domains.
+/// The columns with the types below their domains, any of which may refuse NULL.
 fn columns_sql(oid: &str) -> String {
     format!(
         "with recursive base as (\
-             select a.attnum, t.oid, t.typtype, t.typbasetype from pg_catalog.pg_attribute a \
+             select a.attnum, t.oid, t.typtype, t.typbasetype, \
+                 a.attnotnull or t.typnotnull as not_null from pg_catalog.pg_attribute a \
              join pg_catalog.pg_type t on t.oid = a.atttypid \
              where a.attrelid = {oid} and a.attnum > 0 and not a.attisdropped \
              union all \
-             select b.attnum, t.oid, t.typtype, t.typbasetype from base b \
+             select b.attnum, t.oid, t.typtype, t.typbasetype, b.not_null or t.typnotnull \
+             from base b \
              join pg_catalog.pg_type t on t.oid = b.typbasetype where b.typtype = 'd') \
          select coalesce(jsonb_agg(jsonb_build_object('name', a.attname, \
              'type', format_type(a.atttypid, a.atttypmod), \
              'base', case when n.nspname = 'pg_catalog' then t.typname end, \
              'textual', exists (select from pg_catalog.pg_proc p \
                  where p.oid = t.typsend and {TEXTUAL_SEND}), \
-             'not_null', a.attnotnull, 'generated', a.attgenerated) order by a.attnum), '[]') \
+             'not_null', b.not_null, 'generated', a.attgenerated) order by a.attnum), '[]') \
          from base b join pg_catalog.pg_attribute a on a.attrelid = {oid} and a.attnum = b.attnum \
          join pg_catalog.pg_type t on t.oid = b.oid \
          join pg_catalog.pg_namespace n on n.oid = t.typnamespace where b.typtype <> 'd'"
@@ -154,22 +157,14 @@ pub(crate) async fn largest_payload(
         Some("bytea" | "text" | "varchar") => format!("octet_length({quoted})"),
         _ => format!("octet_length({quoted}::text)"),
     };
+    // Of a table that is not partitioned the tree is empty.
     let sql = format!(
-        "select sum(greatest(c.relpages, 0)) from pg_partition_tree({}::regclass) tree \
-         join pg_catalog.pg_class c on c.oid = tree.relid",
-        quote_literal(&name)
+        "select sum(greatest(relpages, 0)) from pg_catalog.pg_class where oid = {oid} \
+         or oid in (select relid from pg_partition_tree({oid}))",
+        oid = table.oid
     );
-    let pages: u64 = if table.is_partitioned() {
-        let pages = look(connection, &sql).await?;
-        pages.and_then(|pages| pages.parse().ok()).unwrap_or(0)
-    } else {
-        let sql = format!(
-            "select greatest(relpages, 0) from pg_catalog.pg_class where oid = {}::regclass",
-            quote_literal(&name)
-        );
-        let pages = look(connection, &sql).await?;
-        pages.and_then(|pages| pages.parse().ok()).unwrap_or(0)
-    };
+    let pages = look(connection, &sql).await?;
+    let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
     // In one message, so that the time limit ends with it, and nothing of it stays in a pool.
     let sql = format!(
         "begin; set local statement_timeout = '2s'; \
@@ -219,13 +214,14 @@ pub(crate) async fn missing_partition(
              from pg_catalog.pg_partitioned_table p \
              join pg_catalog.pg_attribute a \
                  on a.attrelid = p.partrelid and a.attnum = p.partattrs[0] \
-             where p.partrelid = {relation}::regclass and p.partstrat = 'r' and p.partnatts = 1 \
+             where p.partrelid = {oid} and p.partstrat = 'r' and p.partnatts = 1 \
              and p.partdefid = 0 and a.atttypid in \
                  ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)), \
          bound as (\
              select substring(text from 'FROM \\((.*)\\) TO') as low, \
                  substring(text from 'TO \\((.*)\\)$') as high \
-             from root join pg_catalog.pg_inherits i on i.inhparent = root.partrelid \
+             from root join pg_catalog.pg_inherits i \
+                 on i.inhparent = root.partrelid and not i.inhdetachpending \
              join pg_catalog.pg_class c on c.oid = i.inhrelid, \
              lateral pg_get_expr(c.relpartbound, c.oid) text), \
          part as (\
@@ -248,7 +244,7 @@ pub(crate) async fn missing_partition(
              when 'timestamp with time zone' then 'YYYY-MM-DD HH24:MI:SS+00' \
              else 'YYYY-MM-DD HH24:MI:SS' end as form) format \
          where not exists (select from part, tomorrow where part.low <= at and at < part.high)",
-        relation = quote_literal(&qualified(&table.name))
+        oid = table.oid
     );
     let rows = connection.query(&sql).await?;
     let Some(row) = rows.first() else {

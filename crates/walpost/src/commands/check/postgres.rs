@@ -327,8 +327,9 @@ impl Sight<'_> {
             )
         };
         for open in catalog::open_transactions(connection).await? {
-            if open.age >= age {
-                let seconds = open.age.as_secs();
+            // One whose age this role may not see is most likely a short one.
+            if let Some(open_for) = open.age.filter(|open_for| *open_for >= age) {
+                let seconds = open_for.as_secs();
                 let seen = format!("{} has been open for {seconds} s: {effect}", open.text);
                 look.push(checks::PG_TRANSACTION.found(open.text, seen, open.end));
             }
@@ -403,8 +404,8 @@ pub(in crate::commands) fn younger_problem(publication: &str, slot: &str) -> Fin
          slot has not passed that yet: what was committed before is not in the stream"
     );
     let fix = format!(
-        "select pg_drop_replication_slot({}); -- if the slot is new, then walpost init --apply; \
-         otherwise compare the outbox table with Kafka",
+        "/* only if the slot is new, otherwise compare the outbox table with Kafka: */ \
+         select pg_drop_replication_slot({}); -- then walpost init --apply",
         walpost_walsender::quote_literal(slot)
     );
     checks::PUB_YOUNGER.found(publication, seen, fix)

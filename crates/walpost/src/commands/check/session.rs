@@ -9,7 +9,7 @@ use super::postgres::Sight;
 use crate::catalog::{Pooler, Way};
 use crate::checks::{self, Area};
 use crate::connect::{ConnectError, connect};
-use crate::error::chain;
+use crate::error::{chain, names_wal_senders};
 use crate::finding::Finding;
 
 /// What the relay asks for.
@@ -68,9 +68,9 @@ fn refused(sight: &Sight<'_>, way: &Way, pooler: Option<Pooler>, error: &Error) 
             let fix = sight.provider.replication_fix(role);
             checks::PG_REPLICATION.found(role, seen, fix)
         }
-        Some(TOO_MANY_CONNECTIONS) if sight.limits.senders >= sight.limits.senders_max => {
-            let (used, max) = (sight.limits.senders, sight.limits.senders_max);
-            let seen = format!("{used} of {max} WAL senders are in use (max_wal_senders)");
+        Some(TOO_MANY_CONNECTIONS) if names_wal_senders(error) => {
+            let max = sight.limits.senders_max;
+            let seen = format!("all {max} WAL senders are in use (max_wal_senders)");
             let more = (max + 5).to_string();
             let fix = sight.provider.setting_fix("max_wal_senders", &more, true);
             checks::PG_SENDERS.found("max_wal_senders", seen, fix)

@@ -108,7 +108,8 @@ impl Stage {
             let sql = sql::publication(&publication, mapping.tables());
             run(connection, config, &sql).await?;
         }
-        run(connection, config, &sql::slot(&postgres.slot, false)).await?;
+        let sql = sql::slot(&postgres.slot, &postgres.publication, false);
+        run(connection, config, &sql).await?;
         Ok(())
     }
 

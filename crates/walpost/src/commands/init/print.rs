@@ -40,7 +40,10 @@ fn text(config: &Config, failover: bool) -> String {
     );
     let spare = postgres.spare_publication();
     text.push_str(&without_comments(&sql::publication(&spare, tables)));
-    step(&mut text, &sql::slot(&postgres.slot, failover));
+    step(
+        &mut text,
+        &sql::slot(&postgres.slot, &postgres.publication, failover),
+    );
     text
 }
 

@@ -14,6 +14,7 @@ use walpost_walsender::{Connection, Conninfo};
 
 use super::{Done, INSUFFICIENT_PRIVILEGE, Init, Progress, connect, refused};
 use crate::catalog::{self, Slot, Transaction};
+use crate::checks;
 use crate::commands::check::younger_problem;
 use crate::error::Error;
 use crate::sql;
@@ -31,7 +32,8 @@ impl Init<'_> {
     pub(super) async fn make_slot(&mut self, progress: &mut Progress) -> Result<Done, Error> {
         let name = &self.config.postgres.slot;
         if let Some(slot) = self.slot().await? {
-            self.accept(progress, &slot)?;
+            let detail = format!(", confirmed up to {}", self.position(&slot)?);
+            progress.step("exists", "slot", name, detail)?;
             return self.judge(progress, &slot).await.map(|()| Done::All);
         }
         if self.create(progress).await? == Done::Interrupted {
@@ -52,8 +54,16 @@ impl Init<'_> {
         slot.map_err(|error| Error::postgres(&error, &postgres.conninfo))
     }
 
-    /// A slot that is there has to be one that can be streamed from.
-    fn accept(&self, progress: &mut Progress, slot: &Slot) -> Result<(), Error> {
+    /// Before anything is made: a slot that is there has to be one that can be streamed from.
+    pub(super) async fn refuse_slot(&mut self) -> Result<(), Error> {
+        match self.slot().await? {
+            Some(slot) => self.position(&slot).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Where a slot that can be streamed from stands.
+    fn position(&self, slot: &Slot) -> Result<Lsn, Error> {
         let name = &self.config.postgres.slot;
         let state = ServerState {
             database: self.server.database.clone(),
@@ -64,19 +74,12 @@ impl Init<'_> {
         if let Some(problem) = slot.temporary_problem(name) {
             return Err(refused(problem));
         }
-        match start_at(Some(&slot.row), &state) {
-            Ok(confirmed) => {
-                let detail = format!(", confirmed up to {confirmed}");
-                progress.step("exists", "slot", name, detail)?;
-                Ok(())
-            }
-            Err(refusal) => {
-                let provider = self.provider;
-                let problem = catalog::refusal_problem(name, Some(slot), &refusal, provider);
-                let error = Error::new(refusal.exit(), problem.line());
-                Err(error.with_fix(problem.fix.unwrap_or_default()))
-            }
-        }
+        start_at(Some(&slot.row), &state).map_err(|refusal| {
+            let provider = self.provider;
+            let problem = catalog::refusal_problem(name, Some(slot), &refusal, provider);
+            let error = Error::new(refusal.exit(), problem.line());
+            error.with_fix(problem.fix.unwrap_or_default())
+        })
     }
 
     /// What there is to say of a slot that works.
@@ -85,7 +88,12 @@ impl Init<'_> {
         let failed = |error: walpost_walsender::Error| Error::postgres(&error, &postgres.conninfo);
         let (name, publication) = (&postgres.slot, &postgres.publication);
         let limits = catalog::limits(&mut self.relay).await.map_err(failed)?;
-        progress.found(slot.warnings(name, &self.server, &limits, self.provider));
+        let mut found = slot.warnings(name, &self.server, &limits, self.provider);
+        let code = Some(checks::SLOT_FAILOVER.code);
+        if self.failover && !found.iter().any(|finding| finding.code == code) {
+            found.extend(slot.failover_off_problem(name, "--failover is given"));
+        }
+        progress.found(found);
         let younger = catalog::is_publication_younger(&mut self.relay, publication, name).await;
         if younger.map_err(failed)? {
             progress.found([younger_problem(publication, name)]);
@@ -102,7 +110,7 @@ impl Init<'_> {
                 .query("set client_connection_check_interval = 1000")
                 .await,
         );
-        let make = sql::slot(&postgres.slot, self.failover);
+        let make = sql::slot(&postgres.slot, &postgres.publication, self.failover);
         let mut making = std::pin::pin!(self.relay.query(&make));
         let mut watch = Watch::default();
         let (made, is_interrupted) = loop {
@@ -190,9 +198,10 @@ fn waiting(open: &[Transaction]) -> String {
         age,
     } in open
     {
+        let open_for =
+            age.map_or_else(String::new, |age| format!(", open for {} s", age.as_secs()));
         text.push_str(&format!(
-            "\n           {who}, open for {} s\n             to end it: {end}",
-            age.as_secs()
+            "\n           {who}{open_for}\n             to end it: {end}"
         ));
     }
     text

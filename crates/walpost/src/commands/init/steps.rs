@@ -1,6 +1,6 @@
 //! Tables and publications: made where they are missing, judged where they are there.
 
-use walpost_walsender::Conninfo;
+use walpost_walsender::{Conninfo, quote_identifier};
 
 use super::{INSUFFICIENT_PRIVILEGE, Init, Progress};
 use crate::catalog::{self, Table};
@@ -24,8 +24,8 @@ impl Init<'_> {
                 let right = format!(
                     "grant create on schema {} to {}; or name the role that owns it with \
                      --admin-url",
-                    walpost_walsender::quote_identifier(&name.schema),
-                    walpost_walsender::quote_identifier(&conninfo.user)
+                    quote_identifier(&name.schema),
+                    quote_identifier(&conninfo.user)
                 );
                 return Err(failed(&action, &error, conninfo, &right));
             }
@@ -65,9 +65,13 @@ impl Init<'_> {
             }
             if let Err(error) = connection.query(&sql::publication(name, names)).await {
                 let action = format!("create the publication '{name}'");
-                let right = "name the role that owns the outbox tables with --admin-url; it needs \
-                             CREATE on the database";
-                return Err(failed(&action, &error, conninfo, right));
+                let right = format!(
+                    "grant create on database {} to {}; where that role owns the outbox tables, \
+                     as it has to; or name one that has both with --admin-url",
+                    quote_identifier(&conninfo.database),
+                    quote_identifier(&conninfo.user)
+                );
+                return Err(failed(&action, &error, conninfo, &right));
             }
             progress.step("created", "publication", name, String::new())?;
         }
