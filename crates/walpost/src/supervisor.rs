@@ -54,6 +54,8 @@ pub(crate) struct Supervisor<'a> {
     /// A session has begun since the process started.
     begun: bool,
     credentials_refused_at: Option<Instant>,
+    /// A type that a session did not know. The next one has asked anew.
+    unread_type: Option<u32>,
     /// The cause that was logged last: each is loud once.
     last_cause: String,
 }
@@ -88,6 +90,7 @@ impl<'a> Supervisor<'a> {
             batch_bytes: None,
             begun: false,
             credentials_refused_at: None,
+            unread_type: None,
             last_cause: String::new(),
         }
     }
@@ -246,6 +249,8 @@ impl<'a> Supervisor<'a> {
             return self.stop(Exit::Permission, &error);
         }
         let alarm = match error.class() {
+            // One that was made while the stream was open is known to the next session.
+            Class::Definite(_) if self.is_new(error.unread_type()) => false,
             Class::Definite(exit) => return self.stop(exit, &error),
             Class::Credentials(exit) => {
                 let since = *self.credentials_refused_at.get_or_insert(now);
@@ -268,6 +273,11 @@ impl<'a> Supervisor<'a> {
         }
         self.log_cause(&error, alarm, delay);
         Next::Again { delay }
+    }
+
+    /// Whether a type of the database, if it is one, was not known for the first time.
+    fn is_new(&mut self, unread: Option<u32>) -> bool {
+        unread.is_some() && std::mem::replace(&mut self.unread_type, unread) != unread
     }
 
     fn stop(&self, exit: Exit, error: &SessionError) -> Next {

@@ -195,6 +195,10 @@ fn a_role_that_may_not_is_told_which_right_it_lacks() {
         Some("alter role \"plain\" replication;")
     );
 
+    // Before 15 everybody might make tables there.
+    stage
+        .database
+        .execute("revoke create on schema public from public");
     configure(STREAMER);
     let words = [
         "create the table public.outbox",

@@ -1,13 +1,16 @@
 //! Why a session ended, and what that means.
 
 use walpost_core::class::{self, Class, Exit, KafkaClass};
-use walpost_core::{Rejection, RelayError};
+use walpost_core::{BindError, Rejection, RelayError};
 use walpost_kafka::{Fault, Trouble, TroubleKind};
 use walpost_walsender::Conninfo;
 
 use crate::connect::PasswordError;
 use crate::error::{postgres_fix, standby_fix, tls_class};
 use crate::finding::Finding;
+
+/// What is made after `initdb` has this number or a higher one.
+const FIRST_OWN_OID: u32 = 16_384;
 
 /// Why a session ended, or could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +139,15 @@ impl SessionError {
             | Self::Relay(_)
             | Self::Producer(_) => None,
         }
+    }
+
+    /// A type of the database's own that the session did not know. It asks once, at its start.
+    pub(crate) fn unread_type(&self) -> Option<u32> {
+        let Self::Relay(RelayError::Bind(BindError::UnsupportedType { type_oid, .. })) = self
+        else {
+            return None;
+        };
+        Some(*type_oid).filter(|oid| *oid >= FIRST_OWN_OID)
     }
 
     /// Whether Kafka refused us the right to do something.

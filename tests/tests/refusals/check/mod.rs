@@ -36,7 +36,9 @@ fn a_whole_set_up_has_no_problem() {
     assert_eq!(found.json["error"], Value::Null);
     let findings = found.json["result"]["findings"].to_string();
     assert!(findings.contains("3 partitions, 1 replica"), "{findings}");
-    assert_eq!(stage.finish(&["check", "--strict"]).code, 0);
+    let is_tested = server.binaries().version() >= 15;
+    let strict = stage.finish(&["check", "--strict"]);
+    assert_eq!(strict.code == 0, is_tested, "{}", strict.stdout);
 }
 
 #[test]
@@ -288,7 +290,7 @@ struct Finding {
 }
 
 impl Found {
-    /// Codes of everything that is not ok, sorted.
+    /// Codes of everything that is not ok, sorted. Which version the tests run on is left out.
     fn codes(&self) -> Vec<&str> {
         self.codes_of(&["error", "warning"])
     }
@@ -308,6 +310,7 @@ impl Found {
                 }
                 finding["code"].as_str().expect("a problem has a code")
             })
+            .filter(|code| *code != "WP-PG-VERSION")
             .collect();
         codes.sort_unstable();
         codes
