@@ -13,9 +13,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use walpost_core::Format;
 use walpost_core::class::Exit;
 use walpost_core::start::{ServerState, start_at};
-use walpost_core::{Format, Role};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Endpoint, Mode, StartReplication, WalStream};
 
@@ -64,12 +64,7 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
     }
     let floor = start_position(&mut connection, config, &server).await?;
     let (tables, textual) = look_at_set_up(config, connection.endpoint()).await?;
-    let payload = config.mapping.column(Role::Payload);
-    let format = if tables.iter().any(|table| table.has_bytea(payload)) {
-        Format::Binary
-    } else {
-        Format::Text
-    };
+    let format = catalog::stream_format(&tables, config);
     let current = if once {
         catalog::written_lsn(&mut connection).await?
     } else {
@@ -196,16 +191,15 @@ async fn check_set_up(
     let mut problems = Vec::new();
     for name in config.mapping.tables() {
         match catalog::table(connection, name).await? {
-            Some(table) => {
-                problems.extend(table.errors(config));
-                tables.push(table);
-            }
+            Some(table) => tables.push(table),
             None => {
                 let others = catalog::table_names(connection).await?;
                 problems.push(catalog::table_missing(name, &others));
             }
         }
     }
+    let format = catalog::stream_format(&tables, config);
+    problems.extend(tables.iter().flat_map(|table| table.errors(config, format)));
     let name = &config.postgres.publication;
     match catalog::publication(connection, name).await? {
         Some(publication) => {

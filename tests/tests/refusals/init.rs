@@ -82,7 +82,7 @@ fn both_ways_make_the_same() {
         let publications = rows(
             stage,
             "select right(p.pubname, 5) = 'spare', tablename, pubinsert, pubupdate, pubdelete,
-                    pubtruncate, pubviaroot, rowfilter
+                    pubtruncate, pubviaroot, to_jsonb(pg_publication_tables) ->> 'rowfilter'
              from pg_publication p join pg_publication_tables using (pubname) order by 1, 2",
         );
         (columns, publications)

@@ -22,8 +22,8 @@ pub(crate) use self::server::{
 };
 pub(crate) use self::slot::{Slot, refusal_problem, slot};
 pub(crate) use self::table::{
-    Table, has_default_rows, largest_payload, missing_partition, table, table_missing, table_names,
-    textual_types,
+    Table, has_default_rows, largest_payload, missing_partition, stream_format, table,
+    table_missing, table_names, textual_types,
 };
 
 /// The name that was probably meant: the same but for the case of letters, or a slip away.

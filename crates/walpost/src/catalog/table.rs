@@ -3,7 +3,7 @@
 mod questions;
 
 use serde::Deserialize;
-use walpost_core::{Role, TableName, is_read_in_binary};
+use walpost_core::{Format, Role, TableName, is_read_in_binary};
 use walpost_walsender::quote_identifier;
 
 pub(crate) use self::questions::{
@@ -66,6 +66,20 @@ impl Leaf {
             schema: self.schema.clone(),
             name: self.name.clone(),
         }
+    }
+}
+
+/// The format of the one stream of these tables: binary as soon as one has a `bytea` payload, which
+/// doubles as text, and fails past 512 MB.
+pub(crate) fn stream_format(tables: &[Table], config: &Config) -> Format {
+    let payload = config.mapping.column(Role::Payload);
+    if tables
+        .iter()
+        .any(|table| table.base(payload) == Some("bytea"))
+    {
+        Format::Binary
+    } else {
+        Format::Text
     }
 }
 
@@ -152,12 +166,6 @@ impl Table {
         defaults.map(Leaf::table).collect()
     }
 
-    /// Whether the stream has to be binary for it: as text a `bytea` doubles, and fails past
-    /// 512 MB.
-    pub(crate) fn has_bytea(&self, payload: &str) -> bool {
-        self.base(payload) == Some("bytea")
-    }
-
     /// The built-in type of a column.
     pub(crate) fn base(&self, column: &str) -> Option<&str> {
         self.column(column)?.base.as_deref()
@@ -167,8 +175,8 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// What keeps its rows from becoming events.
-    pub(crate) fn errors(&self, config: &Config) -> Vec<Finding> {
+    /// What keeps its rows from becoming events, in a stream of this format.
+    pub(crate) fn errors(&self, config: &Config, format: Format) -> Vec<Finding> {
         let name = &self.name;
         let mut problems = Vec::new();
         if !matches!(self.kind.as_str(), "r" | "p") {
@@ -190,7 +198,7 @@ impl Table {
                 problems.push(self.column_problem(&needed));
             }
         }
-        problems.extend(self.type_problems(config));
+        problems.extend(self.type_problems(config, format));
         problems
     }
 
@@ -256,9 +264,9 @@ impl Table {
         checks::TABLE_COLUMN.found(format!("{}.{}", self.name, needed.column), seen, fix)
     }
 
-    fn type_problems(&self, config: &Config) -> Vec<Finding> {
+    fn type_problems(&self, config: &Config, format: Format) -> Vec<Finding> {
         const HEADERS: [&str; 5] = ["json", "jsonb", "text", "varchar", "bpchar"];
-        let is_binary = self.has_bytea(config.mapping.column(Role::Payload));
+        let is_binary = format == Format::Binary;
         let headers = config.mapping.column(Role::Headers);
         let mut problems = Vec::new();
         for NeededColumn { column, used_by } in config.read_columns() {

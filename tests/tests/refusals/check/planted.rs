@@ -484,6 +484,58 @@ fn what_can_not_be_published_is_not_said_to_be_missing_in_the_publication() {
     }
 }
 
+/// All of them come in one stream: one payload of bytes makes it binary for all.
+#[test]
+fn a_type_is_judged_by_the_stream_that_several_tables_share() {
+    let stage = Stage::bare("shared");
+    let sections = format!(
+        "outbox:\n  table: [outbox, bytes]\n\
+         route:\n  topic: {}\n  headers:\n    price: \"${{price}}\"\n",
+        any_topic()
+    );
+    stage.configure(&sections);
+    stage.database.execute(
+        "create table outbox (id uuid primary key default gen_random_uuid(), destination text,
+             aggregate_id text, payload jsonb not null, price numeric);
+         create table bytes (id uuid primary key default gen_random_uuid(), destination text,
+             aggregate_id text, payload text not null, price text)",
+    );
+    stage.init();
+    assert_eq!(check(&stage).codes(), [""; 0]);
+    stage
+        .database
+        .execute("alter table bytes alter payload type bytea using ''");
+    let found = check(&stage);
+    assert_eq!(found.codes(), ["WP-TABLE-TYPE"], "{found:#?}");
+    let price = found.the("WP-TABLE-TYPE");
+    assert_eq!(price.object, "public.outbox.price");
+    for command in [&["run", "--once"][..], &["init", "--apply"]] {
+        let refused = stage.finish(command);
+        assert_eq!(refused.code, 78, "{}", refused.stderr);
+        let text = refused.stdout + &refused.stderr;
+        assert!(
+            text.contains("WP-TABLE-TYPE: the column 'price' of public.outbox"),
+            "{text}"
+        );
+    }
+    psql(&stage.url(), &price.fix);
+    assert_eq!(check(&stage).codes(), [""; 0]);
+    stage.once();
+}
+
+#[test]
+fn a_column_whose_domain_refuses_null_is_not_said_to_hold_one() {
+    let stage = Stage::bare("domain");
+    stage.init();
+    let nullable = "create domain kind as text; create domain some_kind as kind;
+                    alter table outbox alter event_type type some_kind";
+    stage.database.execute(nullable);
+    stage.configure("route:\n  topic: \"x-${event_type}\"\n");
+    check(&stage).the("WP-ROUTE-NULL");
+    stage.database.execute("alter domain kind set not null");
+    check(&stage).assert_not("WP-ROUTE-NULL");
+}
+
 fn verify(plants: &[Plant], prepare: impl Fn(&Stage)) {
     let version = postgres().binaries().version();
     for plant in plants.iter().filter(|plant| plant.since <= version) {
@@ -521,6 +573,10 @@ fn verify(plants: &[Plant], prepare: impl Fn(&Stage)) {
         if plant.mends {
             psql(&stage.url(), &finding.fix);
             check(&stage).assert_not(plant.code);
+        }
+        // A server has not got slots without number.
+        if stage.database.slot(&stage.slot).is_some() {
+            stage.database.drop_slot(&stage.slot);
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use walpost_core::Role;
 use walpost_core::class::Exit;
 use walpost_core::start::{ServerState, start_at};
+use walpost_core::{Format, Role};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Error, Mode};
 
@@ -150,9 +150,10 @@ async fn look_inside(
     sight
         .publication_findings(look, connection, publication.as_ref(), &tables)
         .await?;
+    let format = catalog::stream_format(&tables, config);
     for table in &tables {
         sight
-            .table_findings(look, connection, table, publication.as_ref())
+            .table_findings(look, connection, (table, format), publication.as_ref())
             .await?;
     }
     look.extend(route::findings(config, &tables));
@@ -285,11 +286,11 @@ impl Sight<'_> {
         &self,
         look: &mut Look,
         connection: &mut Connection,
-        table: &Table,
+        (table, format): (&Table, Format),
         publication: Option<&Publication>,
     ) -> Result<(), Error> {
         let config = self.config;
-        let errors = table.errors(config);
+        let errors = table.errors(config, format);
         if errors.is_empty() {
             let needed = config.needed_columns();
             let columns: Vec<_> = needed.iter().map(|needed| needed.column.as_str()).collect();

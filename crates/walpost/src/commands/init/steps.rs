@@ -10,11 +10,12 @@ use crate::sql;
 impl Init<'_> {
     pub(super) async fn make_tables(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let config = self.config;
+        let mut found = Vec::new();
         for name in config.mapping.tables() {
             let text = name.to_string();
             if let Some(table) = self.table(name).await? {
                 progress.step("exists", "table", &text, String::new())?;
-                progress.found(table.errors(config));
+                found.push(table);
                 continue;
             }
             let (connection, conninfo) = self.maker();
@@ -31,6 +32,9 @@ impl Init<'_> {
             }
             progress.step("created", "table", &text, String::new())?;
         }
+        // New ones fit every stream.
+        let format = catalog::stream_format(&found, config);
+        progress.found(found.iter().flat_map(|table| table.errors(config, format)));
         Ok(())
     }
 
