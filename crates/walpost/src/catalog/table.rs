@@ -188,8 +188,16 @@ impl Table {
         }
         if self.persistence != "p" {
             let kind = persistence_text(&self.persistence);
-            let seen = format!("the table {name} is {kind}: its rows are not in the WAL");
-            let fix = format!("alter table {} set logged;", qualified(name));
+            let (effect, fix) = if self.is_partitioned() {
+                // Until 18 one can be made so, and never be altered.
+                let fix = "make the partitioned table anew without UNLOGGED, and attach its \
+                           partitions to that";
+                ("no publication takes it", fix.to_owned())
+            } else {
+                let fix = format!("alter table {} set logged;", qualified(name));
+                ("its rows are not in the WAL", fix)
+            };
+            let seen = format!("the table {name} is {kind}: {effect}");
             problems.push(checks::TABLE_PERSISTENCE.found(name.to_string(), seen, fix));
         }
         problems.extend(self.leaf_problems());
@@ -428,6 +436,30 @@ mod tests {
             schema: schema.to_owned(),
             name: name.to_owned(),
         }
+    }
+
+    #[test]
+    fn a_partitioned_table_that_is_unlogged_can_not_be_altered() {
+        let config = Config::load(&crate::config::Sources {
+            set: [
+                "postgres.url=postgresql://u@db/shop",
+                "kafka.brokers=k:9092",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            ..crate::config::Sources::default()
+        })
+        .unwrap();
+        let mut table = Table::plain(
+            name("public", "outbox"),
+            &["id", "payload", "destination", "aggregate_id"],
+        );
+        assert_eq!(table.errors(&config, Format::Text), []);
+        table.persistence = "u".to_owned();
+        let fix = |table: &Table| table.errors(&config, Format::Text)[0].fix.clone().unwrap();
+        assert_eq!(fix(&table), "alter table \"public\".\"outbox\" set logged;");
+        table.kind = "p".to_owned();
+        assert!(fix(&table).contains("anew without UNLOGGED"));
     }
 
     #[test]

@@ -32,7 +32,8 @@ checks! { Publication, PUBLICATION_CHECKS;
     PUB_TABLE = "WP-PUB-TABLE", Error, "The publication does not carry the outbox",
     looks_at: "`pg_publication_tables` for every table of `outbox.table`.",
     why: "Rows of a table that is not in the publication are never sent. A table that was dropped \
-        and made again is not in it either.",
+        and made again is not in it either, nor is a partitioned one of which only a partition \
+        was put in.",
     fix: "`alter publication walpost add table public.outbox`. Rows that were committed before \
         that are only in the table.";
 

@@ -20,7 +20,8 @@ checks! { Table, TABLE_CHECKS;
     looks_at: "`relpersistence` in `pg_class`.",
     why: "Rows of unlogged and temporary tables are not in the WAL, so no replication can see \
         them. Postgres takes them out of publications without a word.",
-    fix: "`alter table public.outbox set logged`; a temporary table has to be made anew.";
+    fix: "`alter table public.outbox set logged`; a temporary table has to be made anew, and \
+        before 18 a partitioned one that was made UNLOGGED too.";
 
     TABLE_COLUMN = "WP-TABLE-COLUMN", Error, "A column that is needed does not exist",
     looks_at: "`pg_attribute` against `outbox.columns` and the templates of `route`.",
@@ -29,8 +30,8 @@ checks! { Table, TABLE_CHECKS;
         column.";
 
     TABLE_TYPE = "WP-TABLE-TYPE", Error, "A column has a type that can't be used",
-    looks_at: "types of the mapped columns. Beside a bytea payload the stream is binary: uuid, \
-        text, varchar, char, name, json, jsonb, boolean, smallint, integer, bigint, timestamptz \
+    looks_at: "types of the mapped columns. Where one of the tables has a bytea payload, the \
+        stream is binary for all of them: uuid, text, varchar, char, name, json, jsonb, boolean, smallint, integer, bigint, timestamptz \
         and bytea are read then.",
     why: "A value of another type would have to be guessed from its bytes. Row headers have to be \
         a JSON object in every case.",

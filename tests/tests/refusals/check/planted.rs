@@ -1,4 +1,5 @@
-//! Each problem is planted alone in a whole set-up; where the fix is SQL, it is run as printed.
+//! Each problem is planted alone in a whole set-up: `check` tells it, `run` refuses it where it is an
+//! error, and where the fix is SQL, it is run as printed.
 
 use super::{Stage, any_topic, check, fixed_route};
 use crate::stage::{postgres, psql};
@@ -532,8 +533,12 @@ fn a_column_whose_domain_refuses_null_is_not_said_to_hold_one() {
     stage.database.execute(nullable);
     stage.configure("route:\n  topic: \"x-${event_type}\"\n");
     check(&stage).the("WP-ROUTE-NULL");
-    stage.database.execute("alter domain kind set not null");
-    check(&stage).assert_not("WP-ROUTE-NULL");
+    for (refusing, taking) in [("kind", "some_kind"), ("some_kind", "kind")] {
+        stage.database.execute(&format!(
+            "alter domain {taking} drop not null; alter domain {refusing} set not null"
+        ));
+        check(&stage).assert_not("WP-ROUTE-NULL");
+    }
 }
 
 fn verify(plants: &[Plant], prepare: impl Fn(&Stage)) {
@@ -569,6 +574,8 @@ fn verify(plants: &[Plant], prepare: impl Fn(&Stage)) {
         assert!(!finding.object.is_empty(), "{context}");
         if plant.severity == ERROR {
             assert_eq!(found.code, 1, "{context}");
+            // The relay refuses by the same judgement.
+            stage.refused(78, &[plant.code]);
         }
         if plant.mends {
             psql(&stage.url(), &finding.fix);
