@@ -31,7 +31,8 @@ checks! { Table, TABLE_CHECKS;
 
     TABLE_TYPE = "WP-TABLE-TYPE", Error, "A column has a type that can't be used",
     looks_at: "types of the mapped columns. Where one of the tables has a bytea payload, the \
-        stream is binary for all of them: uuid, text, varchar, char, name, json, jsonb, boolean, smallint, integer, bigint, timestamptz \
+        stream is binary for all of them: uuid, text, varchar, char, name, json, jsonb, boolean, \
+        smallint, integer, bigint, timestamptz \
         and bytea are read then.",
     why: "A value of another type would have to be guessed from its bytes. Row headers have to be \
         a JSON object in every case.",
