@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use self::properties::{Further, Listeners, PROXIES};
+use self::properties::{FIRST_NODE, Further, Listeners, PROXIES};
 pub use self::rights::Right;
 pub use self::secured::SecuredKafka;
 use crate::{
@@ -31,6 +31,8 @@ use crate::{
 pub struct Kafka {
     // Before `dir`: dropped in this order, the broker ends before its files go.
     broker: Mutex<Option<Process>>,
+    node: i32,
+    cluster_id: String,
     listeners: Listeners,
     proxies_given: AtomicUsize,
     scram_users: Vec<(String, String)>,
@@ -89,9 +91,25 @@ impl KafkaBuilder {
     ///
     /// When Java or the jars are missing, or the broker does not start.
     pub fn start(self) -> Kafka {
+        self.start_as(FIRST_NODE, None)
+    }
+
+    /// As [`KafkaBuilder::start`], as a further broker of another one's cluster. Its number has to
+    /// be free there: 2 or more.
+    ///
+    /// # Panics
+    ///
+    /// The same.
+    pub fn join(self, first: &Kafka, node: i32) -> Kafka {
+        self.start_as(node, Some(first))
+    }
+
+    fn start_as(self, node: i32, first: Option<&Kafka>) -> Kafka {
         let kafka = Kafka {
             broker: Mutex::new(None),
-            listeners: Listeners::reserve(self.further),
+            node,
+            cluster_id: first.map_or_else(cluster_id, |first| first.cluster_id.clone()),
+            listeners: Listeners::reserve(self.further, first.map(|first| &first.listeners)),
             proxies_given: AtomicUsize::new(0),
             scram_users: self.scram_users,
             java_options: self.java_options,
@@ -100,7 +118,7 @@ impl KafkaBuilder {
         let data_dir = kafka.dir.path().join("data");
         let properties = kafka
             .listeners
-            .server_properties(&data_dir, &self.properties);
+            .server_properties(node, &data_dir, &self.properties);
         fs::write(kafka.properties_path(), properties).expect("write server.properties");
         kafka.format();
         kafka.start();
@@ -256,7 +274,7 @@ impl Kafka {
                 "kafka.tools.StorageTool",
                 "format",
                 "--cluster-id",
-                &cluster_id(),
+                &self.cluster_id,
                 "--config",
             ])
             .arg(self.properties_path())

@@ -230,12 +230,7 @@ impl Error {
         if let KafkaError::ClientCreation(problem) = error {
             return Self::new(action, problem.clone());
         }
-        let code = if let KafkaError::AdminOp(code) = error {
-            Some(*code)
-        } else {
-            error.rdkafka_error_code()
-        };
-        match code {
+        match error.rdkafka_error_code() {
             Some(code) => Self::with_code(action, ErrorCode(code as i32)),
             None => Self::new(action, error.to_string()),
         }

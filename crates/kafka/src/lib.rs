@@ -28,10 +28,10 @@ mod properties;
 mod trouble;
 mod wakeup;
 
-pub use configs::{TopicConfig, TopicShape};
+pub use configs::TopicConfig;
 pub use consumer::{ConsumedRecord, Consumer, ReadFrom};
 pub use error::{CreateFault, Error, ErrorCode, Fault, Rejection, SendError, TopicFault};
-pub use metadata::{Metadata, TopicPlan, reach};
+pub use metadata::{Metadata, TopicPlan, TopicShape, reach};
 pub use mock::{MockBroker, MockRequest};
 pub use producer::{Delivery, Header, Placed, Producer, Record};
 pub use properties::{PropertyError, Settings, is_secret};

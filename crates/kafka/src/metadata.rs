@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context as TaskContext, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::producer::Producer as _;
 
-use crate::configs::TopicConfig;
 use crate::context::Client;
 use crate::error::{CreateFault, Error, ErrorCode, TopicFault};
 use crate::native;
-use crate::properties::Settings;
 
 /// Kafka's limit for a topic's name, in bytes.
 const TOPIC_NAME_BYTES_MAX: usize = 249;
@@ -31,6 +28,19 @@ const CREATED_RETRY: Duration = Duration::from_millis(50);
 /// How long a broker may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How a topic is spread over the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicShape {
+    /// Its partitions.
+    pub partitions: u32,
+    /// Those that nobody can write to at the moment.
+    pub leaderless: usize,
+    /// Replicas of the partition that has the fewest.
+    pub replicas_min: usize,
+    /// Replicas in sync of the partition that has the fewest.
+    pub in_sync_min: usize,
+}
+
 /// How a missing topic is made. What is left out is the broker's choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicPlan {
@@ -42,28 +52,23 @@ pub struct TopicPlan {
     pub config: BTreeMap<String, String>,
 }
 
-/// Asks the cluster blocking questions, over the producer's connections where it can.
+/// Asks the cluster blocking questions, over the producer's connections.
 ///
 /// It does not keep its producer alive: once that is dropped, every question is answered as if the
 /// cluster were unreachable.
 #[derive(Debug, Clone)]
 pub struct Metadata {
     client: Weak<Client>,
-    settings: Arc<Settings>,
 }
 
 impl Metadata {
-    pub(crate) fn new(client: Weak<Client>, settings: Arc<Settings>) -> Self {
-        Self { client, settings }
+    pub(crate) fn new(client: Weak<Client>) -> Self {
+        Self { client }
     }
 
     /// The producer's client, while it lives.
     pub(crate) fn client(&self) -> Option<Arc<Client>> {
         self.client.upgrade()
-    }
-
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// How many partitions the topic has. Asks the cluster for exactly this topic, never creates
@@ -73,10 +78,18 @@ impl Metadata {
     ///
     /// When the topic is missing or may not be seen, or the cluster did not answer in time.
     pub fn partition_count(&self, topic: &str, timeout: Duration) -> Result<u32, TopicFault> {
+        Ok(self.topic_shape(topic, timeout)?.partitions)
+    }
+
+    /// As [`Metadata::partition_count`], with what is known of the replicas.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn topic_shape(&self, topic: &str, timeout: Duration) -> Result<TopicShape, TopicFault> {
         legal_topic(topic)?;
         let client = self
-            .client
-            .upgrade()
+            .client()
             .ok_or_else(|| unreachable("the producer is gone"))?;
         let deadline = Instant::now() + timeout;
         loop {
@@ -91,7 +104,7 @@ impl Metadata {
             let code = found.error().map(|code| ErrorCode(code as i32));
             if code != Some(LEADER_NOT_AVAILABLE) {
                 client.context().answered();
-                return count_or_fault(code, found.partitions().len());
+                return shape_or_fault(code, found);
             }
             if left <= LEADER_RETRY {
                 return Err(unreachable(described(LEADER_NOT_AVAILABLE)));
@@ -112,15 +125,8 @@ impl Metadata {
         plan: &TopicPlan,
         timeout: Duration,
     ) -> Result<u32, CreateFault> {
-        if let Err(fault) = legal_topic(topic) {
-            return Err(CreateFault::Illegal(fault.to_string()));
-        }
-        if topic.starts_with("__") {
-            let why = "names that start with __ belong to Kafka";
-            return Err(CreateFault::Illegal(why.to_owned()));
-        }
         let deadline = Instant::now() + timeout;
-        self.request_topic(topic, plan, timeout)?;
+        self.request_topic(topic, plan, false, timeout)?;
         // Brokers hear of a topic one after the other.
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -134,47 +140,55 @@ impl Metadata {
         }
     }
 
-    fn request_topic(
+    /// Whether [`Metadata::create_topic`] would succeed, as far as the cluster tells: rights,
+    /// numbers, properties and policies are looked at, and nothing is created.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn would_create_topic(
         &self,
         topic: &str,
         plan: &TopicPlan,
         timeout: Duration,
     ) -> Result<(), CreateFault> {
+        self.request_topic(topic, plan, true, timeout)
+    }
+
+    fn request_topic(
+        &self,
+        topic: &str,
+        plan: &TopicPlan,
+        validate_only: bool,
+        timeout: Duration,
+    ) -> Result<(), CreateFault> {
+        if let Err(fault) = legal_topic(topic) {
+            return Err(CreateFault::Illegal(fault.to_string()));
+        }
+        if topic.starts_with("__") {
+            let why = "names that start with __ belong to Kafka";
+            return Err(CreateFault::Illegal(why.to_owned()));
+        }
         let gone = || CreateFault::Unreachable("the producer is gone".to_owned());
-        let client = self.client.upgrade().ok_or_else(gone)?;
+        let client = self.client().ok_or_else(gone)?;
         let created = native::create_topic(
             client.client(),
             topic,
-            plan.partitions.unwrap_or(-1),
-            plan.replication.unwrap_or(-1),
+            (
+                plan.partitions.unwrap_or(-1),
+                plan.replication.unwrap_or(-1),
+            ),
             &plan.config,
+            validate_only,
             timeout,
         );
         created.or_else(|(code, words)| create_verdict(code, &words))
     }
 
-    /// The topics' `max.message.bytes`: the largest batch that each takes. Topics whose
-    /// configuration can't be read are left out. Opens a connection of its own.
-    ///
-    /// # Errors
-    ///
-    /// When nothing could be read. That is normal where DESCRIBE_CONFIGS is not granted.
-    pub fn topic_max_message_bytes(
-        &self,
-        topics: &[&str],
-        timeout: Duration,
-    ) -> Result<BTreeMap<String, u32>, Error> {
-        let limit = |config: TopicConfig| config.get("max.message.bytes")?.parse().ok();
-        let configs = self.topic_configs(topics, timeout)?.into_iter();
-        Ok(configs
-            .filter_map(|(topic, config)| Some((topic, limit(config)?)))
-            .collect())
-    }
-
     /// The cluster's id; `None` when it could not be read in time.
     #[must_use]
     pub fn cluster_id(&self, timeout: Duration) -> Option<String> {
-        self.client.upgrade()?.client().fetch_cluster_id(timeout)
+        self.client()?.client().fetch_cluster_id(timeout)
     }
 
     /// The brokers that the cluster names, as `host:port`, as they are to be reached. Asks for the
@@ -187,8 +201,7 @@ impl Metadata {
     pub fn brokers(&self, timeout: Duration) -> Result<Vec<String>, Error> {
         let action = "reach a Kafka broker";
         let client = self
-            .client
-            .upgrade()
+            .client()
             .ok_or_else(|| Error::new(action, "the producer is gone"))?;
         let metadata = client
             .client()
@@ -243,18 +256,36 @@ pub fn reach(address: &str) -> Result<(), String> {
     Err(why)
 }
 
-fn count_or_fault(code: Option<ErrorCode>, partitions: usize) -> Result<u32, TopicFault> {
+fn shape_or_fault(
+    code: Option<ErrorCode>,
+    topic: &MetadataTopic,
+) -> Result<TopicShape, TopicFault> {
+    if let Some(code) = code {
+        return Err(fault_of(code));
+    }
+    let partitions = topic.partitions();
+    let fewest = |count: fn(&MetadataPartition) -> usize| partitions.iter().map(count).min();
+    Ok(TopicShape {
+        partitions: positive(partitions.len())?,
+        leaderless: partitions.iter().filter(|one| one.leader() < 0).count(),
+        replicas_min: fewest(|one| one.replicas().len()).unwrap_or(0),
+        in_sync_min: fewest(|one| one.isr().len()).unwrap_or(0),
+    })
+}
+
+fn positive(partitions: usize) -> Result<u32, TopicFault> {
+    match u32::try_from(partitions) {
+        Ok(0) | Err(_) => Err(unreachable(format!("{partitions} partitions were named"))),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn fault_of(code: ErrorCode) -> TopicFault {
     match code {
-        None => match u32::try_from(partitions) {
-            Ok(0) | Err(_) => Err(unreachable(format!("{partitions} partitions were named"))),
-            Ok(count) => Ok(count),
-        },
-        Some(ErrorCode::UNKNOWN_TOPIC_OR_PART) => Err(TopicFault::Missing),
-        Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED) => Err(TopicFault::NotAuthorized),
-        Some(ErrorCode::TOPIC_EXCEPTION) => Err(TopicFault::Illegal(
-            ErrorCode::TOPIC_EXCEPTION.description(),
-        )),
-        Some(code) => Err(unreachable(described(code))),
+        ErrorCode::UNKNOWN_TOPIC_OR_PART => TopicFault::Missing,
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => TopicFault::NotAuthorized,
+        ErrorCode::TOPIC_EXCEPTION => TopicFault::Illegal(code.description()),
+        code => unreachable(described(code)),
     }
 }
 
@@ -287,27 +318,6 @@ fn described(code: ErrorCode) -> String {
     format!("{code}: {}", code.description())
 }
 
-/// Runs a future on this thread. The admin client wakes it from its own thread; no runtime needed.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut task = TaskContext::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut task) {
-            return output;
-        }
-        thread::park();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,16 +339,13 @@ mod tests {
 
     #[test]
     fn a_topic_without_partitions_is_no_answer() {
-        assert!(matches!(
-            count_or_fault(None, 0),
-            Err(TopicFault::Unreachable(_))
-        ));
-        assert_eq!(count_or_fault(None, 12), Ok(12));
+        assert!(matches!(positive(0), Err(TopicFault::Unreachable(_))));
+        assert_eq!(positive(12), Ok(12));
     }
 
     #[test]
     fn topic_errors_are_told_apart() {
-        let fault = |code| count_or_fault(Some(ErrorCode(code)), 0).unwrap_err();
+        let fault = |code| fault_of(ErrorCode(code));
         assert_eq!(fault(3), TopicFault::Missing);
         assert_eq!(fault(29), TopicFault::NotAuthorized);
         assert!(matches!(fault(17), TopicFault::Illegal(_)));
@@ -349,13 +356,31 @@ mod tests {
     }
 
     #[test]
-    fn a_future_that_is_woken_by_another_thread_completes() {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let waker = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
-            sender.send(7).unwrap();
-        });
-        assert_eq!(block_on(receiver), Ok(7));
-        waker.join().unwrap();
+    fn a_topic_that_is_never_created_is_told_from_one_that_is_not_created_yet() {
+        let verdict = |code| create_verdict(ErrorCode(code), "its words");
+        // TOPIC_ALREADY_EXISTS: somebody else was faster.
+        assert_eq!(verdict(36), Ok(()));
+        // TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED
+        for code in [29, 31] {
+            assert_eq!(verdict(code), Err(CreateFault::NotAuthorized), "{code}");
+        }
+        // INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG, INVALID_REQUEST,
+        // POLICY_VIOLATION
+        for code in [37, 38, 40, 42, 44] {
+            let Err(CreateFault::Refused(why)) = verdict(code) else {
+                panic!("{code}: {:?}", verdict(code));
+            };
+            let name = ErrorCode(code).name();
+            assert_eq!(why, format!("{name} ({code}): its words"));
+        }
+        assert!(matches!(verdict(17), Err(CreateFault::Illegal(_))));
+        // NOT_CONTROLLER, REQUEST_TIMED_OUT, THROTTLING_QUOTA_EXCEEDED, and one of the future.
+        for code in [41, 7, 89, 9_999] {
+            let verdict = verdict(code);
+            assert!(
+                matches!(verdict, Err(CreateFault::Unreachable(_))),
+                "{code}"
+            );
+        }
     }
 }

@@ -3,10 +3,11 @@
 //! Some things are missing from the `rdkafka` crate. The main event queue can be made to write to a
 //! file descriptor when it stops being empty, which is how a producer wakes an event loop without
 //! a polling thread. A delivery report, and an answer about a new topic, can carry the broker's own
-//! words. And a token can be set from any thread, with extensions.
+//! words. A token can be set from any thread, with extensions. And what is asked of the cluster is
+//! asked on the client that delivers, over its connections.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, NulError, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::fmt;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -16,10 +17,12 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::bindings;
+use rdkafka::bindings::rd_kafka_admin_op_t as AdminOp;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::Producer as _;
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::configs::TopicConfig;
 use crate::context::Client;
 use crate::error::ErrorCode;
 use crate::oauth::Token;
@@ -130,7 +133,6 @@ pub(crate) fn set_token<C: ClientContext>(
     client: &rdkafka::client::Client<C>,
     token: &Token,
 ) -> Result<(), String> {
-    let c_string = |text: &str| CString::new(text).map_err(|_| "it has a NUL in it".to_owned());
     let (value, principal) = (c_string(&token.value)?, c_string(&token.principal)?);
     let mut extensions = Vec::new();
     for (name, value) in &token.extensions {
@@ -158,7 +160,7 @@ pub(crate) fn set_token<C: ClientContext>(
     }
     // SAFETY: librdkafka terminates what it writes, and the array began as zeros.
     let why = unsafe { copied(why.as_ptr()) };
-    Err(why.unwrap_or_else(|| "librdkafka does not take it".to_owned()))
+    Err(why.unwrap_or_else(not_taken))
 }
 
 /// Tells a client that there is no token. An error event with these words follows.
@@ -171,97 +173,323 @@ pub(crate) fn set_token_failure<C: ClientContext>(client: &rdkafka::client::Clie
     }
 }
 
-/// Why a topic was not created: the code, and the broker's words.
-pub(crate) type TopicError = (ErrorCode, String);
+/// Why an administrative request failed, or a part of it: the code, and the broker's words.
+pub(crate) type AdminError = (ErrorCode, String);
 
-/// Asks the cluster to create a topic. Negative numbers leave the choice to the broker. Blocks for
-/// about `timeout` at most.
+/// An answer to an administrative request.
+pub(crate) type Told<T> = Result<T, AdminError>;
+
+/// Asks the cluster to create a topic, or only whether it would. Negative numbers leave the choice
+/// to the broker. Blocks for about `timeout` at most.
 pub(crate) fn create_topic<C: ClientContext>(
     client: &rdkafka::client::Client<C>,
     name: &str,
-    partitions: i32,
-    replication: i32,
+    (partitions, replication): (i32, i32),
     config: &BTreeMap<String, String>,
+    validate_only: bool,
     timeout: Duration,
-) -> Result<(), TopicError> {
+) -> Told<()> {
     let invalid = |why: String| (ErrorCode::INVALID_ARG, why);
     let topic = NewTopic::new(name, partitions, replication, config).map_err(invalid)?;
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    let wait_ms = i32::try_from((timeout + ADMIN_SLACK).as_millis()).unwrap_or(i32::MAX);
-    let handle = client.native_ptr();
-    let mut why = [0; TEXT_BYTES];
-    // SAFETY: the client is alive. Options, queue and event are made here, used by this thread
-    // alone, checked where they can be null, and destroyed exactly once, after their last use; the
-    // topic outlives the call that copies it. An answer that comes after the queue was destroyed is
-    // librdkafka's to drop. Texts of a result belong to its event and are copied before its end.
+    let options = Options::new(client, AdminOp::RD_KAFKA_ADMIN_OP_CREATETOPICS, timeout);
+    // SAFETY: the options are alive, and no text is asked for.
     unsafe {
-        let options = bindings::rd_kafka_AdminOptions_new(
-            handle,
-            bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS,
+        bindings::rd_kafka_AdminOptions_set_validate_only(
+            options.0.as_ptr(),
+            i32::from(validate_only),
+            ptr::null_mut(),
+            0,
         );
-        for set in [
-            bindings::rd_kafka_AdminOptions_set_request_timeout,
-            bindings::rd_kafka_AdminOptions_set_operation_timeout,
-        ] {
-            set(options, timeout_ms, why.as_mut_ptr(), why.len());
+    }
+    let mut topics = [topic.0.as_ptr()];
+    let answer = ask(client, timeout, |handle, queue| {
+        // SAFETY: everything is alive, and the array is as long as it says. The call copies what it
+        // needs.
+        unsafe {
+            bindings::rd_kafka_CreateTopics(
+                handle,
+                topics.as_mut_ptr(),
+                topics.len(),
+                options.0.as_ptr(),
+                queue,
+            );
         }
-        let queue = bindings::rd_kafka_queue_new(handle);
-        let mut topics = [topic.0.as_ptr()];
-        bindings::rd_kafka_CreateTopics(handle, topics.as_mut_ptr(), 1, options, queue);
-        let event = bindings::rd_kafka_queue_poll(queue, wait_ms);
-        let answer = answer_about_topic(event);
-        if !event.is_null() {
-            bindings::rd_kafka_event_destroy(event);
-        }
-        bindings::rd_kafka_queue_destroy(queue);
-        bindings::rd_kafka_AdminOptions_destroy(options);
-        answer
+    })?;
+    // SAFETY: the event is alive as long as `answer` is, and with it the result, its list and its
+    // texts. The list has as many entries as it says.
+    unsafe {
+        let result = bindings::rd_kafka_event_CreateTopics_result(answer.0.as_ptr());
+        let mut count = 0;
+        let topics = match result.is_null() {
+            true => ptr::null_mut(),
+            false => bindings::rd_kafka_CreateTopics_result_topics(result, &raw mut count),
+        };
+        let topic = *listed(topics, count).first().ok_or_else(no_answer)?;
+        let code = bindings::rd_kafka_topic_result_error(topic);
+        checked(
+            code,
+            copied(bindings::rd_kafka_topic_result_error_string(topic)),
+        )
     }
 }
 
-/// Reads the answer to a request for one topic.
+/// The configurations of topics: names and values, or why one is not shown. Blocks for about
+/// `timeout` at most.
+pub(crate) fn topic_configs<C: ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    topics: &[&str],
+    timeout: Duration,
+) -> Told<Vec<(String, Told<TopicConfig>)>> {
+    let resources: Result<Vec<_>, _> = topics.iter().map(|name| Resource::topic(name)).collect();
+    let resources = resources.map_err(|why| (ErrorCode::INVALID_ARG, why))?;
+    let options = Options::new(client, AdminOp::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout);
+    let mut pointers: Vec<_> = resources.iter().map(|one| one.0.as_ptr()).collect();
+    let answer = ask(client, timeout, |handle, queue| {
+        // SAFETY: everything is alive, and the array is as long as it says. The call copies what it
+        // needs.
+        unsafe {
+            bindings::rd_kafka_DescribeConfigs(
+                handle,
+                pointers.as_mut_ptr(),
+                pointers.len(),
+                options.0.as_ptr(),
+                queue,
+            );
+        }
+    })?;
+    // SAFETY: the event is alive as long as `answer` is, and with it the result, its lists and its
+    // texts. Each list has as many entries as it says.
+    unsafe {
+        let result = bindings::rd_kafka_event_DescribeConfigs_result(answer.0.as_ptr());
+        let mut count = 0;
+        let found = match result.is_null() {
+            true => ptr::null_mut(),
+            false => bindings::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count),
+        };
+        let config = |one| {
+            let name = copied(bindings::rd_kafka_ConfigResource_name(one)).unwrap_or_default();
+            let code = bindings::rd_kafka_ConfigResource_error(one);
+            let said = copied(bindings::rd_kafka_ConfigResource_error_string(one));
+            let mut count = 0;
+            let entries = bindings::rd_kafka_ConfigResource_configs(one, &raw mut count);
+            let entry = |entry: &*const _| {
+                let name = copied(bindings::rd_kafka_ConfigEntry_name(*entry))?;
+                Some((name, copied(bindings::rd_kafka_ConfigEntry_value(*entry))?))
+            };
+            let entries = listed(entries, count).iter().filter_map(entry).collect();
+            (name, checked(code, said).map(|()| entries))
+        };
+        Ok(listed(found, count)
+            .iter()
+            .map(|one| config(*one))
+            .collect())
+    }
+}
+
+/// Whether the topic may be written to, as the cluster tells whoever asks; `None` where it does not
+/// tell. Blocks for about `timeout` at most.
+pub(crate) fn may_write<C: ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Told<Option<bool>> {
+    let topics = Topics::one(topic).map_err(|why| (ErrorCode::INVALID_ARG, why))?;
+    let options = Options::new(client, AdminOp::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout);
+    // SAFETY: the options are alive. The error, if there is one, is ours to destroy; null is fine.
+    unsafe {
+        let options = options.0.as_ptr();
+        let error = bindings::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        bindings::rd_kafka_error_destroy(error);
+    }
+    let answer = ask(client, timeout, |handle, queue| {
+        // SAFETY: everything is alive. The call copies what it needs.
+        unsafe {
+            bindings::rd_kafka_DescribeTopics(handle, topics.0.as_ptr(), options.0.as_ptr(), queue);
+        }
+    })?;
+    // SAFETY: the event is alive as long as `answer` is, and with it the result, its lists and its
+    // error. Each list has as many entries as it says.
+    unsafe {
+        let result = bindings::rd_kafka_event_DescribeTopics_result(answer.0.as_ptr());
+        let mut count = 0;
+        let found = match result.is_null() {
+            true => ptr::null_mut(),
+            false => bindings::rd_kafka_DescribeTopics_result_topics(result, &raw mut count),
+        };
+        let topic = *listed(found, count).first().ok_or_else(no_answer)?;
+        let error = bindings::rd_kafka_TopicDescription_error(topic);
+        let code = bindings::rd_kafka_error_code(error);
+        checked(code, copied(bindings::rd_kafka_error_string(error)))?;
+        let mut count = 0;
+        let operations =
+            bindings::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
+        // As numbers: librdkafka could name one that the bindings don't know.
+        let operations: *const u32 = operations.cast();
+        let write = bindings::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE as u32;
+        Ok((!operations.is_null()).then(|| listed(operations, count).contains(&write)))
+    }
+}
+
+/// Sends a request and waits for the answer, or for why there is none.
+fn ask<C: ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    timeout: Duration,
+    send: impl FnOnce(*mut bindings::rd_kafka_t, *mut bindings::rd_kafka_queue_t),
+) -> Told<Event> {
+    let handle = client.native_ptr();
+    let wait_ms = millis(timeout.saturating_add(ADMIN_SLACK));
+    // SAFETY: the client is alive. The queue is made here, used by this thread alone, and destroyed
+    // once. An answer that comes after that is librdkafka's to drop.
+    let event = unsafe {
+        let queue = bindings::rd_kafka_queue_new(handle);
+        send(handle, queue);
+        let event = bindings::rd_kafka_queue_poll(queue, wait_ms);
+        bindings::rd_kafka_queue_destroy(queue);
+        event
+    };
+    let Some(event) = NonNull::new(event).map(Event) else {
+        checked(RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT, None)?;
+        return Err(no_answer());
+    };
+    // SAFETY: the event is alive, and with it the text, which is copied.
+    unsafe {
+        let code = bindings::rd_kafka_event_error(event.0.as_ptr());
+        checked(
+            code,
+            copied(bindings::rd_kafka_event_error_string(event.0.as_ptr())),
+        )?;
+    }
+    Ok(event)
+}
+
+/// An error where the code is one, with the description of the code where the broker said nothing.
+fn checked(code: RDKafkaRespErr, said: Option<String>) -> Told<()> {
+    if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    let code = ErrorCode(code as i32);
+    Err((code, said.unwrap_or_else(|| code.description())))
+}
+
+fn no_answer() -> AdminError {
+    (ErrorCode::FAIL, "the answer has nothing in it".to_owned())
+}
+
+fn millis(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// An array of librdkafka's.
 ///
 /// # Safety
 ///
-/// `event` is null or an event that stays alive during the call.
-unsafe fn answer_about_topic(event: *mut bindings::rd_kafka_event_t) -> Result<(), TopicError> {
-    let error = |code: RDKafkaRespErr, text: Option<String>| {
-        let code = ErrorCode(code as i32);
-        (code, text.unwrap_or_else(|| code.description()))
-    };
-    if event.is_null() {
-        return Err(error(RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT, None));
+/// `first` is null, or points to so many values that stay unchanged for as long as the result is
+/// used.
+unsafe fn listed<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    if first.is_null() {
+        return &[];
     }
-    const NONE: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
-    // SAFETY: the event is alive, and with it the result, the list and the texts. The list has as
-    // many entries as it says.
-    unsafe {
-        let code = bindings::rd_kafka_event_error(event);
-        if code != NONE {
-            return Err(error(
-                code,
-                copied(bindings::rd_kafka_event_error_string(event)),
-            ));
-        }
-        let result = bindings::rd_kafka_event_CreateTopics_result(event);
-        if result.is_null() {
-            return Err(error(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL, None));
-        }
-        let mut count = 0;
-        let topics = bindings::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
-        if topics.is_null() || count == 0 {
-            return Err(error(RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL, None));
-        }
-        let topic = *topics;
-        let code = bindings::rd_kafka_topic_result_error(topic);
-        if code == NONE {
-            return Ok(());
-        }
-        Err(error(
-            code,
-            copied(bindings::rd_kafka_topic_result_error_string(topic)),
-        ))
+    // SAFETY: not null, and the caller vouches for the rest.
+    unsafe { std::slice::from_raw_parts(first, count) }
+}
+
+/// An answer. What is read from it lives as long as it does.
+struct Event(NonNull<bindings::rd_kafka_event_t>);
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made by librdkafka, owned by this value alone.
+        unsafe { bindings::rd_kafka_event_destroy(self.0.as_ptr()) }
     }
+}
+
+/// The options of an administrative request.
+struct Options(NonNull<bindings::rd_kafka_AdminOptions_t>);
+
+impl Options {
+    fn new<C: ClientContext>(
+        client: &rdkafka::client::Client<C>,
+        operation: AdminOp,
+        timeout: Duration,
+    ) -> Self {
+        // SAFETY: the client is alive; null, the answer to an unknown operation, is looked at.
+        let made = unsafe { bindings::rd_kafka_AdminOptions_new(client.native_ptr(), operation) };
+        let options = Self(NonNull::new(made).expect("librdkafka knows its own operations"));
+        // SAFETY: the options are alive, and no text is asked for.
+        unsafe {
+            bindings::rd_kafka_AdminOptions_set_request_timeout(
+                options.0.as_ptr(),
+                millis(timeout),
+                ptr::null_mut(),
+                0,
+            );
+            // Not every operation has it: a refusal changes nothing.
+            bindings::rd_kafka_AdminOptions_set_operation_timeout(
+                options.0.as_ptr(),
+                millis(timeout),
+                ptr::null_mut(),
+                0,
+            );
+        }
+        options
+    }
+}
+
+impl Drop for Options {
+    fn drop(&mut self) {
+        // SAFETY: made by librdkafka, owned by this value alone.
+        unsafe { bindings::rd_kafka_AdminOptions_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// Something whose configuration is asked for.
+struct Resource(NonNull<bindings::rd_kafka_ConfigResource_t>);
+
+impl Resource {
+    fn topic(name: &str) -> Result<Self, String> {
+        let name = c_string(name)?;
+        let kind = bindings::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        // SAFETY: the name is terminated and copied by the call.
+        let made = unsafe { bindings::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
+        NonNull::new(made).map(Self).ok_or_else(not_taken)
+    }
+}
+
+impl Drop for Resource {
+    fn drop(&mut self) {
+        // SAFETY: made by librdkafka, owned by this value alone.
+        unsafe { bindings::rd_kafka_ConfigResource_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// Topics to be described.
+struct Topics(NonNull<bindings::rd_kafka_TopicCollection_t>);
+
+impl Topics {
+    fn one(name: &str) -> Result<Self, String> {
+        let name = c_string(name)?;
+        let mut names = [name.as_ptr()];
+        // SAFETY: the array is as long as it says; the name is terminated and copied by the call.
+        let made = unsafe {
+            bindings::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len())
+        };
+        NonNull::new(made).map(Self).ok_or_else(not_taken)
+    }
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        // SAFETY: made by librdkafka, owned by this value alone.
+        unsafe { bindings::rd_kafka_TopicCollection_destroy(self.0.as_ptr()) }
+    }
+}
+
+fn c_string(text: &str) -> Result<CString, String> {
+    CString::new(text).map_err(|_| "it has a NUL in it".to_owned())
+}
+
+fn not_taken() -> String {
+    "librdkafka does not take it".to_owned()
 }
 
 /// The description of a topic that does not exist yet.
@@ -274,7 +502,6 @@ impl NewTopic {
         replication: i32,
         config: &BTreeMap<String, String>,
     ) -> Result<Self, String> {
-        let c_string = |text: &str| CString::new(text).map_err(|error: NulError| error.to_string());
         let name = c_string(name)?;
         let mut why = [0; TEXT_BYTES];
         // SAFETY: the name is terminated and copied by the call; the size is that of the array.
@@ -290,7 +517,7 @@ impl NewTopic {
         let Some(topic) = NonNull::new(topic) else {
             // SAFETY: librdkafka terminates what it writes, and the array began as zeros.
             let why = unsafe { copied(why.as_ptr()) };
-            return Err(why.unwrap_or_else(|| "librdkafka does not take it".to_owned()));
+            return Err(why.unwrap_or_else(not_taken));
         };
         let topic = Self(topic);
         for (key, value) in config {

@@ -127,7 +127,7 @@ pub struct Producer {
     wakeup: Wakeup,
     _tokens: Option<Refresher>,
     client: Arc<Client>,
-    settings: Arc<Settings>,
+    settings: Settings,
     in_flight: usize,
     end: Option<End>,
 }
@@ -162,12 +162,11 @@ impl Producer {
         let tokens = tokens
             .transpose()
             .map_err(|error| Error::new(action, format!("no thread for tokens: {error}")))?;
-        let settings = Arc::new(settings.clone());
         Ok(Self {
             wakeup,
             _tokens: tokens,
             client,
-            settings,
+            settings: settings.clone(),
             in_flight: 0,
             end: None,
         })
@@ -306,7 +305,7 @@ impl Producer {
     /// producer alive.
     #[must_use]
     pub fn metadata(&self) -> Metadata {
-        Metadata::new(Arc::downgrade(&self.client), Arc::clone(&self.settings))
+        Metadata::new(Arc::downgrade(&self.client))
     }
 
     /// Makes librdkafka report what can't be delivered any more. Once is not enough: librdkafka

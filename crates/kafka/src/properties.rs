@@ -64,6 +64,8 @@ const DEFAULTS: &[(&str, &str)] = &[
 pub struct Settings {
     /// By canonical name.
     properties: BTreeMap<String, String>,
+    /// Those that the user set.
+    chosen: BTreeSet<String>,
     window_events: usize,
     window_bytes: usize,
     tokens: Option<Arc<TokenSource>>,
@@ -144,11 +146,12 @@ impl Settings {
         let tokens = Grant::of(&properties).map(|grant| Arc::new(TokenSource::new(grant)));
         let mut settings = Self {
             properties,
+            chosen: chosen.keys().map(|name| (*name).to_owned()).collect(),
             window_events: WINDOW_EVENTS,
             window_bytes: WINDOW_BYTES,
             tokens,
         };
-        settings.weaken_for(&chosen.into_keys().collect());
+        settings.weaken();
         Ok(settings)
     }
 
@@ -177,13 +180,29 @@ impl Settings {
             .map(String::as_str)
     }
 
+    /// Whether the user set a property, under any of its names.
+    #[must_use]
+    pub fn is_chosen(&self, property: &str) -> bool {
+        self.chosen.contains(rules::canonical(property))
+    }
+
+    /// The value of a property that is a whole number, as librdkafka reads it: like C, decimal,
+    /// `0x…` or octal.
+    #[must_use]
+    pub fn number(&self, property: &str) -> Option<usize> {
+        let text = self.get(property)?.trim();
+        match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+            Some(digits) => usize::from_str_radix(digits, 16).ok(),
+            None if text.len() > 1 && text.starts_with('0') => usize::from_str_radix(text, 8).ok(),
+            None => text.parse().ok(),
+        }
+    }
+
     /// The largest record that the client takes, in bytes, with Kafka's framing.
     #[must_use]
     pub fn message_max_bytes(&self) -> usize {
-        // librdkafka's default stands in for a value that `with` set and that is no number.
-        self.get(MESSAGE_MAX_BYTES)
-            .and_then(|bytes| bytes.parse().ok())
-            .unwrap_or(1_000_000)
+        self.number(MESSAGE_MAX_BYTES)
+            .expect("it has a default, and librdkafka has taken any other value")
     }
 
     /// Every property with its value, secrets masked: for display.
@@ -210,13 +229,6 @@ impl Settings {
             }
         }
         config.set_log_level(log_level());
-        config
-    }
-
-    /// For a client that only asks: it needs no producer identity.
-    pub(crate) fn admin_config(&self) -> ClientConfig {
-        let mut config = self.client_config();
-        config.remove(IDEMPOTENCE).remove(GAPLESS);
         config
     }
 
@@ -248,7 +260,7 @@ impl Settings {
 
     /// An unsafe choice of the user takes the defaults with it that librdkafka would refuse beside
     /// it. Nothing happens to what the user has set.
-    fn weaken_for(&mut self, chosen: &BTreeSet<&str>) {
+    fn weaken(&mut self) {
         let breaks_idempotence = rules::GUARDS
             .iter()
             .filter(|guard| guard.is_needed_by_idempotence)
@@ -256,12 +268,12 @@ impl Settings {
                 self.get(guard.property)
                     .is_some_and(|value| !(guard.is_safe)(value))
             });
-        if breaks_idempotence && !chosen.contains(IDEMPOTENCE) {
+        if breaks_idempotence && !self.is_chosen(IDEMPOTENCE) {
             self.properties
                 .insert(IDEMPOTENCE.to_owned(), "false".to_owned());
         }
         let is_idempotent = self.get(IDEMPOTENCE).is_some_and(rules::is_true);
-        if !is_idempotent && !chosen.contains(GAPLESS) {
+        if !is_idempotent && !self.is_chosen(GAPLESS) {
             self.properties
                 .insert(GAPLESS.to_owned(), "false".to_owned());
         }

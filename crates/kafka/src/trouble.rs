@@ -291,8 +291,11 @@ impl Facts {
     /// The broker gives no identity to a producer that may write to no topic.
     pub(crate) fn nothing_writable(&self) -> Trouble {
         let message = format!("{} may write to no topic", capitalised(&self.who()));
-        let fix = "grant WRITE on the topics: kafka-acls.sh --add --allow-principal User:NAME \
-                   --producer --topic TOPIC";
+        let name = self.user.as_deref().unwrap_or("NAME");
+        let fix = format!(
+            "grant WRITE on the topics: kafka-acls.sh --bootstrap-server … --add --allow-principal \
+             User:{name} --operation WRITE --topic TOPIC"
+        );
         Trouble::new(TroubleKind::Credentials, message, fix)
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use support::{PATIENCE, consume, record, send, settings, settle, warm};
 use walpost_kafka::{
-    Delivery, ErrorCode, MockBroker, MockRequest, Producer, SendError, TopicFault, reach,
+    CreateFault, Delivery, ErrorCode, MockBroker, MockRequest, Producer, SendError, TopicFault,
+    TopicPlan, reach,
 };
 
 /// Delivers one record, lets the next batch fail with `code` and sends fifty more in batches of
@@ -247,19 +248,31 @@ async fn metadata_answers_from_any_thread_and_ends_with_its_producer() {
 }
 
 #[tokio::test]
-async fn a_broker_that_can_not_describe_configurations_is_an_error_and_no_hang() {
+async fn a_broker_that_does_not_know_a_question_is_an_error_and_no_hang() {
     let broker = MockBroker::start(1).unwrap();
     broker.create_topic("orders", 1, 1).unwrap();
     let producer = Producer::new(&settings(&broker)).unwrap();
     let metadata = producer.metadata();
-    let timeout = Duration::from_millis(500);
-    let none = metadata.topic_max_message_bytes(&[], timeout).unwrap();
+    let none = metadata.topic_max_message_bytes(&[], PATIENCE).unwrap();
     assert!(none.is_empty());
     let asked = tokio::task::spawn_blocking(move || {
-        metadata
-            .topic_max_message_bytes(&["orders"], timeout)
-            .unwrap_err()
+        // It has no controller, which is waited for.
+        let timed_out = ErrorCode(-185);
+        let timeout = Duration::from_millis(500);
+        let configs = metadata.topic_max_message_bytes(&["orders"], timeout);
+        assert_eq!(configs.unwrap_err().code, timed_out);
+        let plan = TopicPlan::default();
+        let created = metadata.would_create_topic("new", &plan, timeout);
+        let Err(CreateFault::Unreachable(why)) = created else {
+            panic!("{created:?}");
+        };
+        assert!(why.contains("(-185)"), "{why}");
+        // This one it knows, and leaves out what is asked.
+        assert_eq!(metadata.may_write("orders", PATIENCE), Ok(None));
+        let missing = metadata.may_write("missing", PATIENCE).unwrap_err();
+        assert_eq!(missing.code, ErrorCode::UNKNOWN_TOPIC_OR_PART);
+        let illegal = metadata.may_write("", PATIENCE).unwrap_err();
+        assert_eq!(illegal.code, ErrorCode::TOPIC_EXCEPTION);
     });
-    let error = asked.await.unwrap();
-    assert!(error.to_string().contains("configurations"), "{error}");
+    asked.await.unwrap();
 }

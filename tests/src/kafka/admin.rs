@@ -40,6 +40,25 @@ impl Kafka {
         name
     }
 
+    /// As [`Kafka::topic_with`], with the brokers that have a replica of each partition.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster does not create it.
+    #[track_caller]
+    pub fn replicated_topic(
+        &self,
+        hint: &str,
+        replicas: &[&[i32]],
+        config: &[(&str, &str)],
+    ) -> String {
+        let name = unique(hint);
+        let partitions = i32::try_from(replicas.len()).expect("few partitions");
+        let topic = NewTopic::new(&name, partitions, TopicReplication::Variable(replicas));
+        self.create(topic, config);
+        name
+    }
+
     /// Creates a topic of exactly this name and waits until it can be written.
     ///
     /// # Panics
@@ -48,9 +67,15 @@ impl Kafka {
     #[track_caller]
     pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.create(topic, config);
+    }
+
+    #[track_caller]
+    fn create<'a>(&self, topic: NewTopic<'a>, config: &[(&'a str, &'a str)]) {
         let topic = config
             .iter()
             .fold(topic, |topic, (key, value)| topic.set(key, value));
+        let (name, partitions) = (topic.name, topic.num_partitions);
         let admin = self.admin();
         accept(name, block_on(admin.create_topics([&topic], &options())));
         self.wait_for_partitions(name, partitions);
@@ -105,7 +130,7 @@ impl Kafka {
         let led = topic
             .partitions()
             .iter()
-            .filter(|partition| partition.leader() == 1);
+            .filter(|partition| partition.leader() >= 0);
         i32::try_from(led.count()).ok()
     }
 
@@ -127,7 +152,12 @@ impl Kafka {
     /// Whether the broker has registered itself and answers.
     pub(super) fn is_ready(&self) -> bool {
         let metadata = self.admin().inner().fetch_metadata(None, METADATA_TIMEOUT);
-        metadata.is_ok_and(|metadata| metadata.brokers().iter().any(|broker| broker.id() == 1))
+        metadata.is_ok_and(|metadata| {
+            metadata
+                .brokers()
+                .iter()
+                .any(|broker| broker.id() == self.node)
+        })
     }
 
     #[track_caller]

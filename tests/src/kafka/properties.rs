@@ -1,4 +1,5 @@
-//! `server.properties` of a single KRaft node that is broker and controller.
+//! `server.properties` of a KRaft node: the first one of a cluster is broker and controller, those
+//! that join it are brokers.
 
 use std::{fmt::Write, path::Path};
 
@@ -13,7 +14,14 @@ pub(super) struct Listeners {
     pub(super) client: Port,
     pub(super) proxied: [Proxied; PROXIES],
     pub(super) further: Vec<Further>,
-    controller: Port,
+    controller: Controller,
+}
+
+/// Where the cluster's controller listens.
+#[derive(Debug)]
+enum Controller {
+    Own(Port),
+    Of(u16),
 }
 
 /// A listener that a test asked for.
@@ -37,7 +45,8 @@ pub(super) struct Proxied {
 }
 
 impl Listeners {
-    pub(super) fn reserve(further: Vec<Further>) -> Self {
+    /// Those of a first node, or of one that joins the cluster of another.
+    pub(super) fn reserve(further: Vec<Further>, first: Option<&Self>) -> Self {
         Self {
             further,
             client: free_port(),
@@ -45,14 +54,32 @@ impl Listeners {
                 front: free_port(),
                 behind: free_port(),
             }),
-            controller: free_port(),
+            controller: match first {
+                Some(first) => Controller::Of(first.controller()),
+                None => Controller::Own(free_port()),
+            },
         }
     }
 
-    pub(super) fn server_properties(&self, data: &Path, more: &[(String, String)]) -> String {
+    fn controller(&self) -> u16 {
+        match &self.controller {
+            Controller::Own(port) => port.number(),
+            Controller::Of(number) => *number,
+        }
+    }
+
+    pub(super) fn server_properties(
+        &self,
+        node: i32,
+        data: &Path,
+        more: &[(String, String)],
+    ) -> String {
         let client = format!("PLAINTEXT://127.0.0.1:{}", self.client.number());
-        let controller = format!("CONTROLLER://127.0.0.1:{}", self.controller.number());
-        let mut listeners = format!("{client},{controller}");
+        let (mut listeners, mut roles) = (client.clone(), "broker");
+        if let Controller::Own(port) = &self.controller {
+            listeners += &format!(",CONTROLLER://127.0.0.1:{}", port.number());
+            roles = "broker,controller";
+        }
         let mut advertised = client;
         let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
         for (index, Proxied { front, behind }) in self.proxied.iter().enumerate() {
@@ -70,9 +97,11 @@ impl Listeners {
             protocols += &format!(",{name}:{protocol}");
         }
         let own = [
+            ("process.roles", roles.to_owned()),
+            ("node.id", node.to_string()),
             (
                 "controller.quorum.voters",
-                format!("1@127.0.0.1:{}", self.controller.number()),
+                format!("{FIRST_NODE}@127.0.0.1:{}", self.controller()),
             ),
             ("listeners", listeners),
             ("advertised.listeners", advertised),
@@ -92,9 +121,10 @@ impl Listeners {
     }
 }
 
-const FIXED: [(&str, &str); 20] = [
-    ("process.roles", "broker,controller"),
-    ("node.id", "1"),
+/// The node that is the controller.
+pub(super) const FIRST_NODE: i32 = 1;
+
+const FIXED: [(&str, &str); 18] = [
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
     ("auto.create.topics.enable", "false"),

@@ -12,6 +12,7 @@ mod away;
 mod codecs;
 mod docs;
 mod refusals;
+mod replicas;
 mod rights;
 mod stage;
 mod tokens;

@@ -54,3 +54,44 @@ fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     assert_eq!(stage.read(&made).len(), 1);
 }
+
+#[test]
+fn check_tells_which_rights_are_missing_before_an_event_needs_them() {
+    let stage = Stage::new("check_rights");
+    let brokers = stage.kafka.listener("SASL");
+    let (topic, made) = (stage.kafka.topic("right", 1), walpost_tests::unique("made"));
+    let route = format!("route:\n  topic: {topic}\n");
+    let code = "WP-KAFKA-TOPIC-RIGHT";
+    stage.configure(&brokers, &LOGIN, &route);
+    let grant = |right| stage.kafka.grant(LIMITED, &[right]);
+    let acl = format!("--allow-principal User:{LIMITED}");
+    stage.check_finds(1, code, &[LIMITED, "no right to DESCRIBE", &topic, &acl]);
+    grant(Right::Describe(&topic));
+    stage.check_finds(1, code, &[LIMITED, "no right to WRITE", &topic, &acl]);
+    let (_, findings) = stage.check();
+    let seen = format!("{findings:?}");
+    assert!(seen.contains("it needs DESCRIBE_CONFIGS"), "{seen}");
+    grant(Right::Write(&topic));
+    grant(Right::DescribeConfigs(&topic));
+    let (exit, findings) = stage.check();
+    let seen = format!("{findings:?}");
+    assert_eq!(exit, 0, "{seen}");
+    assert!(seen.contains("which may be written to"), "{seen}");
+    assert!(!seen.contains("not checked"), "{seen}");
+
+    // A topic that would be made. Nothing is.
+    let sections = format!("  topics: {{create: {{}}}}\nroute:\n  topic: {made}\n");
+    stage.configure(&brokers, &LOGIN, &sections);
+    grant(Right::Describe(&made));
+    let code = "WP-KAFKA-TOPIC-CREATE";
+    stage.check_finds(1, code, &[LIMITED, "no right to CREATE", &made, &acl]);
+    grant(Right::Create(&made));
+    let (exit, findings) = stage.check();
+    let seen = format!("{findings:?}");
+    assert_eq!(exit, 0, "{seen}");
+    assert!(
+        seen.contains("does not exist yet: walpost creates it"),
+        "{seen}"
+    );
+    assert_eq!(stage.kafka.partitions(&made), Some(0));
+}

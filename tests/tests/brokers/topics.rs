@@ -79,8 +79,10 @@ fn a_plan_that_the_cluster_can_not_carry_out_is_a_matter_of_configuration() {
         ),
     ];
     for (plan, words, title) in cases {
-        let sections = format!("  topics: {{create: {{{plan}}}}}\n");
+        let sections = format!("  topics: {{create: {{{plan}}}}}\nroute: {{topic: {topic}}}\n");
         stage.configure(&stage.kafka.brokers(), &[], &sections);
+        // `check` asks the cluster before an event does.
+        stage.check_finds(1, "WP-KAFKA-TOPIC-CREATE", words);
         let refused = stage.refuses(78, &[words, &[topic.as_str()]].concat());
         refused.is_listed(title, &[(&topic, "orders")]);
     }

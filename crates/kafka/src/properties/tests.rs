@@ -615,3 +615,30 @@ fn a_token_endpoint_that_lacks_something_is_refused() {
     let idle = [(oauth::CLIENT_SECRET, "hunter2")];
     assert_eq!(problems(&idle, false)[0].property, oauth::CLIENT_SECRET);
 }
+
+#[test]
+fn numbers_are_read_as_librdkafka_reads_them() {
+    for (text, number) in [
+        ("5000", 5_000),
+        (" 5000", 5_000),
+        ("0x300000", 0x30_0000),
+        ("0X300000", 0x30_0000),
+        ("010000", 4_096),
+        ("+5000", 5_000),
+    ] {
+        let settings = settings(&[("message.max.bytes", text)]);
+        assert_eq!(settings.message_max_bytes(), number, "{text:?}");
+        let native = settings.client_config().create_native_config().unwrap();
+        let read = native.get("message.max.bytes").unwrap();
+        assert_eq!(read, number.to_string(), "{text:?}");
+    }
+}
+
+#[test]
+fn what_the_user_chose_is_known_under_any_of_its_names() {
+    let settings = settings(&[("max.request.size", "5000")]).with("batch.size", "7");
+    assert!(settings.is_chosen("message.max.bytes"));
+    assert!(settings.is_chosen("max.request.size"));
+    assert!(!settings.is_chosen("batch.size"), "that was ours");
+    assert!(!settings.is_chosen("acks"));
+}

@@ -32,18 +32,33 @@ checks! { Kafka, KAFKA_CHECKS;
     why: "No event could ever be delivered to it.",
     fix: "correct `route.topic` or `route.allow`.";
 
-    KAFKA_TOPIC_RIGHT = "WP-KAFKA-TOPIC-RIGHT", Error, "The topic may not be seen",
-    looks_at: "the cluster's answer to a question about the topic.",
-    why: "Without DESCRIBE the topic is as good as missing; to produce, it also takes WRITE. \
-        Whether WRITE is granted shows only when a record is sent.",
+    KAFKA_TOPIC_RIGHT = "WP-KAFKA-TOPIC-RIGHT", Error, "A right to the topic is missing",
+    looks_at: "the cluster's answer to a question about the topic, and what it says of our rights \
+        (DESCRIBE and WRITE). Brokers before Kafka 2.3 do not say that: then only a record shows \
+        whether WRITE is granted, and `check` says that it did not look.",
+    why: "Without DESCRIBE the topic is as good as missing; without WRITE every record is refused.",
     fix: "`kafka-acls.sh --add --allow-principal User:walpost --operation Describe --operation \
         Write --topic NAME`.";
 
+    KAFKA_TOPIC_CREATE = "WP-KAFKA-TOPIC-CREATE", Error, "The topic can't be created",
+    looks_at: "whether the cluster would create the missing topics that the configuration names, \
+        with `kafka.topics.create`. It is asked, and nothing is created.",
+    why: "There is no right to create it, or the cluster can't carry out the plan: fewer brokers \
+        than replicas, a property that it does not know, a policy. `run` stops at the first event \
+        for the topic.",
+    fix: "correct `kafka.topics.create` as the cluster says, grant CREATE (`kafka-acls.sh --add \
+        --allow-principal User:walpost --operation Create --topic NAME`), or create it yourself.";
+
     KAFKA_TOPIC_UNKNOWN = "WP-KAFKA-TOPIC-UNKNOWN", Warning, "The topic could not be looked at",
     looks_at: "the cluster's answer to a question about the topic.",
-    why: "It has no leader at the moment, or nobody answered in time.",
-    fix: "run `walpost check` again: the topic may have been made a moment ago. If it stays, look \
-        at the brokers.";
+    why: "Nobody answered in time, or not yet: the topic may have been made a moment ago, or the \
+        cluster has no controller at the moment.",
+    fix: "run `walpost check` again. If it stays, look at the brokers.";
+
+    KAFKA_LEADER = "WP-KAFKA-LEADER", Warning, "A partition has no leader",
+    looks_at: "the leaders of the topic's partitions.",
+    why: "Nobody takes records for it. The first event for it stops the line until there is one.",
+    fix: "bring the broker back that is away.";
 
     KAFKA_REPLICAS = "WP-KAFKA-REPLICAS", Warning, "The topic is not replicated enough",
     looks_at: "replicas of the topic's partitions, in a cluster of several brokers, against its \

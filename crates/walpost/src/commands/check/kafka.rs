@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use walpost_core::class::Exit;
-use walpost_kafka::{Producer, TopicConfig, TopicFault, TopicShape, Trouble, TroubleKind, reach};
+use walpost_kafka::{
+    CreateFault, ErrorCode, Fault, Metadata, Producer, Settings, TopicConfig, TopicFault,
+    TopicPlan, TopicShape, Trouble, TroubleKind, reach,
+};
 
 use super::Look;
 use crate::catalog::{bytes_text, counted};
@@ -25,8 +28,10 @@ const BROKERS_MAX: usize = 20;
 pub(super) struct Topic {
     name: String,
     shape: TopicShape,
-    /// None where it may not be read.
-    config: Option<TopicConfig>,
+    /// Or why it is not shown.
+    config: Result<TopicConfig, Fault>,
+    /// None where Kafka does not tell.
+    may_write: Option<bool>,
 }
 
 /// Looks at everything that can be seen. Blocks.
@@ -66,33 +71,72 @@ pub(super) fn look(config: &Config) -> (Look, Vec<Topic>) {
         format!("{count}{cluster} behind {place}"),
     ));
 
-    let mut topics = Vec::new();
-    for name in config.named_topics().into_iter().take(TOPICS_MAX) {
-        match metadata.topic_shape(&name, TIMEOUT) {
-            Ok(shape) => topics.push(Topic {
-                name,
-                shape,
-                config: None,
-            }),
-            Err(TopicFault::Missing) if config.kafka.create_topics.is_some() => {
-                let seen = format!("the topic '{name}' does not exist yet: walpost creates it");
-                look.push(Finding::ok(Area::Kafka, seen));
-            }
-            Err(fault) => look.push(topic_problem(&name, &fault)),
-        }
-    }
-    let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let mut configs = metadata.topic_configs(&names, TIMEOUT).unwrap_or_default();
-    for topic in &mut topics {
-        topic.config = configs.remove(&topic.name);
-        look.extend(topic.findings(brokers, config.key_is_the_id()));
-    }
-    if !topics.is_empty() {
-        let seen = "not checked: whether the topics may be written to (only a record shows it)";
-        look.push(Finding::ok(Area::Kafka, seen));
+    let topics = look_at_topics(&mut look, &metadata, config);
+    for topic in &topics {
+        look.extend(topic.findings(brokers, config.key_is_the_id(), &config.kafka.settings));
     }
     (look, topics)
+}
+
+/// Looks at the topics that the configuration names.
+fn look_at_topics(look: &mut Look, metadata: &Metadata, config: &Config) -> Vec<Topic> {
+    let settings = &config.kafka.settings;
+    let plan = config.kafka.create_topics.as_ref();
+    let mut names = config.named_topics();
+    if names.len() > TOPICS_MAX {
+        let more = counted(names.split_off(TOPICS_MAX).len(), "topic");
+        let seen = format!("not checked: {more}, after the first {TOPICS_MAX}");
+        look.push(Finding::ok(Area::Kafka, seen));
+    }
+    let mut found = Vec::new();
+    for name in &names {
+        match (metadata.topic_shape(name, TIMEOUT), plan) {
+            (Ok(shape), _) => found.push((name.as_str(), shape)),
+            (Err(TopicFault::Missing), Some(plan)) => {
+                look.push(creation(metadata, name, plan, settings));
+            }
+            (Err(fault), _) => look.push(topic_problem(name, &fault, settings)),
+        }
+    }
+    let names: Vec<_> = found.iter().map(|(name, _)| *name).collect();
+    let configs = metadata.topic_configs(&names, TIMEOUT);
+    let topic = |(name, shape): (&str, TopicShape)| Topic {
+        name: name.to_owned(),
+        shape,
+        config: match &configs {
+            Ok(configs) => configs
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| Ok(TopicConfig::new())),
+            Err(fault) => Err(fault.clone()),
+        },
+        may_write: metadata.may_write(name, TIMEOUT).ok().flatten(),
+    };
+    found.into_iter().map(topic).collect()
+}
+
+/// What would become of a topic that is missing, and that `run` would make.
+fn creation(metadata: &Metadata, topic: &str, plan: &TopicPlan, settings: &Settings) -> Finding {
+    let seen = format!("the topic '{topic}' does not exist yet");
+    match metadata.would_create_topic(topic, plan, TIMEOUT) {
+        Ok(()) => Finding::ok(Area::Kafka, format!("{seen}: walpost creates it")),
+        Err(CreateFault::NotAuthorized) => {
+            let Trouble { message, fix, .. } = Trouble::denied("CREATE", topic, settings);
+            checks::KAFKA_TOPIC_CREATE.found(topic, format!("{seen}: {message}"), fix)
+        }
+        Err(fault @ CreateFault::Refused(_)) => {
+            let fix = "correct kafka.topics.create, or create the topic yourself";
+            checks::KAFKA_TOPIC_CREATE.found(topic, format!("{seen}: {fault}"), fix)
+        }
+        Err(fault @ CreateFault::Illegal(_)) => {
+            let fix = "correct route.topic or route.allow";
+            checks::KAFKA_TOPIC_NAME.found(topic, format!("the topic '{topic}': {fault}"), fix)
+        }
+        Err(fault @ CreateFault::Unreachable(_)) => {
+            let fix = "run walpost check again; walpost run tries to create it";
+            checks::KAFKA_TOPIC_UNKNOWN.found(topic, format!("{seen}: {fault}"), fix)
+        }
+    }
 }
 
 fn not_reached(
@@ -161,7 +205,7 @@ fn badly_advertised(brokers: &[(String, String)]) -> Finding {
     checks::KAFKA_UNREACHABLE.found(object, seen, fix)
 }
 
-fn topic_problem(topic: &str, fault: &TopicFault) -> Finding {
+fn topic_problem(topic: &str, fault: &TopicFault, settings: &Settings) -> Finding {
     let seen = format!("the topic '{topic}': {fault}");
     match fault {
         TopicFault::Missing => {
@@ -171,13 +215,7 @@ fn topic_problem(topic: &str, fault: &TopicFault) -> Finding {
             );
             checks::KAFKA_TOPIC.found(topic, seen, fix)
         }
-        TopicFault::NotAuthorized => {
-            let fix = format!(
-                "kafka-acls.sh --bootstrap-server … --add --allow-principal User:… --operation \
-                 Describe --operation Write --topic {topic}"
-            );
-            checks::KAFKA_TOPIC_RIGHT.found(topic, seen, fix)
-        }
+        TopicFault::NotAuthorized => right_problem("DESCRIBE", topic, settings),
         TopicFault::Illegal(_) => {
             checks::KAFKA_TOPIC_NAME.found(topic, seen, "correct route.topic or route.allow")
         }
@@ -186,6 +224,12 @@ fn topic_problem(topic: &str, fault: &TopicFault) -> Finding {
             checks::KAFKA_TOPIC_UNKNOWN.found(topic, seen, fix)
         }
     }
+}
+
+/// A right that is missing, in the words of `run`.
+fn right_problem(operation: &str, topic: &str, settings: &Settings) -> Finding {
+    let Trouble { message, fix, .. } = Trouble::denied(operation, topic, settings);
+    checks::KAFKA_TOPIC_RIGHT.found(topic, message, fix)
 }
 
 /// What the largest payload of the table makes of the topics' limits.
@@ -214,7 +258,7 @@ pub(super) fn payload_problems(topics: &[Topic], payload_bytes: Option<u64>) -> 
 
 impl Topic {
     fn setting(&self, name: &str) -> Option<&str> {
-        self.config.as_ref()?.get(name).map(String::as_str)
+        self.config.as_ref().ok()?.get(name).map(String::as_str)
     }
 
     fn alter(&self, setting: &str) -> String {
@@ -225,7 +269,7 @@ impl Topic {
         )
     }
 
-    fn findings(&self, brokers: usize, key_is_the_id: bool) -> Vec<Finding> {
+    fn findings(&self, brokers: usize, key_is_the_id: bool, settings: &Settings) -> Vec<Finding> {
         let TopicShape {
             partitions,
             replicas_min,
@@ -237,10 +281,15 @@ impl Topic {
             counted(count, "partition"),
             counted(replicas_min, "replica")
         );
-        if self.config.is_none() {
-            seen.push_str(" (its configuration may not be read: DESCRIBE_CONFIGS)");
+        if self.may_write == Some(true) {
+            seen.push_str(", which may be written to");
         }
         let mut found = vec![Finding::ok(Area::Kafka, seen)];
+        found.extend(self.unseen());
+        if self.may_write == Some(false) {
+            found.push(right_problem("WRITE", name, settings));
+        }
+        found.extend(self.leader_problem());
         found.extend(self.replica_problem(brokers));
         found.extend(self.acknowledgement_problem());
         found.extend(self.unclean_problem());
@@ -248,8 +297,41 @@ impl Topic {
         found
     }
 
+    /// What could not be looked at.
+    fn unseen(&self) -> impl Iterator<Item = Finding> {
+        let name = &self.name;
+        let config = self.config.as_ref().err().map(|fault| {
+            let right = match fault.code {
+                ErrorCode::TOPIC_AUTHORIZATION_FAILED => " (it needs DESCRIBE_CONFIGS)",
+                _ => "",
+            };
+            format!("not checked: the configuration of the topic '{name}'{right}: {fault}")
+        });
+        let right = self.may_write.is_none().then(|| {
+            format!(
+                "not checked: whether the topic '{name}' may be written to (these brokers don't \
+                 tell; a record shows it)"
+            )
+        });
+        let unseen = [config, right].into_iter().flatten();
+        unseen.map(|seen| Finding::ok(Area::Kafka, seen))
+    }
+
     fn min_in_sync(&self) -> Option<usize> {
         self.setting("min.insync.replicas")?.parse().ok()
+    }
+
+    fn leader_problem(&self) -> Option<Finding> {
+        let (name, leaderless) = (&self.name, self.shape.leaderless);
+        let verb = match leaderless {
+            0 => return None,
+            1 => "has",
+            _ => "have",
+        };
+        let partitions = counted(self.shape.partitions as usize, "partition");
+        let seen = format!("the topic '{name}': {leaderless} of its {partitions} {verb} no leader");
+        let fix = "bring the broker back that is away";
+        Some(checks::KAFKA_LEADER.found(name, seen, fix))
     }
 
     fn replica_problem(&self, brokers: usize) -> Option<Finding> {

@@ -72,10 +72,12 @@ fn topic(replicas: usize, in_sync: usize, settings: &[(&str, &str)]) -> Topic {
         name: "orders".to_owned(),
         shape: TopicShape {
             partitions: 6,
+            leaderless: 0,
             replicas_min: replicas,
             in_sync_min: in_sync,
         },
-        config: Some(settings.iter().map(owned).collect()),
+        config: Ok(settings.iter().map(owned).collect()),
+        may_write: Some(true),
     }
 }
 
@@ -102,7 +104,7 @@ fn replicas_and_what_is_expected_of_them_are_compared() {
             Some("WP-KAFKA-UNCLEAN"),
         ),
     ] {
-        let found = topic.findings(3, true);
+        let found = topic.findings(3, true, &settings());
         let expected: Vec<_> = expected.into_iter().collect();
         assert_eq!(codes(&found), expected, "{found:?}");
     }
@@ -136,6 +138,42 @@ fn a_payload_that_is_larger_than_the_topic_takes_is_found() {
     let found = payload_problems(&topics, Some(2 << 20));
     assert_eq!(codes(&found), ["WP-KAFKA-MAX-BYTES"]);
     assert!(found[0].seen.contains("2.0 MiB"), "{found:?}");
+}
+
+#[test]
+fn what_kafka_says_of_a_right_is_passed_on_and_what_it_does_not_say_is_owned_up_to() {
+    let mut topic = topic(3, 3, &[]);
+    let seen = |topic: &Topic| {
+        let found = topic.findings(3, true, &settings());
+        let seen = found.iter().map(|finding| finding.seen.clone());
+        (codes(&found), seen.collect::<Vec<_>>().join("\n"))
+    };
+    let (found, text) = seen(&topic);
+    assert_eq!(found, [""; 0]);
+    assert!(text.contains("which may be written to"), "{text}");
+    topic.may_write = Some(false);
+    let (found, text) = seen(&topic);
+    assert_eq!(found, ["WP-KAFKA-TOPIC-RIGHT"]);
+    assert!(
+        text.contains("has no right to WRITE on the topic 'orders'"),
+        "{text}"
+    );
+    topic.may_write = None;
+    topic.config = Err(Fault {
+        code: ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+        detail: "no".to_owned(),
+    });
+    let (found, text) = seen(&topic);
+    assert_eq!(found, [""; 0]);
+    assert!(
+        text.contains("whether the topic 'orders' may be written to"),
+        "{text}"
+    );
+    assert!(text.contains("it needs DESCRIBE_CONFIGS"), "{text}");
+}
+
+fn settings() -> Settings {
+    config("kafka:9092", &[]).kafka.settings
 }
 
 fn codes(findings: &[Finding]) -> Vec<&'static str> {
