@@ -8,7 +8,7 @@
 //!
 //! The counts outlive a session: they are what tells the two apart.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::event::Topic;
@@ -95,6 +95,12 @@ impl Topics {
             denied: None,
             refreshes: VecDeque::new(),
         }
+    }
+
+    /// The topics that were there at any time, sorted.
+    pub fn known(&self) -> BTreeSet<&Topic> {
+        #[expect(clippy::disallowed_methods, reason = "the set puts them in order")]
+        self.known.keys().collect()
     }
 
     /// A new session begins: questions that were under way are forgotten.

@@ -4,6 +4,8 @@
 //! the error is classified, and either the process stops with a code and the fix, or the next
 //! session starts from what the server holds, after a backoff.
 
+mod sizes;
+
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -13,6 +15,7 @@ use walpost_core::class::{Class, Exit};
 use walpost_core::{Reason, Topics, Undeliverable};
 use walpost_kafka::{ErrorCode, Producer, Trouble};
 
+use self::sizes::Sizes;
 use crate::config::Config;
 use crate::error::{Error, chain};
 use crate::exit::Status;
@@ -26,18 +29,6 @@ use crate::shutdown::{Shutdown, ShutdownSignal};
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
 const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
 
-/// librdkafka's property for the bytes of one batch. The first record of a batch is always taken.
-const BATCH_SIZE: &str = "batch.size";
-
-/// Its default.
-const BATCH_BYTES: usize = 1_000_000;
-
-/// From one size to the next: four sessions come down to single records.
-const BATCH_DIVISOR: usize = 8;
-
-/// Smaller batches than this hold one record or few: then it can be one at once.
-const BATCH_BYTES_MIN: usize = 1_000;
-
 /// Keeps the relay going.
 pub(crate) struct Supervisor<'a> {
     config: &'a Config,
@@ -49,8 +40,7 @@ pub(crate) struct Supervisor<'a> {
     kafka: KafkaSeen,
     producer: Option<Producer>,
     topics: Option<Topics>,
-    /// `batch.size`, where Kafka refused larger batches.
-    batch_bytes: Option<usize>,
+    sizes: Sizes,
     /// A session has begun since the process started.
     begun: bool,
     credentials_refused_at: Option<Instant>,
@@ -87,7 +77,7 @@ impl<'a> Supervisor<'a> {
             kafka: KafkaSeen::default(),
             producer: None,
             topics: Some(Topics::new(after)),
-            batch_bytes: None,
+            sizes: Sizes::new(&config.kafka.settings),
             begun: false,
             credentials_refused_at: None,
             unread_type: None,
@@ -100,6 +90,7 @@ impl<'a> Supervisor<'a> {
         loop {
             // Before the slot is ours: a producer's first record waits while it is young.
             self.prepare_producer()?;
+            self.fit_producer().await?;
             let ended = self.session().await;
             self.retire_producer();
             match self.next(ended) {
@@ -121,15 +112,34 @@ impl<'a> Supervisor<'a> {
 
     fn prepare_producer(&mut self) -> Result<(), Error> {
         if self.producer.is_none() {
-            let mut settings = self.config.kafka.settings.clone();
-            if let Some(bytes) = self.batch_bytes {
-                settings = settings.with(BATCH_SIZE, &bytes.to_string());
-            }
+            let settings = self.sizes.apply(&self.config.kafka.settings);
             let producer = Producer::new(&settings).map_err(|error| {
                 Error::new(Exit::Configuration, error.to_string())
                     .with_fix("check kafka.properties")
             })?;
             self.producer = Some(producer);
+        }
+        Ok(())
+    }
+
+    /// Asks what the topics take that are known by now, and makes the producer anew where it does
+    /// not fit them. A Kafka that is down is not waited for.
+    async fn fit_producer(&mut self) -> Result<(), Error> {
+        let known = self.topics.iter().flat_map(Topics::known);
+        let known = known.map(|topic| topic.as_str().to_owned());
+        let topics = self
+            .sizes
+            .due(self.config.named_topics().into_iter().chain(known));
+        let Some(producer) = self.producer.as_mut().filter(|_| !topics.is_empty()) else {
+            return Ok(());
+        };
+        let answer = tokio::select! {
+            answer = sizes::ask(&self.side, producer, topics) => answer,
+            () = self.shutdown.changed() => None,
+        };
+        if answer.is_some_and(|answer| self.sizes.learn(answer)) {
+            self.producer = None;
+            self.prepare_producer()?;
         }
         Ok(())
     }
@@ -213,23 +223,17 @@ impl<'a> Supervisor<'a> {
     /// enough. So the rest is sent again in smaller ones: a record that is refused alone is at
     /// fault. Batches that got through are not made larger again: they fit the smallest topic.
     fn after_halt(&mut self, event: &Undeliverable, in_batch: bool) -> Next {
-        let settings = &self.config.kafka.settings;
-        let set = || settings.get(BATCH_SIZE).and_then(|set| set.parse().ok());
-        let bytes = self.batch_bytes.or_else(set).unwrap_or(BATCH_BYTES);
-        if in_batch && bytes > 1 {
-            let smaller = Some(bytes / BATCH_DIVISOR)
-                .filter(|bytes| *bytes >= BATCH_BYTES_MIN)
-                .unwrap_or(1);
+        if in_batch && let Some(batch_size) = self.sizes.shrink() {
             warn!(
                 cause = %event,
-                batch_size = smaller,
+                batch_size,
                 "Kafka refused a batch: what is not acknowledged is sent again in smaller ones"
             );
-            self.batch_bytes = Some(smaller);
-            self.producer = None;
-            return Next::Again {
-                delay: Duration::ZERO,
-            };
+            return self.again_with_other_sizes();
+        }
+        if !in_batch && is_too_large(&event.reason) && self.sizes.may_grow() {
+            info!(cause = %event, "asking the topics again how large a record may be");
+            return self.again_with_other_sizes();
         }
         let error = Error::new(Exit::Undeliverable, event.to_string());
         let state = if in_batch {
@@ -240,6 +244,13 @@ impl<'a> Supervisor<'a> {
         };
         let fix = format!("{}, and start again; {state}", mend(&event.reason));
         Next::Stop(Err(error.with_fix(fix)))
+    }
+
+    fn again_with_other_sizes(&mut self) -> Next {
+        self.producer = None;
+        Next::Again {
+            delay: Duration::ZERO,
+        }
     }
 
     fn after_error(&mut self, error: SessionError) -> Next {
@@ -309,6 +320,11 @@ impl<'a> Supervisor<'a> {
     }
 }
 
+fn is_too_large(reason: &Reason) -> bool {
+    matches!(reason, Reason::Rejected(rejection)
+        if rejection.code == ErrorCode::MSG_SIZE_TOO_LARGE.0)
+}
+
 /// How an event can be delivered after all. Its row is in the WAL as it was committed: what can be
 /// changed is how it is read and where it goes.
 fn mend(reason: &Reason) -> String {
@@ -331,7 +347,7 @@ fn mend(reason: &Reason) -> String {
         Reason::Headers(_) => {
             "map outbox.columns.headers to a column whose values are flat JSON objects"
         }
-        Reason::Rejected(rejection) if rejection.code == ErrorCode::MSG_SIZE_TOO_LARGE.0 => {
+        reason if is_too_large(reason) => {
             "raise the topic's max.message.bytes, and message.max.bytes under kafka.properties \
              where it is set"
         }

@@ -14,6 +14,7 @@ mod docs;
 mod refusals;
 mod replicas;
 mod rights;
+mod sizes;
 mod stage;
 mod tokens;
 mod topics;
