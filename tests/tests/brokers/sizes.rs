@@ -52,7 +52,7 @@ fn a_small_topic_that_is_seen_late_refuses_once_and_is_then_known() {
     let (large, small) = (topic(&stage, 1 << 20), topic(&stage, 20_000));
     configure(&stage, None);
     write(&stage, &large, 1_000, 500);
-    write(&stage, &small, 1_000, 500);
+    write(&stage, &small, 3_000, 500);
     let finished = stage.run_once();
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     assert_eq!(said(&finished, REFUSED), 1, "{}", finished.stderr);
@@ -61,23 +61,23 @@ fn a_small_topic_that_is_seen_late_refuses_once_and_is_then_known() {
         "{}",
         finished.stderr
     );
-    assert_eq!((ids(&stage, &large), ids(&stage, &small)), (1_000, 1_000));
+    assert_eq!((ids(&stage, &large), ids(&stage, &small)), (1_000, 3_000));
 }
 
 #[test]
 fn batches_shrink_until_they_fit_a_topic_whose_limit_may_not_be_read() {
     let stage = Stage::new("unread");
-    let topic = topic(&stage, 20_000);
+    let topic = topic(&stage, 5_000);
     stage
         .kafka
         .grant(SecuredKafka::LIMITED, &[Right::Write(&topic)]);
     let route = format!("route:\n  topic: {topic}\n");
     stage.configure(&stage.kafka.listener("SASL"), &LOGIN, &route);
-    write(&stage, &topic, 100, 1_500);
+    write(&stage, &topic, 2_000, 500);
     let finished = stage.run_once();
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     assert!(said(&finished, REFUSED) > 0, "{}", finished.stderr);
-    assert_eq!(ids(&stage, &topic), 100);
+    assert_eq!(ids(&stage, &topic), 2_000);
 }
 
 /// A topic of one partition that takes batches of so many bytes.
