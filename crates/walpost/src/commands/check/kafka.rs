@@ -110,7 +110,11 @@ fn look_at_topics(look: &mut Look, metadata: &Metadata, config: &Config) -> Vec<
                 .unwrap_or_else(|| Ok(TopicConfig::new())),
             Err(fault) => Err(fault.clone()),
         },
-        may_write: metadata.may_write(name, TIMEOUT).ok().flatten(),
+        // Both questions go to the controller: where it is away, one wait is enough.
+        may_write: match &configs {
+            Ok(_) => metadata.may_write(name, TIMEOUT).ok().flatten(),
+            Err(_) => None,
+        },
     };
     found.into_iter().map(topic).collect()
 }
@@ -309,8 +313,8 @@ impl Topic {
         });
         let right = self.may_write.is_none().then(|| {
             format!(
-                "not checked: whether the topic '{name}' may be written to (these brokers don't \
-                 tell; a record shows it)"
+                "not checked: whether the topic '{name}' may be written to (the cluster does \
+                 not tell; a record shows it)"
             )
         });
         let unseen = [config, right].into_iter().flatten();
