@@ -1,0 +1,302 @@
+//! A relay on a bench: every test is a table of lines "input at t => outputs".
+
+use bytes::{Bytes, BytesMut};
+use walpost_pgoutput::{Begin, Cell, Column, Commit, PgTimestamp, Tuple, XLogData};
+
+use super::*;
+use crate::mapping::MappingSpec;
+
+pub(super) const FLOOR: u64 = 100;
+pub(super) const OUTBOX: u32 = 1;
+pub(super) const FOREIGN: u32 = 2;
+pub(super) const SECOND: u64 = 1_000;
+
+/// A relay, and the instant that its milliseconds count from.
+pub(super) struct Bench {
+    pub(super) relay: Relay,
+    pub(super) start: Instant,
+    halted: bool,
+}
+
+/// What is put in.
+#[derive(Clone)]
+pub(super) enum Input {
+    Nothing,
+    Wal(CopyMessage),
+    Acked(u64),
+    Failed(u64, i32),
+    Counted(&'static str, u32),
+    Missing(&'static str),
+    Unavailable(&'static str),
+    Drain,
+    Ping,
+}
+pub(super) use Input::{Acked, Counted, Drain, Failed, Missing, Nothing, Ping, Unavailable};
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::with(WindowLimits::default())
+    }
+
+    pub(super) fn with(window: WindowLimits) -> Self {
+        Self::next_session(window, Topics::new(Duration::from_secs(60)))
+    }
+
+    /// A session that has told the floor and knows the table and the topic `a` with one partition;
+    /// its window has opened for `open` records.
+    pub(super) fn opened(window: WindowLimits, open: u64) -> Self {
+        let mut bench = Self::next_session(window, Topics::new(Duration::from_secs(60)));
+        bench.input(0, Counted("a", 1));
+        bench.input(0, Nothing);
+        bench.input(0, outbox());
+        for ticket in 0..open - 1 {
+            bench.input(0, begin(110 + 2 * ticket));
+            bench.input(0, row("a", "warm-up"));
+            bench.input(0, Acked(ticket));
+            bench.input(0, commit(110 + 2 * ticket, 111 + 2 * ticket));
+        }
+        assert!(u64::from(bench.relay.snapshot().window) >= open);
+        bench
+    }
+
+    pub(super) fn next_session(window: WindowLimits, topics: Topics) -> Self {
+        let spec = MappingSpec {
+            tables: vec![TableName {
+                schema: "public".to_owned(),
+                name: "outbox".to_owned(),
+            }],
+            allow: vec!["/[a-z]/".to_owned(), "not here".replace(' ', "-")],
+            ..MappingSpec::default()
+        };
+        let session = Session {
+            floor: Lsn::new(FLOOR),
+            format: Format::Text,
+            wal_sender_timeout: Duration::from_secs(60),
+            window,
+            textual: BTreeSet::new(),
+        };
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        Self {
+            relay: Relay::new(Mapping::new(&spec).unwrap(), session, topics),
+            start,
+            halted: false,
+        }
+    }
+
+    /// One line of a table: this input, so many milliseconds after the start, has these outputs.
+    #[track_caller]
+    pub(super) fn at(&mut self, ms: u64, input: Input, outputs: &[&str]) {
+        assert_eq!(self.input(ms, input), outputs, "at {ms} ms");
+    }
+
+    pub(super) fn input(&mut self, ms: u64, input: Input) -> Vec<String> {
+        let now = self.start + Duration::from_millis(ms);
+        let topic = |name: &str| Topic::new(Bytes::copy_from_slice(name.as_bytes())).unwrap();
+        let relay = &mut self.relay;
+        let result = match input {
+            Nothing => Ok(()),
+            Input::Wal(message) => relay.handle_wal(message),
+            Acked(ticket) => relay.handle_delivery(Delivery {
+                ticket: Ticket(ticket),
+                result: Ok(()),
+            }),
+            Failed(ticket, code) => relay.handle_delivery(Delivery {
+                ticket: Ticket(ticket),
+                result: Err(rejection(code)),
+            }),
+            Counted(name, count) => answer(relay, now, &topic(name), Ok(count)),
+            Missing(name) => answer(relay, now, &topic(name), Err(TopicFault::Missing)),
+            Unavailable(name) => {
+                let fault = TopicFault::Unavailable("brokers down".to_owned());
+                answer(relay, now, &topic(name), Err(fault))
+            }
+            Drain => {
+                relay.drain();
+                Ok(())
+            }
+            Ping => {
+                relay.ping();
+                Ok(())
+            }
+        };
+        match result {
+            Ok(()) => self.outputs(now),
+            Err(error) => vec![format!("error: {error}")],
+        }
+    }
+
+    fn outputs(&mut self, now: Instant) -> Vec<String> {
+        let mut outputs = Vec::new();
+        while let Some(record) = self.relay.poll_record(now) {
+            let Record {
+                ticket,
+                topic,
+                partition,
+                value,
+                ..
+            } = record;
+            let value = String::from_utf8(value.unwrap().to_vec()).unwrap();
+            outputs.push(format!(
+                "record {} to {topic}/{partition}: {value}",
+                ticket.0
+            ));
+        }
+        while let Some(topic) = self.relay.poll_topic(now) {
+            outputs.push(format!("ask for {topic}"));
+        }
+        while let Some(status) = self.relay.poll_status(now) {
+            outputs.push(status_text(&status));
+        }
+        if let Some(halt) = self.relay.halted()
+            && !std::mem::replace(&mut self.halted, true)
+        {
+            let Position {
+                commit_lsn,
+                ordinal,
+            } = halt.position;
+            outputs.push(format!(
+                "halted at {}/{ordinal}: {}",
+                commit_lsn.as_u64(),
+                halt.reason
+            ));
+        }
+        outputs
+    }
+
+    pub(super) fn confirmed(&self) -> u64 {
+        self.relay.confirmed().as_u64()
+    }
+
+    /// Milliseconds after the start.
+    pub(super) fn timeout(&self) -> Option<u128> {
+        let at = self.relay.poll_timeout()?;
+        Some(at.saturating_duration_since(self.start).as_millis())
+    }
+}
+
+pub(super) fn answer(
+    relay: &mut Relay,
+    now: Instant,
+    topic: &Topic,
+    answer: Result<u32, TopicFault>,
+) -> Result<(), RelayError> {
+    relay.handle_topic(now, topic, answer);
+    Ok(())
+}
+
+pub(super) fn status_text(status: &Status) -> String {
+    let Status {
+        write,
+        flush,
+        reply_requested,
+    } = status;
+    let ping = if *reply_requested { " and a ping" } else { "" };
+    format!("write {} flush {}{ping}", write.as_u64(), flush.as_u64())
+}
+
+pub(super) fn rejection(code: i32) -> Rejection {
+    Rejection {
+        code,
+        name: "NAME".to_owned(),
+        detail: String::new(),
+    }
+}
+
+pub(super) fn data(at: u64, message: &Message) -> Input {
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes);
+    Input::Wal(CopyMessage::XLogData(XLogData {
+        wal_start: Lsn::new(at),
+        wal_end: Lsn::new(at),
+        server_time: PgTimestamp::new(0),
+        data: bytes.freeze(),
+    }))
+}
+
+pub(super) fn keepalive(wal_end: u64) -> Input {
+    Input::Wal(CopyMessage::Keepalive(Keepalive {
+        wal_end: Lsn::new(wal_end),
+        server_time: PgTimestamp::new(0),
+        reply_requested: false,
+    }))
+}
+
+pub(super) fn question(wal_end: u64) -> Input {
+    Input::Wal(CopyMessage::Keepalive(Keepalive {
+        wal_end: Lsn::new(wal_end),
+        server_time: PgTimestamp::new(0),
+        reply_requested: true,
+    }))
+}
+
+pub(super) fn begin(commit_lsn: u64) -> Input {
+    let begin = Begin {
+        final_lsn: Lsn::new(commit_lsn),
+        commit_time: PgTimestamp::new(0),
+        xid: 7,
+    };
+    data(0, &Message::Begin(begin))
+}
+
+pub(super) fn commit(commit_lsn: u64, end_lsn: u64) -> Input {
+    let commit = Commit {
+        flags: 0,
+        commit_lsn: Lsn::new(commit_lsn),
+        end_lsn: Lsn::new(end_lsn),
+        commit_time: PgTimestamp::new(0),
+    };
+    data(end_lsn, &Message::Commit(commit))
+}
+
+/// The columns of the outbox table, in this order.
+pub(super) const COLUMNS: [&str; 5] = ["id", "destination", "aggregate_id", "payload", "headers"];
+
+pub(super) fn relation(id: u32, name: &'static str, columns: &[&'static str]) -> Input {
+    let column = |name: &&'static str| Column {
+        is_key: false,
+        name: Bytes::from_static(name.as_bytes()),
+        type_oid: 25,
+        type_modifier: -1,
+    };
+    let relation = Relation {
+        id: RelationId(id),
+        namespace: Bytes::from_static(b"public"),
+        name: Bytes::from_static(name.as_bytes()),
+        replica_identity: b'd',
+        columns: columns.iter().map(column).collect(),
+    };
+    data(0, &Message::Relation(relation))
+}
+
+pub(super) fn outbox() -> Input {
+    relation(OUTBOX, "outbox", &COLUMNS)
+}
+
+pub(super) fn tuple(cells: &[Option<&str>]) -> Tuple {
+    Tuple::from_cells(cells.iter().map(|text| match text {
+        Some(text) => Cell::Text(text.as_bytes()),
+        None => Cell::Null,
+    }))
+}
+
+pub(super) fn insert(relation: u32, cells: &[Option<&str>]) -> Input {
+    let insert = Insert {
+        relation: RelationId(relation),
+        new: tuple(cells),
+    };
+    data(0, &Message::Insert(insert))
+}
+
+pub(super) fn row(topic: &str, payload: &str) -> Input {
+    let cells = [Some("id"), Some(topic), Some("agg"), Some(payload), None];
+    insert(OUTBOX, &cells)
+}
+
+/// Records of any size, so many at once.
+pub(super) fn events(events: u32) -> WindowLimits {
+    WindowLimits {
+        events,
+        bytes: 1 << 20,
+    }
+}
