@@ -181,10 +181,44 @@ fn a_second_report_for_one_record_is_a_bug() {
 
 #[test]
 #[should_panic(expected = "out of commit order")]
-fn a_record_behind_an_earlier_position_is_a_bug() {
+fn a_record_behind_the_one_before_it_is_a_bug_also_where_it_is_not_behind_the_first() {
     let mut window = wide(0);
-    take(&mut window, 2, 0);
     take(&mut window, 1, 0);
+    take(&mut window, 3, 0);
+    take(&mut window, 2, 0);
+}
+
+#[test]
+#[should_panic(expected = "out of commit order")]
+fn two_records_at_one_position_are_a_bug() {
+    let mut window = wide(0);
+    take(&mut window, 1, 7);
+    take(&mut window, 1, 7);
+}
+
+#[test]
+fn nothing_leaves_a_window_that_nothing_was_taken_into() {
+    let mut window = wide(0);
+    assert_eq!(window.may_send(), None);
+    take(&mut window, 1, 0);
+    assert_eq!(window.may_send(), None);
+}
+
+#[test]
+fn a_boundary_between_two_that_wait_is_dropped() {
+    let mut window = wide(0);
+    let first = take(&mut window, 10, 0);
+    window.seal(Lsn::new(20));
+    let second = take(&mut window, 20, 0);
+    window.seal(Lsn::new(40));
+    let third = take(&mut window, 40, 0);
+    window.seal(Lsn::new(30));
+    window.settle(first);
+    assert_eq!(confirmed(&window), 20);
+    window.settle(second);
+    assert_eq!(confirmed(&window), 40);
+    window.settle(third);
+    assert_eq!(confirmed(&window), 40);
 }
 
 /// One step of a random session.

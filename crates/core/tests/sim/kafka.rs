@@ -127,6 +127,11 @@ impl Producer {
         }
     }
 
+    /// Whether it takes another record now.
+    pub(crate) fn has_room(&self, plan: &Plan) -> bool {
+        self.unreported < plan.queue
+    }
+
     pub(crate) fn send(&mut self, record: Record, count: u32) {
         let size = size(&record);
         self.unreported += 1;

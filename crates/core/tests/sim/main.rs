@@ -32,7 +32,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 20] = [
+const COVERED: [&str; 24] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -49,6 +49,10 @@ const COVERED: [&str; 20] = [
     "a halt for a missing topic",
     "a halt for a rejected event",
     "a halt for a missing payload",
+    "a stop in the middle of a transaction",
+    "a stop cut a transaction in two",
+    "the producer was full",
+    "the producer refused an event",
     "a complete drain",
     "a drain that ran out of time",
     "the process was killed",

@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     Reject,
     /// Kafka does not take an event, and its neighbours in the batch with it.
     Poison,
+    /// The producer itself refuses such an event, before it is sent.
+    Refuse,
     /// Rows without a payload, which the relay refuses until it is told what they mean.
     NullPayload,
     /// Topics are created after their first event.
@@ -56,7 +58,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -69,6 +71,7 @@ impl Fault {
         Self::Outage,
         Self::Reject,
         Self::Poison,
+        Self::Refuse,
         Self::NullPayload,
         Self::TopicLate,
         Self::TopicGrow,
@@ -106,6 +109,10 @@ pub(crate) struct Plan {
     pub(crate) payload_max: usize,
     /// Messages that the socket holds.
     pub(crate) socket: usize,
+    /// Messages that are read before anything but records is looked at.
+    pub(crate) reads: usize,
+    /// Records that the producer has room for.
+    pub(crate) queue: usize,
     /// Records in the largest batch.
     pub(crate) batch: usize,
     /// Empty transactions are sent, as before Postgres 15.
@@ -156,6 +163,8 @@ impl Plan {
             aggregates: rng.u32(1..=12),
             payload_max: pick(rng, &[20, 200, 3_000]),
             socket: pick(rng, &[2, 8, 64]),
+            reads: pick(rng, &[1, 4, 64]),
+            queue: pick(rng, &[1, 5, 1_000]),
             batch: pick(rng, &[1, 3, 10]),
             sends_empty: rng.bool(),
             shutdown_saves_slot: rng.bool(),

@@ -1,12 +1,14 @@
 //! One session: the relay, its producer, its connection. It does what the contract of `Relay` asks
 //! of the owner.
 
+mod ending;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use walpost_core::{
-    Delivery, EventId, Mapping, MappingSpec, NullPayload, Position, Reason, Record, Relay,
-    RelayError, Session as Start, Status, TableName, Ticket, Topic, TopicFault, Topics,
+    Delivery, Mapping, MappingSpec, NullPayload, Position, Record, Rejection, Relay, RelayError,
+    Session as Start, Status, TableName, Ticket, Topic, TopicFault, Topics,
 };
 use walpost_pgoutput::{CopyMessage, Lsn, PgTimestamp, StandbyStatus};
 
@@ -16,8 +18,6 @@ use crate::plan::{Fault, chance, pick};
 use crate::postgres::State;
 use crate::watch::Watch;
 
-/// A session that failed waits at most so long for the reports that are missing.
-const SETTLE_MS: u64 = 2_000;
 /// The longest `shutdown.drain`.
 const DRAIN_MS: u64 = 20_000;
 /// Without a delivery for so long the stream is closed.
@@ -35,22 +35,41 @@ pub(crate) struct Session {
     phase: Phase,
     pub(crate) watch: Watch,
     started_at: u64,
+    /// A record that the producer had no room for, and the count that it was placed by.
+    unsent: Option<(Record, u32)>,
     /// Records without an acknowledgement that the relay has seen.
     unacked: usize,
     positions: BTreeMap<Ticket, Position>,
     /// The first event that Kafka refused for its own fault.
     refused: Option<Position>,
+    /// The last record that left.
+    left: Option<Position>,
     moved_at: u64,
     unread_since: Option<u64>,
     timer: Option<u64>,
+    /// The process got SIGTERM: no other session follows.
+    is_last: bool,
+    /// The stream is gone.
+    is_cut_off: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Streaming,
-    Draining { until: u64 },
-    Halting { until: u64 },
-    Settling { until: u64 },
+    /// It was asked to stop, and goes on to the end of the transaction whose records are leaving.
+    Asked {
+        until: u64,
+    },
+    /// Nothing more leaves.
+    Draining {
+        until: u64,
+    },
+    Halting {
+        until: u64,
+    },
+    Settling {
+        until: u64,
+    },
 }
 
 /// Why a session is over, and what its process does then.
@@ -96,17 +115,26 @@ impl Session {
             phase: Phase::Streaming,
             watch: Watch::new(floor, env.plan.status_interval_ms()),
             started_at: now,
+            unsent: None,
             unacked: 0,
             positions: BTreeMap::new(),
             refused: None,
+            left: None,
             moved_at: now,
             unread_since: None,
             timer: None,
+            is_last: false,
+            is_cut_off: false,
         }
     }
 
     pub(crate) fn is_streaming(&self) -> bool {
         self.phase == Phase::Streaming
+    }
+
+    /// Whether the stream is read and records leave.
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Streaming | Phase::Asked { .. })
     }
 
     pub(crate) fn age(&self, now: u64) -> Duration {
@@ -115,27 +143,42 @@ impl Session {
 
     /// Whether the stream would be read if there were something.
     pub(crate) fn wants_wal(&self) -> bool {
-        self.is_streaming() && self.relay.wants_wal()
+        self.is_open() && self.relay.wants_wal()
     }
 
     /// SIGTERM.
     pub(crate) fn terminate(&mut self, env: &mut Env) {
+        self.is_last = true;
         if self.is_streaming() {
-            self.relay.drain();
             let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
-            self.phase = Phase::Draining { until };
+            self.phase = Phase::Asked { until };
+            if self.is_in_the_middle() {
+                env.cover("a stop in the middle of a transaction");
+            }
         }
     }
 
-    /// Reads one message of the stream.
+    /// A drain now would cut a transaction in two.
+    fn is_in_the_middle(&self) -> bool {
+        self.unsent.is_some() || self.relay.splits_transaction()
+    }
+
+    /// Reads a few messages of the stream. Between two of them only records are looked at.
     pub(crate) fn read(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
-        let bytes = env.pg.peer().and_then(|mut peer| peer.read());
-        let bytes = bytes.expect("there was something to read");
-        let message = CopyMessage::decode(bytes).expect("the model sends what decodes");
-        env.say(|| describe(&message));
-        self.watch.fed(&message);
-        if let Err(error) = self.relay.handle_wal(message) {
-            panic!("the relay refused a good stream: {error}");
+        for _ in 0..env.rng.usize(1..=env.plan.reads) {
+            if !self.wants_wal() {
+                break;
+            }
+            let Some(bytes) = env.pg.peer().and_then(|mut peer| peer.read()) else {
+                break;
+            };
+            let message = CopyMessage::decode(bytes).expect("the model sends what decodes");
+            env.say(|| describe(&message));
+            self.watch.fed(&message);
+            if let Err(error) = self.relay.handle_wal(message) {
+                panic!("the relay refused a good stream: {error}");
+            }
+            self.send_records(env, believed);
         }
         self.pump(env, believed);
     }
@@ -152,8 +195,7 @@ impl Session {
             if let Err(error) = self.take(delivery) {
                 env.say(|| format!("relay: {error}"));
                 if !matches!(self.phase, Phase::Settling { .. }) {
-                    let until = env.ms() + pick(&mut env.rng, &[0, 20, SETTLE_MS]);
-                    self.phase = Phase::Settling { until };
+                    self.settle(env);
                     env.cover("a session ended with an error");
                 }
             }
@@ -185,23 +227,7 @@ impl Session {
     pub(crate) fn pump(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
         let now = env.clock.now();
         if !matches!(self.phase, Phase::Settling { .. }) {
-            while let Some(record) = self.relay.poll_record(now) {
-                assert!(self.is_streaming(), "order: a record left after the end");
-                let topic = number(&record.topic);
-                let count = *believed.get(&topic).expect("no record without a count");
-                assert!(
-                    record.partition >= 0 && record.partition.cast_unsigned() < count,
-                    "placement: partition {} of {count}",
-                    record.partition
-                );
-                env.say(|| describe_record(&record));
-                if self.unacked == 0 {
-                    self.moved_at = env.ms();
-                }
-                self.unacked += 1;
-                self.positions.insert(record.ticket, record.position);
-                self.producer.send(record, count);
-            }
+            self.send_records(env, believed);
             while let Some(topic) = self.relay.poll_topic(now) {
                 env.say(|| format!("relay: asks for {topic}"));
                 self.questions.push(topic);
@@ -211,6 +237,70 @@ impl Session {
         self.timer = self.relay.poll_timeout().map(|at| env.clock.ms_of(at));
         self.check(env);
         self.look_at_halt(env, believed);
+    }
+
+    /// Sends what may leave; stops where the producer has no room.
+    fn send_records(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
+        while self.may_send(env) {
+            let polled = self.unsent.take().or_else(|| self.poll(env, believed));
+            let Some((record, count)) = polled else {
+                return;
+            };
+            if !self.producer.has_room(&env.plan) {
+                env.cover("the producer was full");
+                self.unsent = Some((record, count));
+                return;
+            }
+            let strict = env.plan.has(Fault::Refuse) && env.ms() < env.kafka.strict_until;
+            if strict && env.history.find(&record).poison {
+                env.cover("the producer refused an event");
+                let refused = self.take(Delivery {
+                    ticket: record.ticket,
+                    result: Err(too_large()),
+                });
+                assert!(refused.is_ok(), "halt: a refused event is no error");
+            } else {
+                self.producer.send(record, count);
+            }
+        }
+    }
+
+    /// Whether records may leave. A stop begins as soon as it cuts no transaction in two.
+    fn may_send(&mut self, env: &mut Env) -> bool {
+        if let Phase::Asked { until } = self.phase {
+            let cuts = self.is_in_the_middle();
+            if !cuts || env.ms() >= until {
+                self.relay.drain();
+                self.phase = Phase::Draining { until };
+                if cuts {
+                    self.left = None;
+                    env.cover("a stop cut a transaction in two");
+                }
+            }
+        }
+        self.is_open()
+    }
+
+    /// The next record, and the count that it was placed by.
+    fn poll(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) -> Option<(Record, u32)> {
+        let record = self.relay.poll_record(env.clock.now())?;
+        let topic = number(&record.topic);
+        let Some(count) = believed.get(&topic).copied() else {
+            panic!("placement: a record left without a count");
+        };
+        assert!(
+            record.partition >= 0 && record.partition.cast_unsigned() < count,
+            "placement: partition {} of {count}",
+            record.partition
+        );
+        env.say(|| describe_record(&record));
+        if self.unacked == 0 {
+            self.moved_at = env.ms();
+        }
+        self.unacked += 1;
+        self.left = Some(record.position);
+        self.positions.insert(record.ticket, record.position);
+        Some((record, count))
     }
 
     /// Sends the status updates that are due.
@@ -283,135 +373,13 @@ impl Session {
         let (plan, limits) = (&env.plan, env.plan.limits);
         let room = undelivered < limits.events as usize
             && limits.bytes.saturating_sub(bytes) > plan.record_bytes_max();
-        let in_the_way = self.relay.halted().is_some() || plan.has(Fault::NullPayload);
+        // A record that found no room in the producer is in the way of the one behind it.
+        let in_the_way =
+            self.relay.halted().is_some() || plan.has(Fault::NullPayload) || self.unsent.is_some();
         assert!(
-            !room || in_the_way || !self.is_streaming() || self.relay.wants_wal(),
+            !room || in_the_way || !self.is_open() || self.relay.wants_wal(),
             "reading: the stream is not read although there is room"
         );
-    }
-
-    /// A halt has a reason that is true, and is waited out.
-    fn look_at_halt(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
-        let Some(halt) = self.relay.halted() else {
-            return;
-        };
-        if !self.is_streaming() {
-            return;
-        }
-        if let Reason::TopicMissing { topic, waited } = &halt.reason {
-            let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
-            assert!(*waited >= after, "halt: {topic} was not waited for");
-            let known = believed.contains_key(&number(topic));
-            assert!(!known, "halt: {topic} was there before");
-            let exists_at = env.kafka.topics[number(topic)].exists_at;
-            assert!(exists_at > env.ms(), "halt: {topic} is there");
-            env.cover("a halt for a missing topic");
-        } else if let Reason::Rejected(rejection) = &halt.reason {
-            assert_eq!(rejection.code, TOO_LARGE, "halt: not the event's fault");
-            env.cover("a halt for a rejected event");
-        } else if let EventId::Uuid(id) = halt.id
-            && halt.reason == Reason::NullPayload
-        {
-            let payload = &env.history.named(id).payload;
-            assert!(payload.is_none(), "halt: {id} has a payload");
-            env.cover("a halt for a missing payload");
-        } else {
-            panic!("halt: {}", halt.reason);
-        }
-        let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
-        self.phase = Phase::Halting { until };
-    }
-
-    /// Whether it is over now.
-    pub(crate) fn end(&mut self, env: &mut Env) -> Option<End> {
-        let now = env.ms();
-        let connected = env.pg.peer().is_some_and(|peer| !peer.is_finished());
-        if !connected && self.is_streaming() {
-            return Some(End::Retry("the connection is lost"));
-        }
-        if self.is_unread_in_a_shutdown(env, now) {
-            return Some(End::Retry(
-                "the server shuts down and the stream is not read",
-            ));
-        }
-        self.check_halt();
-        match self.phase {
-            Phase::Streaming if self.unacked > 0 && now >= self.moved_at + PARK_MS => {
-                Some(End::Park)
-            }
-            Phase::Streaming => None,
-            Phase::Draining { until } if self.relay.is_drained() || now >= until => {
-                let drained = self.relay.is_drained();
-                assert_eq!(drained, self.unacked == 0, "drain: something is in flight");
-                env.cover(if drained {
-                    "a complete drain"
-                } else {
-                    "a drain that ran out of time"
-                });
-                self.purge(env);
-                self.last_status(env);
-                Some(End::Exit("drained"))
-            }
-            Phase::Halting { until } if self.is_halt_reached() || now >= until => {
-                self.purge(env);
-                self.last_status(env);
-                Some(End::Exit("halted"))
-            }
-            Phase::Settling { until } if self.is_settled() || now >= until => {
-                if env.plan.last_words {
-                    self.purge(env);
-                    self.last_status(env);
-                }
-                let halted = self.relay.halted().is_some();
-                Some(if halted {
-                    End::Exit("halted")
-                } else {
-                    End::Retry("an error")
-                })
-            }
-            Phase::Draining { .. } | Phase::Halting { .. } | Phase::Settling { .. } => None,
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.producer.unreported == 0 && self.deliveries.is_empty()
-    }
-
-    /// What stands before the event in the way has left, so that it can arrive.
-    fn check_halt(&self) {
-        if matches!(self.phase, Phase::Halting { .. }) && self.is_settled() {
-            let reached = self.is_halt_reached();
-            assert!(reached, "halt: records before it have not left");
-        }
-    }
-
-    /// Everything before the event in the way is acknowledged.
-    fn is_halt_reached(&self) -> bool {
-        let halted = self.relay.halted().expect("it halts").position;
-        let first = self.refused.is_none_or(|refused| halted <= refused);
-        assert!(first, "halt: an earlier event was refused");
-        let oldest = self.relay.snapshot().oldest;
-        oldest.is_none_or(|oldest| oldest >= halted)
-    }
-
-    fn is_unread_in_a_shutdown(&mut self, env: &Env, now: u64) -> bool {
-        if env.pg.state != State::Stopping || self.wants_wal() {
-            self.unread_since = None;
-            return false;
-        }
-        now >= *self.unread_since.get_or_insert(now) + UNREAD_MS
-    }
-
-    /// What is still in flight is given up, and the relay hears of it.
-    fn purge(&mut self, env: &mut Env) {
-        let now = env.ms();
-        let (kafka, history) = (&env.kafka, &mut env.history);
-        let reports = self.producer.purge(kafka, history, &mut env.rng, now);
-        self.deliveries.extend(reports);
-        while let Some(delivery) = self.deliveries.pop_front() {
-            // The session is over already: an error changes nothing.
-            let _over = self.take(delivery);
-        }
     }
 
     fn take(&mut self, delivery: Delivery) -> Result<(), RelayError> {
@@ -426,13 +394,6 @@ impl Session {
         self.relay.handle_delivery(delivery)
     }
 
-    fn last_status(&mut self, env: &mut Env) {
-        let status = self.relay.last_status();
-        assert_eq!(status.flush, self.relay.confirmed(), "status: the last one");
-        self.watch.may_answer();
-        self.send(env, &status);
-    }
-
     /// The owner wants a sign of life from the server.
     pub(crate) fn ping(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
         self.relay.ping();
@@ -445,9 +406,10 @@ impl Session {
         let phase = match self.phase {
             Phase::Streaming if self.unacked > 0 => Some(self.moved_at + PARK_MS),
             Phase::Streaming => None,
-            Phase::Draining { until } | Phase::Halting { until } | Phase::Settling { until } => {
-                Some(until)
-            }
+            Phase::Asked { until }
+            | Phase::Draining { until }
+            | Phase::Halting { until }
+            | Phase::Settling { until } => Some(until),
         };
         let unread = self.unread_since.map(|since| since + UNREAD_MS);
         [self.timer, phase, unread].into_iter().flatten().min()
@@ -455,7 +417,8 @@ impl Session {
 
     /// Serves the timers.
     pub(crate) fn tick(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
-        if self.timer.is_none_or(|timer| timer <= env.ms()) {
+        let is_asked = matches!(self.phase, Phase::Asked { .. });
+        if is_asked || self.timer.is_none_or(|timer| timer <= env.ms()) {
             self.pump(env, believed);
         }
         self.watch.tick(self.relay.confirmed(), env.ms());
@@ -471,6 +434,14 @@ impl Session {
         let (kafka, history) = (&env.kafka, &mut env.history);
         self.producer.purge(kafka, history, &mut env.rng, now);
         self.relay.into_topics()
+    }
+}
+
+fn too_large() -> Rejection {
+    Rejection {
+        code: TOO_LARGE,
+        name: "REFUSED".to_owned(),
+        detail: String::new(),
     }
 }
 

@@ -197,6 +197,7 @@ impl World {
             | Fault::Question
             | Fault::BehindFloor
             | Fault::Poison
+            | Fault::Refuse
             | Fault::NullPayload
             | Fault::TopicLate
             | Fault::Metadata => {}

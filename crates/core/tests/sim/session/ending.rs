@@ -1,0 +1,173 @@
+//! How a session ends: by a stop, a halt or an error, and what has to be true then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use walpost_core::{EventId, Reason};
+
+use super::{DRAIN_MS, End, PARK_MS, Phase, Session, UNREAD_MS};
+use crate::env::Env;
+use crate::kafka::{TOO_LARGE, number};
+use crate::plan::pick;
+use crate::postgres::State;
+
+/// A session that failed waits at most so long for the reports that are missing.
+const SETTLE_MS: u64 = 2_000;
+
+impl Session {
+    /// A halt has a reason that is true, and is waited out.
+    pub(super) fn look_at_halt(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
+        let Some(halt) = self.relay.halted() else {
+            return;
+        };
+        if !self.is_open() {
+            return;
+        }
+        if let Reason::TopicMissing { topic, waited } = &halt.reason {
+            let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
+            assert!(*waited >= after, "halt: {topic} was not waited for");
+            let known = believed.contains_key(&number(topic));
+            assert!(!known, "halt: {topic} was there before");
+            let exists_at = env.kafka.topics[number(topic)].exists_at;
+            assert!(exists_at > env.ms(), "halt: {topic} is there");
+            env.cover("a halt for a missing topic");
+        } else if let Reason::Rejected(rejection) = &halt.reason {
+            assert_eq!(rejection.code, TOO_LARGE, "halt: not the event's fault");
+            env.cover("a halt for a rejected event");
+        } else if let EventId::Uuid(id) = halt.id
+            && halt.reason == Reason::NullPayload
+        {
+            let payload = &env.history.named(id).payload;
+            assert!(payload.is_none(), "halt: {id} has a payload");
+            env.cover("a halt for a missing payload");
+        } else {
+            panic!("halt: {}", halt.reason);
+        }
+        let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
+        self.phase = Phase::Halting { until };
+    }
+
+    /// Whether it is over now.
+    pub(crate) fn end(&mut self, env: &mut Env) -> Option<End> {
+        let now = env.ms();
+        let connected = env.pg.peer().is_some_and(|peer| !peer.is_finished());
+        if !connected && self.is_open() {
+            self.is_cut_off = true;
+            self.settle(env);
+        }
+        if self.is_unread_in_a_shutdown(env, now) {
+            return Some(self.over("the server shuts down and the stream is not read"));
+        }
+        self.check_halt();
+        match self.phase {
+            Phase::Streaming if self.unacked > 0 && now >= self.moved_at + PARK_MS => {
+                Some(End::Park)
+            }
+            Phase::Streaming | Phase::Asked { .. } => None,
+            Phase::Draining { until } if self.relay.is_drained() || now >= until => {
+                let drained = self.relay.is_drained();
+                assert_eq!(drained, self.unacked == 0, "drain: something is in flight");
+                self.check_whole(drained);
+                env.cover(if drained {
+                    "a complete drain"
+                } else {
+                    "a drain that ran out of time"
+                });
+                self.purge(env);
+                self.last_status(env);
+                Some(End::Exit("drained"))
+            }
+            Phase::Halting { until } if self.is_halt_reached() || now >= until => {
+                self.purge(env);
+                self.last_status(env);
+                Some(End::Exit("halted"))
+            }
+            Phase::Settling { until } if self.is_settled() || now >= until => {
+                if env.plan.last_words && !self.is_cut_off {
+                    self.purge(env);
+                    self.last_status(env);
+                }
+                let halted = self.relay.halted().is_some();
+                Some(if halted {
+                    End::Exit("halted")
+                } else {
+                    self.over("an error")
+                })
+            }
+            Phase::Draining { .. } | Phase::Halting { .. } | Phase::Settling { .. } => None,
+        }
+    }
+
+    /// A session ended before its work was done. After SIGTERM there is no other one.
+    fn over(&self, why: &'static str) -> End {
+        if self.is_last {
+            End::Exit(why)
+        } else {
+            End::Retry(why)
+        }
+    }
+
+    /// Nothing more leaves, and reports are waited for.
+    pub(super) fn settle(&mut self, env: &mut Env) {
+        let until = env.ms() + pick(&mut env.rng, &[0, 20, SETTLE_MS]);
+        self.phase = Phase::Settling { until };
+    }
+
+    /// A stop that was not pressed for time leaves nothing to be sent again.
+    fn check_whole(&self, drained: bool) {
+        if let Some(left) = self.left.filter(|_| drained) {
+            assert!(
+                self.relay.confirmed() > left.commit_lsn,
+                "drain: the event at {left} left, arrived, and comes again"
+            );
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.producer.unreported == 0 && self.deliveries.is_empty()
+    }
+
+    /// What stands before the event in the way has left, so that it can arrive.
+    fn check_halt(&self) {
+        if matches!(self.phase, Phase::Halting { .. }) && self.is_settled() {
+            let reached = self.is_halt_reached();
+            assert!(reached, "halt: records before it have not left");
+        }
+    }
+
+    /// Everything before the event in the way is acknowledged.
+    fn is_halt_reached(&self) -> bool {
+        let halted = self.relay.halted().expect("it halts").position;
+        let first = self.refused.is_none_or(|refused| halted <= refused);
+        assert!(first, "halt: an earlier event was refused");
+        let oldest = self.relay.snapshot().oldest;
+        oldest.is_none_or(|oldest| oldest >= halted)
+    }
+
+    fn is_unread_in_a_shutdown(&mut self, env: &Env, now: u64) -> bool {
+        if env.pg.state != State::Stopping || self.wants_wal() {
+            self.unread_since = None;
+            return false;
+        }
+        now >= *self.unread_since.get_or_insert(now) + UNREAD_MS
+    }
+
+    /// What is still in flight is given up, and the relay hears of it.
+    fn purge(&mut self, env: &mut Env) {
+        let now = env.ms();
+        let (kafka, history) = (&env.kafka, &mut env.history);
+        let reports = self.producer.purge(kafka, history, &mut env.rng, now);
+        self.deliveries.extend(reports);
+        while let Some(delivery) = self.deliveries.pop_front() {
+            // The session is over already: an error changes nothing.
+            let _over = self.take(delivery);
+        }
+    }
+
+    fn last_status(&mut self, env: &mut Env) {
+        let status = self.relay.last_status();
+        assert_eq!(status.flush, self.relay.confirmed(), "status: the last one");
+        self.watch.may_answer();
+        self.send(env, &status);
+    }
+}
