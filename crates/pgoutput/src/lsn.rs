@@ -118,6 +118,11 @@ mod tests {
     }
 
     #[test]
+    fn the_position_that_says_nothing_is_zero_on_the_wire() {
+        assert_eq!(Lsn::ZERO.as_u64(), 0);
+    }
+
+    #[test]
     fn distance_exists_only_forwards() {
         let (low, high) = (Lsn::new(10), Lsn::new(25));
         assert_eq!(high.bytes_since(low), Some(15));

@@ -197,6 +197,14 @@ fn two_records_at_one_position_are_a_bug() {
 }
 
 #[test]
+#[should_panic(expected = "never taken")]
+fn a_question_for_a_record_that_is_not_there_yet_is_a_bug() {
+    let mut window = wide(0);
+    take(&mut window, 1, 0);
+    window.event(Ticket(1));
+}
+
+#[test]
 fn nothing_leaves_a_window_that_nothing_was_taken_into() {
     let mut window = wide(0);
     assert_eq!(window.may_send(), None);

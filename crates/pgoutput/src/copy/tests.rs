@@ -95,7 +95,10 @@ fn status_keeps_its_three_positions_apart() {
         Ok(status)
     );
     let error = StandbyStatus::decode(Bytes::from_static(b"hrest")).unwrap_err();
-    assert_eq!(error.kind(), &DecodeErrorKind::UnknownTag { tag: b'h' });
+    assert_eq!(
+        (error.offset(), error.kind()),
+        (0, &DecodeErrorKind::UnknownTag { tag: b'h' })
+    );
 }
 
 #[test]

@@ -87,6 +87,15 @@ fn counts_above_the_input_are_refused() {
 }
 
 #[test]
+fn the_least_that_a_column_takes_is_enough() {
+    let relation = [&b"R\x00\x00\x00\x07s\0t\0d\x00\x02"[..], &[0; 20]].concat();
+    let Ok(Message::Relation(relation)) = decode(&relation) else {
+        panic!("two columns without names need 20 bytes");
+    };
+    assert_eq!(relation.columns.len(), 2);
+}
+
+#[test]
 fn byte_behind_the_last_field_is_an_error_at_that_byte() {
     let trailing = DecodeErrorKind::TrailingBytes { count: 1 };
     assert_eq!(failure(b"I\x00\x00\x00\x07N\x00\x01n!"), (9, trailing));

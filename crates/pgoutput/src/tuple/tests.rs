@@ -97,3 +97,16 @@ fn debug_form_shows_kinds_and_lengths_but_no_values() {
     assert_eq!(format!("{:?}", tuple.cells()), expected);
     assert!(!format!("{tuple:#?}").contains("secret"));
 }
+
+#[test]
+fn a_row_has_as_many_cells_as_its_count_can_say() {
+    let most = usize::try_from(i16::MAX).unwrap();
+    assert_eq!(Tuple::from_cells(vec![Cell::Null; most]).len(), most);
+}
+
+#[test]
+#[should_panic(expected = "15 bits")]
+fn a_row_of_more_cells_than_its_count_can_say_is_a_bug_of_who_makes_it() {
+    let most = usize::try_from(i16::MAX).unwrap();
+    Tuple::from_cells(vec![Cell::Null; most + 1]);
+}

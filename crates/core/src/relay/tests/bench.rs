@@ -240,13 +240,18 @@ pub(super) fn begin(commit_lsn: u64) -> Input {
 }
 
 pub(super) fn commit(commit_lsn: u64, end_lsn: u64) -> Input {
+    commit_at(end_lsn, commit_lsn, end_lsn)
+}
+
+/// A commit in a message of the stream that stands at `at`.
+pub(super) fn commit_at(at: u64, commit_lsn: u64, end_lsn: u64) -> Input {
     let commit = Commit {
         flags: 0,
         commit_lsn: Lsn::new(commit_lsn),
         end_lsn: Lsn::new(end_lsn),
         commit_time: PgTimestamp::new(0),
     };
-    data(end_lsn, &Message::Commit(commit))
+    data(at, &Message::Commit(commit))
 }
 
 /// The columns of the outbox table, in this order.
@@ -281,16 +286,25 @@ pub(super) fn tuple(cells: &[Option<&str>]) -> Tuple {
 }
 
 pub(super) fn insert(relation: u32, cells: &[Option<&str>]) -> Input {
+    insert_at(0, relation, cells)
+}
+
+fn insert_at(at: u64, relation: u32, cells: &[Option<&str>]) -> Input {
     let insert = Insert {
         relation: RelationId(relation),
         new: tuple(cells),
     };
-    data(0, &Message::Insert(insert))
+    data(at, &Message::Insert(insert))
 }
 
 pub(super) fn row(topic: &str, payload: &str) -> Input {
+    row_at(0, topic, payload)
+}
+
+/// A row in a message of the stream that stands at `at`.
+pub(super) fn row_at(at: u64, topic: &str, payload: &str) -> Input {
     let cells = [Some("id"), Some(topic), Some("agg"), Some(payload), None];
-    insert(OUTBOX, &cells)
+    insert_at(at, OUTBOX, &cells)
 }
 
 /// Records of any size, so many at once.

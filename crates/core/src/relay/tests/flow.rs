@@ -121,3 +121,16 @@ fn a_drain_with_nothing_in_flight_is_done_at_once() {
     assert!(relay.relay.is_drained());
     assert!(!relay.relay.wants_wal());
 }
+
+#[test]
+fn rows_are_taken_in_while_nobody_asks_for_records() {
+    let Bench { mut relay, .. } = Bench::opened(events(3), 1);
+    for input in [begin(200), row("a", "one"), row("a", "two")] {
+        let Input::Wal(message) = input else {
+            panic!("these are messages of the stream");
+        };
+        relay.handle_wal(message).unwrap();
+        assert!(relay.wants_wal());
+    }
+    assert_eq!(relay.snapshot().queued, 2);
+}

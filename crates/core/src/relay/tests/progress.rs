@@ -183,3 +183,23 @@ fn a_snapshot_counts_what_is_in_flight_and_what_arrived() {
         2 + 3 + 4 + (16 + 25) + (19 + 27)
     );
 }
+
+#[test]
+fn the_rows_of_a_transaction_count_as_received_before_its_end_does() {
+    let mut relay = Bench::opened(events(4), 4);
+    relay.at(100, Nothing, &["write 115 flush 115"]);
+    relay.at(101, begin(200), &[]);
+    let row = row_at(150, "a", "one");
+    relay.at(102, row, &["record 3 to a/0: one"]);
+    relay.at(103, Ping, &["write 150 flush 115 and a ping"]);
+}
+
+#[test]
+fn a_commit_counts_as_received_to_the_end_of_its_record() {
+    let mut relay = Bench::opened(events(4), 4);
+    relay.at(100, Nothing, &["write 115 flush 115"]);
+    relay.at(101, begin(200), &[]);
+    relay.at(102, row("a", "one"), &["record 3 to a/0: one"]);
+    relay.at(103, commit_at(200, 200, 208), &[]);
+    relay.at(104, Ping, &["write 208 flush 115 and a ping"]);
+}
