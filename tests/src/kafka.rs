@@ -206,7 +206,7 @@ impl Kafka {
             .append(true)
             .open(self.log_path());
         let log = log.expect("open the broker log");
-        let mut command = java();
+        let mut command = self.java();
         command
             .arg("-Xmx400m")
             .args(&self.java_options)
@@ -268,7 +268,7 @@ impl Kafka {
     }
 
     fn format(&self) {
-        let mut command = java();
+        let mut command = self.java();
         command
             .args([
                 "kafka.tools.StorageTool",
@@ -294,6 +294,27 @@ impl Kafka {
         );
     }
 
+    /// `java` with the jars as class path, tuned for a short life: a serial collector and the first
+    /// compiler tier alone start faster and leave the second core to the test.
+    fn java(&self) -> Command {
+        let jars = jar_dir();
+        let mut command = Command::new(java_program());
+        command
+            .args([
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-XX:-UsePerfData",
+            ])
+            .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
+            .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
+            // It unpacks libraries there, and leaves them when it is killed.
+            .arg(format!("-Djava.io.tmpdir={}", self.dir.path().display()))
+            .arg("-cp")
+            .arg(jars.join("*"))
+            .env_remove("JAVA_TOOL_OPTIONS");
+        command
+    }
+
     fn properties_path(&self) -> PathBuf {
         self.dir.path().join("server.properties")
     }
@@ -317,25 +338,6 @@ impl Default for Kafka {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// `java` with the jars as class path, tuned for a short life: a serial collector and the first
-/// compiler tier alone start faster and leave the second core to the test.
-fn java() -> Command {
-    let jars = jar_dir();
-    let mut command = Command::new(java_program());
-    command
-        .args([
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:-UsePerfData",
-        ])
-        .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
-        .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
-        .arg("-cp")
-        .arg(jars.join("*"))
-        .env_remove("JAVA_TOOL_OPTIONS");
-    command
 }
 
 fn java_program() -> PathBuf {

@@ -103,6 +103,15 @@ impl<'a> Database<'a> {
         self.execute(OUTBOX);
     }
 
+    /// Commits one event, in the columns that every outbox of the tests has.
+    #[track_caller]
+    pub fn insert_event(&self, topic: &str, aggregate: &str, payload: &str) {
+        self.execute(&format!(
+            "insert into outbox (destination, aggregate_id, payload)
+             values ('{topic}', '{aggregate}', '{payload}')"
+        ));
+    }
+
     /// The slot of that name, if there is one.
     ///
     /// # Panics

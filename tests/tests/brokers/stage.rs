@@ -64,11 +64,9 @@ impl Stage {
         path.display().to_string()
     }
 
+    #[track_caller]
     pub(crate) fn write(&self, topic: &str, payload: &str) {
-        self.database.execute(&format!(
-            "insert into outbox (destination, aggregate_id, payload)
-             values ('{topic}', 'a', '{payload}')"
-        ));
+        self.database.insert_event(topic, "a", payload);
     }
 
     #[track_caller]

@@ -12,10 +12,8 @@ fn a_missing_topic_is_made_by_the_plan_and_placed_by_its_partitions() {
     stage.configure(&stage.kafka.brokers(), &[], sections);
     let topic = unique("made");
     for aggregate in 0..40 {
-        stage.database.execute(&format!(
-            "insert into outbox (destination, aggregate_id, payload)
-             values ('{topic}', '{aggregate}', '1')"
-        ));
+        let aggregate = aggregate.to_string();
+        stage.database.insert_event(&topic, &aggregate, "1");
     }
     let finished = stage.run_once();
     assert_eq!(finished.code, 0, "{}", finished.stderr);

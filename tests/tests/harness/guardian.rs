@@ -11,6 +11,8 @@ use std::{
 
 use walpost_tests::{GuardedDir, Postgres, Process, wait_until};
 
+use crate::SOON;
+
 /// The child half: starts servers, says where they are, and waits to be killed.
 #[test]
 #[ignore = "run by the test beside it, in a process of its own"]
@@ -62,15 +64,10 @@ fn servers_and_directories_of_a_killed_test_process_are_gone() {
 
     child.kill().unwrap();
     child.wait().unwrap();
-    // A server whose directory is gone ends by itself some time later: that is not meant.
-    wait_until(
-        Duration::from_secs(8),
-        "everything of the killed process is gone",
-        || {
-            let gone = processes.iter().all(|pid| is_gone(pid));
-            (gone && dirs.iter().all(|dir| !Path::new(dir).exists())).then_some(())
-        },
-    );
+    wait_until(SOON, "everything of the killed process is gone", || {
+        let gone = processes.iter().all(|pid| is_gone(pid));
+        (gone && dirs.iter().all(|dir| !Path::new(dir).exists())).then_some(())
+    });
 }
 
 fn is_gone(pid: &str) -> bool {
