@@ -43,4 +43,4 @@ pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use wait::{try_wait_until, unique, wait_until};
 pub use walpost::{Finished, Running, SECRET, Walpost};
-pub use writer::{Ledger, RunningWriter, Writer, Written};
+pub use writer::{Ledger, RunningWriter, Writer, Written, copy_text};

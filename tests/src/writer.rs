@@ -16,6 +16,7 @@ use std::{
 
 use uuid::Uuid;
 
+pub use self::bulk::copy_text;
 use self::{
     plan::{Fate, Plan, Planner},
     session::{Outcome, Session},

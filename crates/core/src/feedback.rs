@@ -219,6 +219,17 @@ mod tests {
     }
 
     #[test]
+    fn a_courtesy_answer_is_a_sign_of_life_like_any_other() {
+        let t = start();
+        let mut feedback = Feedback::new(TIMEOUT);
+        feedback.poll(t, lsn(1));
+        feedback.received(lsn(9));
+        feedback.asked(lsn(9));
+        assert_eq!(feedback.poll(at(t, 3_000), lsn(1)), status(9, 0));
+        assert_eq!(feedback.deadline(lsn(1)), Some(at(t, 8_000)));
+    }
+
+    #[test]
     fn a_ping_goes_out_at_once_with_the_reply_flag_and_only_once() {
         let t = start();
         let mut feedback = Feedback::new(TIMEOUT);

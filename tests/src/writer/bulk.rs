@@ -38,14 +38,14 @@ fn copy(
     writer: &Writer,
     plan: &Plan,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let topic = escape(&writer.topic);
+    let topic = copy_text(&writer.topic);
     let headers = writer
         .headers
         .as_deref()
-        .map_or_else(|| r"\N".to_owned(), escape);
+        .map_or_else(|| r"\N".to_owned(), copy_text);
     let mut copy = client.copy_in(statement)?;
     for row in plan.pieces.iter().flat_map(|piece| &piece.rows) {
-        let (event, payload) = (&row.event, escape(&row.payload));
+        let (event, payload) = (&row.event, copy_text(&row.payload));
         let (id, aggregate) = (event.id, &event.aggregate);
         writeln!(
             copy,
@@ -57,7 +57,7 @@ fn copy(
 }
 
 /// A value in the text format of COPY.
-fn escape(value: &str) -> String {
+pub fn copy_text(value: &str) -> String {
     value
         .replace('\\', r"\\")
         .replace('\t', r"\t")

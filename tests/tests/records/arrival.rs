@@ -11,7 +11,7 @@ use std::{
 
 use postgres::{Client, Statement, fallible_iterator::FallibleIterator};
 use uuid::Uuid;
-use walpost_tests::{Consumer, Database, Postgres, Record};
+use walpost_tests::{Consumer, Database, Postgres, Record, copy_text};
 
 use crate::{
     SOON,
@@ -384,10 +384,10 @@ impl<'a> Writer<'a> {
              headers, writer, seq) from stdin";
         let mut copy = self.client.copy_in(statement).unwrap();
         for row in rows {
-            let optional = |value: Option<&str>| value.map_or_else(|| r"\N".to_owned(), escape);
+            let optional = |value: Option<&str>| value.map_or_else(|| r"\N".to_owned(), copy_text);
             let payload = match self.kind {
                 Kind::Bytea => format!(r"\\x{}", row.payload),
-                Kind::Jsonb | Kind::Json | Kind::Text => escape(&row.payload),
+                Kind::Jsonb | Kind::Json | Kind::Text => copy_text(&row.payload),
             };
             writeln!(
                 copy,
@@ -452,15 +452,6 @@ fn hostile_key(index: usize) -> String {
         "abc".to_owned(),
     ];
     keys[index / 10 % keys.len()].clone()
-}
-
-/// A value in the text format of COPY.
-fn escape(value: &str) -> String {
-    value
-        .replace('\\', r"\\")
-        .replace('\t', r"\t")
-        .replace('\n', r"\n")
-        .replace('\r', r"\r")
 }
 
 /// The row's own headers, and what they are in the record: `jsonb` sorts names by their length.

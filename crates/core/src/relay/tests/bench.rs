@@ -297,6 +297,10 @@ fn insert_at(at: u64, relation: u32, cells: &[Option<&str>]) -> Input {
     data(at, &Message::Insert(insert))
 }
 
+/// Bytes of a row whose payload has three: its id (2), the payload, and the headers id,
+/// walpost-position and walpost-commit-time.
+pub(super) const ROW_BYTES: usize = 2 + 3 + 4 + (16 + 25) + (19 + 27);
+
 pub(super) fn row(topic: &str, payload: &str) -> Input {
     row_at(0, topic, payload)
 }

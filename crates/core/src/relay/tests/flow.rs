@@ -134,3 +134,19 @@ fn rows_are_taken_in_while_nobody_asks_for_records() {
     }
     assert_eq!(relay.snapshot().queued, 2);
 }
+
+#[test]
+fn a_window_that_is_full_to_the_byte_is_read_behind_by_one_row() {
+    let limits = WindowLimits {
+        events: 8,
+        bytes: ROW_BYTES,
+    };
+    let mut relay = Bench::opened(limits, 2);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 1 to a/0: one"]);
+    assert_eq!(relay.relay.snapshot().undelivered_bytes, ROW_BYTES);
+    assert!(relay.relay.wants_wal());
+    relay.at(3, row("a", "two"), &[]);
+    assert!(!relay.relay.wants_wal());
+    relay.at(4, Acked(1), &["record 2 to a/0: two"]);
+}

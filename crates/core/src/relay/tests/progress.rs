@@ -177,11 +177,7 @@ fn a_snapshot_counts_what_is_in_flight_and_what_arrived() {
             ordinal: 0
         })
     );
-    // id (2), value (3), and the headers id, walpost-position and walpost-commit-time.
-    assert_eq!(
-        snapshot.undelivered_bytes,
-        2 + 3 + 4 + (16 + 25) + (19 + 27)
-    );
+    assert_eq!(snapshot.undelivered_bytes, ROW_BYTES);
 }
 
 #[test]
