@@ -340,6 +340,19 @@ mod tests {
     }
 
     #[test]
+    fn a_question_that_was_not_asked_yet_is_forgotten_with_its_session() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        topics.answer(now, &topic("a"), Ok(6));
+        let later = now + TOPIC_REFRESH_INTERVAL;
+        topics.place(&topic("a"), later);
+        topics.restart();
+        assert_eq!(topics.place(&topic("a"), later), Place::Partitions(6));
+        assert_eq!(topics.poll(later), Some(topic("a")));
+        assert_eq!(topics.poll(later), None);
+    }
+
+    #[test]
     fn an_old_count_is_refreshed_beside_the_line() {
         let now = start();
         let mut topics = Topics::new(AFTER);

@@ -97,6 +97,8 @@ type Place = (usize, i32);
 #[derive(Debug)]
 pub(crate) struct Producer {
     sender: u64,
+    /// Records in its largest batch.
+    pub(crate) batch: usize,
     queues: BTreeMap<Place, VecDeque<Flight>>,
     reports: BTreeMap<Place, VecDeque<Delivery>>,
     /// Partitions with a gap: nothing more is appended to them.
@@ -115,9 +117,10 @@ struct Flight {
 }
 
 impl Producer {
-    pub(crate) fn new(sender: u64) -> Self {
+    pub(crate) fn new(sender: u64, batch: usize) -> Self {
         Self {
             sender,
+            batch,
             queues: BTreeMap::new(),
             reports: BTreeMap::new(),
             broken: BTreeSet::new(),
@@ -160,13 +163,12 @@ impl Producer {
         cluster: &mut Cluster,
         history: &mut History,
         rng: &mut Rng,
-        plan: &Plan,
         now: u64,
     ) -> Option<&'static str> {
         let places: Vec<Place> = self.queues.keys().copied().collect();
         let place = pick(rng, &places);
         let mut queue = self.queues.remove(&place)?;
-        let size = rng.usize(1..=plan.batch).min(queue.len());
+        let size = rng.usize(1..=self.batch).min(queue.len());
         let poisoned = now < cluster.strict_until
             && queue
                 .iter()

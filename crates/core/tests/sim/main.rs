@@ -32,7 +32,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 24] = [
+const COVERED: [&str; 26] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -53,6 +53,8 @@ const COVERED: [&str; 24] = [
     "a stop cut a transaction in two",
     "the producer was full",
     "the producer refused an event",
+    "smaller batches are tried",
+    "a run caught up",
     "a complete drain",
     "a drain that ran out of time",
     "the process was killed",

@@ -115,6 +115,8 @@ pub(crate) struct Plan {
     pub(crate) queue: usize,
     /// Records in the largest batch.
     pub(crate) batch: usize,
+    /// Some sessions end as soon as all is delivered that was committed before them.
+    pub(crate) once: bool,
     /// Empty transactions are sent, as before Postgres 15.
     pub(crate) sends_empty: bool,
     /// A clean shutdown saves the slot, as since Postgres 17.
@@ -166,6 +168,7 @@ impl Plan {
             reads: pick(rng, &[1, 4, 64]),
             queue: pick(rng, &[1, 5, 1_000]),
             batch: pick(rng, &[1, 3, 10]),
+            once: rng.bool(),
             sends_empty: rng.bool(),
             shutdown_saves_slot: rng.bool(),
             last_words: rng.bool(),

@@ -26,6 +26,8 @@ pub(crate) struct Running {
     backoff: Backoff,
     pub(crate) session: Option<Session>,
     connect_at: u64,
+    /// Records in a batch: fewer after one was refused as a whole.
+    batch: usize,
     parked: bool,
     /// Questions of the session before: their answers may still come.
     late: Vec<Topic>,
@@ -40,6 +42,7 @@ impl Process {
             backoff: Backoff::new(),
             session: None,
             connect_at: env.ms(),
+            batch: env.plan.batch,
             parked: false,
             late: Vec::new(),
         }))
@@ -127,6 +130,11 @@ impl Running {
         let now = env.ms();
         match end {
             End::Retry(_) => self.retry(env),
+            End::Smaller => {
+                env.cover("smaller batches are tried");
+                self.batch = (self.batch / 3).max(1);
+                self.connect_at = now;
+            }
             End::Park => {
                 env.cover("the relay parked");
                 self.parked = true;
@@ -171,7 +179,7 @@ impl Running {
         env.pg
             .start_replication(floor, &mut env.rng, &env.plan, now);
         let topics = self.topics.take().expect("no session has them");
-        let mut session = Session::new(env, floor, topics);
+        let mut session = Session::new(env, floor, topics, self.batch);
         env.say(|| format!("relay: session {} from {floor}", env.sessions));
         for topic in self.late.drain(..) {
             if env.rng.bool() {

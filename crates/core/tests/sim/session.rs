@@ -22,6 +22,8 @@ use crate::watch::Watch;
 const DRAIN_MS: u64 = 20_000;
 /// Without a delivery for so long the stream is closed.
 const PARK_MS: u64 = 20_000;
+/// How often a session that is to end asks how far the server has come.
+const ONCE_MS: u64 = 200;
 /// An unread stream is closed so long after a shutdown was seen on another connection.
 const UNREAD_MS: u64 = 1_000;
 
@@ -42,11 +44,16 @@ pub(crate) struct Session {
     positions: BTreeMap<Ticket, Position>,
     /// The first event that Kafka refused for its own fault.
     refused: Option<Position>,
+    /// The one that the producer refused.
+    refused_here: Option<Position>,
     /// The last record that left.
     left: Option<Position>,
     moved_at: u64,
     unread_since: Option<u64>,
     timer: Option<u64>,
+    /// What has to be confirmed for the session to end.
+    target: Option<u64>,
+    pinged_at: u64,
     /// The process got SIGTERM: no other session follows.
     is_last: bool,
     /// The stream is gone.
@@ -77,6 +84,8 @@ enum Phase {
 pub(crate) enum End {
     /// Reconnect with backoff.
     Retry(&'static str),
+    /// Reconnect at once, with smaller batches.
+    Smaller,
     /// Wait for Kafka without a stream.
     Park,
     /// The process exits.
@@ -84,8 +93,9 @@ pub(crate) enum End {
 }
 
 impl Session {
-    pub(crate) fn new(env: &mut Env, floor: Lsn, topics: Topics) -> Self {
+    pub(crate) fn new(env: &mut Env, floor: Lsn, topics: Topics, batch: usize) -> Self {
         env.sessions += 1;
+        let once = env.plan.once && !env.healing && chance(&mut env.rng, 30);
         let now = env.ms();
         let spec = MappingSpec {
             tables: vec![TableName {
@@ -109,7 +119,7 @@ impl Session {
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
         Self {
             relay: Relay::new(mapping, start, topics),
-            producer: Producer::new(env.sessions),
+            producer: Producer::new(env.sessions, batch),
             deliveries: VecDeque::new(),
             questions: Vec::new(),
             phase: Phase::Streaming,
@@ -119,17 +129,21 @@ impl Session {
             unacked: 0,
             positions: BTreeMap::new(),
             refused: None,
+            refused_here: None,
             left: None,
             moved_at: now,
             unread_since: None,
             timer: None,
+            target: once.then(|| env.pg.flush_end()),
+            pinged_at: now,
             is_last: false,
             is_cut_off: false,
         }
     }
 
+    /// Whether it streams, with no end in sight.
     pub(crate) fn is_streaming(&self) -> bool {
-        self.phase == Phase::Streaming
+        self.phase == Phase::Streaming && self.target.is_none()
     }
 
     /// Whether the stream is read and records leave.
@@ -149,7 +163,7 @@ impl Session {
     /// SIGTERM.
     pub(crate) fn terminate(&mut self, env: &mut Env) {
         self.is_last = true;
-        if self.is_streaming() {
+        if self.phase == Phase::Streaming {
             let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
             self.phase = Phase::Asked { until };
             if self.is_in_the_middle() {
@@ -254,6 +268,7 @@ impl Session {
             let strict = env.plan.has(Fault::Refuse) && env.ms() < env.kafka.strict_until;
             if strict && env.history.find(&record).poison {
                 env.cover("the producer refused an event");
+                self.refused_here = Some(record.position);
                 let refused = self.take(Delivery {
                     ticket: record.ticket,
                     result: Err(too_large()),
@@ -411,8 +426,13 @@ impl Session {
             | Phase::Halting { until }
             | Phase::Settling { until } => Some(until),
         };
+        let ping = self.target.filter(|_| self.is_open());
+        let ping = ping.map(|_| self.pinged_at + ONCE_MS);
         let unread = self.unread_since.map(|since| since + UNREAD_MS);
-        [self.timer, phase, unread].into_iter().flatten().min()
+        [self.timer, phase, ping, unread]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Serves the timers.
@@ -420,6 +440,11 @@ impl Session {
         let is_asked = matches!(self.phase, Phase::Asked { .. });
         if is_asked || self.timer.is_none_or(|timer| timer <= env.ms()) {
             self.pump(env, believed);
+        }
+        let wants_ping = self.target.is_some() && self.is_open();
+        if wants_ping && env.ms() >= self.pinged_at + ONCE_MS {
+            self.pinged_at = env.ms();
+            self.ping(env, believed);
         }
         self.watch.tick(self.relay.confirmed(), env.ms());
     }

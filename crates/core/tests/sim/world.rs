@@ -399,7 +399,7 @@ impl World {
             Action::Append => {
                 let producer = &mut session.producer;
                 let (kafka, history) = (&mut env.kafka, &mut env.history);
-                let news = producer.append(kafka, history, &mut env.rng, &env.plan, now);
+                let news = producer.append(kafka, history, &mut env.rng, now);
                 if let Some(news) = news {
                     env.cover(news);
                 }

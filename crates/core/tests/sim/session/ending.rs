@@ -60,6 +60,11 @@ impl Session {
         }
         self.check_halt();
         match self.phase {
+            Phase::Streaming if self.is_caught_up() => {
+                self.check_caught_up(env);
+                self.last_status(env);
+                Some(End::Exit("caught up"))
+            }
             Phase::Streaming if self.unacked > 0 && now >= self.moved_at + PARK_MS => {
                 Some(End::Park)
             }
@@ -80,22 +85,58 @@ impl Session {
             Phase::Halting { until } if self.is_halt_reached() || now >= until => {
                 self.purge(env);
                 self.last_status(env);
-                Some(End::Exit("halted"))
+                Some(self.halted(env))
             }
             Phase::Settling { until } if self.is_settled() || now >= until => {
                 if env.plan.last_words && !self.is_cut_off {
                     self.purge(env);
                     self.last_status(env);
                 }
-                let halted = self.relay.halted().is_some();
-                Some(if halted {
-                    End::Exit("halted")
+                Some(if self.relay.halted().is_some() {
+                    self.halted(env)
                 } else {
                     self.over("an error")
                 })
             }
             Phase::Draining { .. } | Phase::Halting { .. } | Phase::Settling { .. } => None,
         }
+    }
+
+    fn is_caught_up(&self) -> bool {
+        let confirmed = self.relay.confirmed().as_u64();
+        self.target.is_some_and(|target| confirmed >= target)
+    }
+
+    /// Everything that was committed before the session is in Kafka.
+    fn check_caught_up(&self, env: &mut Env) {
+        env.cover("a run caught up");
+        if let Some((position, event)) = env.history.first_missing() {
+            assert!(
+                self.target <= Some(position.commit_lsn.as_u64()),
+                "once: {} at {position} was left out",
+                event.id
+            );
+        }
+    }
+
+    /// A batch that the broker refused is sent again in smaller ones: who is refused alone is at
+    /// fault, and nobody else is named.
+    fn halted(&self, env: &Env) -> End {
+        let halt = self.relay.halted().expect("it halts");
+        let is_refused = matches!(halt.reason, Reason::Rejected(_));
+        let by_broker = is_refused && self.refused_here != Some(halt.position);
+        if by_broker && self.producer.batch > 1 {
+            return if self.is_last {
+                End::Exit("halted")
+            } else {
+                End::Smaller
+            };
+        }
+        if let EventId::Uuid(id) = halt.id {
+            let event = env.history.named(id);
+            assert!(event.poison || !is_refused, "halt: {id} is not at fault");
+        }
+        End::Exit("halted")
     }
 
     /// A session ended before its work was done. After SIGTERM there is no other one.
