@@ -116,25 +116,82 @@ mod tests {
 
     #[test]
     fn a_slot_in_use_and_a_starting_server_are_waited_for_quietly() {
-        for code in ["55006", "57P03", "53300", "08006", "08P01"] {
+        for code in [
+            "55006", "57P03", "53300", "40001", "08000", "08006", "08P01",
+        ] {
             assert_eq!(sqlstate(code), Class::Transient { alarm: false }, "{code}");
         }
     }
 
     #[test]
-    fn a_missing_set_up_stops_and_an_unknown_code_never_does() {
-        assert_eq!(sqlstate("42704"), Class::Definite(Exit::Configuration));
-        assert_eq!(sqlstate("55000"), Class::Definite(Exit::Gap));
-        assert_eq!(sqlstate("42501"), Class::Definite(Exit::Permission));
-        assert_eq!(sqlstate("28P01"), Class::Credentials(Exit::Permission));
-        assert_eq!(sqlstate("ZZ999"), Class::Transient { alarm: true });
+    fn a_server_that_stops_or_is_full_and_an_unknown_code_are_waited_for_with_an_alarm() {
+        for code in [
+            "57P01", "57P02", "53100", "53200", "25006", "ZZ999", "", "0", "1",
+        ] {
+            assert_eq!(sqlstate(code), Class::Transient { alarm: true }, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_trying_again_can_not_help_stops_with_the_code_of_its_cause() {
+        for (codes, exit) in [
+            (
+                &["3D000", "42704", "42601", "22023"][..],
+                Exit::Configuration,
+            ),
+            (&["42501"], Exit::Permission),
+            (&["55000", "58P01"], Exit::Gap),
+        ] {
+            for code in codes {
+                assert_eq!(sqlstate(code), Class::Definite(exit), "{code}");
+            }
+        }
+        for code in ["28P01", "28000"] {
+            let refused = Class::Credentials(Exit::Permission);
+            assert_eq!(sqlstate(code), refused, "{code}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_documentation() {
+        let codes = [
+            Exit::Undeliverable,
+            Exit::Unavailable,
+            Exit::Internal,
+            Exit::Permission,
+            Exit::Configuration,
+            Exit::Gap,
+        ];
+        assert_eq!(codes.map(Exit::code), [65, 69, 70, 77, 78, 79]);
+    }
+
+    /// All codes that Kafka or librdkafka could report, of one kind.
+    fn codes(is_one: impl Fn(i32) -> bool) -> Vec<i32> {
+        (-250..150).filter(|code| is_one(*code)).collect()
     }
 
     #[test]
     fn a_record_is_given_up_only_by_codes_that_blame_the_record() {
-        let blaming: Vec<i32> = (-250..150)
-            .filter(|code| kafka(*code) == KafkaClass::Event)
-            .collect();
+        let blaming = codes(|code| kafka(code) == KafkaClass::Event);
         assert_eq!(blaming, [10, 17, 18, 32, 44, 87]);
+    }
+
+    #[test]
+    fn only_a_broker_that_is_too_old_stops_the_relay_for_good() {
+        assert_eq!(codes(|code| kafka(code) == KafkaClass::Stop), [35, 43]);
+    }
+
+    #[test]
+    fn a_cluster_at_fault_is_told_from_a_producer_at_fault() {
+        let cluster = [-190, -188, -187, -169, 3, 5, 6, 7, 19, 20, 29, 31, 56];
+        assert_eq!(codes(|code| kafka(code) == KafkaClass::Cluster), cluster);
+        for code in [-152, -150, 45, 46, 47, 9_999] {
+            assert_eq!(kafka(code), KafkaClass::Rebuild, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_doubted_when_a_topic_or_a_partition_is_not_there() {
+        assert_eq!(codes(contradicts_partition_count), [-190, -188, 3]);
     }
 }

@@ -258,7 +258,9 @@ mod tests {
         assert_eq!(topics.poll(now), Some(topic("a")));
         assert_eq!(topics.place(&topic("a"), now), Place::Wait);
         assert_eq!(topics.poll(now), None);
+        assert!(topics.is_waiting());
         topics.answer(now, &topic("a"), Ok(6));
+        assert!(!topics.is_waiting());
         assert_eq!(topics.place(&topic("a"), now), Place::Partitions(6));
         assert_eq!(topics.poll(now), None);
     }
@@ -337,6 +339,28 @@ mod tests {
         let news = topics.answer(now, &topic("a"), Ok(3));
         assert_eq!(news, TopicNews::Recounted { from: 6, to: 3 });
         assert_eq!(topics.place(&topic("a"), now), Place::Partitions(3));
+    }
+
+    #[test]
+    fn a_refresh_that_failed_is_tried_again_when_the_old_count_has_aged_once_more() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        topics.answer(now, &topic("a"), Ok(6));
+        let mut then = now;
+        for _ in 0..3 {
+            then += TOPIC_REFRESH_INTERVAL;
+            let almost = then - seconds(1);
+            assert_eq!(topics.place(&topic("a"), almost), Place::Partitions(6));
+            assert_eq!(topics.poll(almost), None);
+            assert_eq!(topics.place(&topic("a"), then), Place::Partitions(6));
+            assert_eq!(topics.poll(then), Some(topic("a")));
+            let away = TopicFault::Unavailable("all brokers down".to_owned());
+            assert_eq!(
+                topics.answer(then, &topic("a"), Err(away)),
+                TopicNews::None,
+                "the line does not stand for it"
+            );
+        }
     }
 
     #[test]
