@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     BehindFloor,
     /// The columns of the table change their order.
     Ddl,
+    /// Between the rows stands what is no event: deletes and updates of old ones, other tables.
+    Clutter,
     /// Kafka is away.
     Outage,
     /// Kafka does not take a batch; not the events' fault.
@@ -58,7 +60,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -68,6 +70,7 @@ impl Fault {
         Self::Question,
         Self::BehindFloor,
         Self::Ddl,
+        Self::Clutter,
         Self::Outage,
         Self::Reject,
         Self::Poison,

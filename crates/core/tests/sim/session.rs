@@ -189,8 +189,12 @@ impl Session {
             let message = CopyMessage::decode(bytes).expect("the model sends what decodes");
             env.say(|| describe(&message));
             self.watch.fed(&message);
+            let ignored = self.relay.snapshot().ignored;
             if let Err(error) = self.relay.handle_wal(message) {
                 panic!("the relay refused a good stream: {error}");
+            }
+            if self.relay.snapshot().ignored > ignored {
+                env.cover("something that is no event was passed over");
             }
             self.send_records(env, believed);
         }

@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 use walpost_core::Format;
 use walpost_pgoutput::{
-    Begin, Cell, Column, Commit, CopyMessage, Insert, Keepalive, Lsn, Message, PgTimestamp,
-    Relation, RelationId, StandbyStatus, Tuple, XLogData,
+    Begin, Cell, Column, Commit, CopyMessage, Delete, Insert, Keepalive, Lsn, Message, OldTuple,
+    Origin, PgTimestamp, Relation, RelationId, StandbyStatus, Truncate, Tuple, Type, Update,
+    XLogData,
 };
 
 use crate::history::History;
@@ -16,6 +17,7 @@ use crate::plan::{Fault, Plan, chance};
 use crate::postgres::{Row, Transaction, WalRecord};
 
 const TABLE: RelationId = RelationId(16_385);
+const OTHER_TABLE: RelationId = RelationId(16_999);
 
 /// One walsender process and the two directions of its socket.
 #[derive(Debug)]
@@ -211,6 +213,7 @@ impl Walsender {
     }
 
     fn send_next(&mut self, world: &View<'_>, rng: &mut Rng) {
+        let cluttered = world.plan.has(Fault::Clutter) && chance(rng, 15);
         let sending = self.sending.as_mut().expect("a transaction is under way");
         let transaction = &world.commits[sending.commit];
         let commit_lsn = Lsn::new(sending.commit_lsn);
@@ -231,6 +234,7 @@ impl Walsender {
                     self.described = Some(row.shape);
                     (0, Message::Relation(relation(row.shape, world.plan.format)))
                 }
+                Some(row) if cluttered => (row.lsn, clutter(row, world, rng)),
                 Some(row) => {
                     sending.next = Next::Row(index + 1);
                     (row.lsn, Message::Insert(insert(row, world)))
@@ -409,6 +413,40 @@ fn insert(row: &Row, world: &View<'_>) -> Insert {
     Insert {
         relation: TABLE,
         new: Tuple::from_cells(values.map(cell)),
+    }
+}
+
+/// A change that the publication carries beside inserts, or what a server says of other tables.
+fn clutter(row: &Row, world: &View<'_>, rng: &mut Rng) -> Message {
+    let new = insert(row, world).new;
+    match rng.u32(0..6) {
+        0 => Message::Update(Update {
+            relation: TABLE,
+            old: None,
+            new,
+        }),
+        1 => Message::Delete(Delete {
+            relation: TABLE,
+            old: OldTuple::Full(new),
+        }),
+        2 => Message::Truncate(Truncate {
+            options: 0,
+            relations: vec![TABLE, OTHER_TABLE],
+        }),
+        3 => Message::Relation(Relation {
+            id: OTHER_TABLE,
+            name: Bytes::from_static(b"orders"),
+            ..relation(row.shape, world.plan.format)
+        }),
+        4 => Message::Type(Type {
+            type_oid: 16_700,
+            namespace: Bytes::from_static(b"public"),
+            name: Bytes::from_static(b"mood"),
+        }),
+        _ => Message::Origin(Origin {
+            commit_lsn: Lsn::new(row.lsn),
+            name: Bytes::from_static(b"elsewhere"),
+        }),
     }
 }
 

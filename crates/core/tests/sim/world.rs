@@ -196,6 +196,7 @@ impl World {
             | Fault::KeepaliveHint
             | Fault::Question
             | Fault::BehindFloor
+            | Fault::Clutter
             | Fault::Poison
             | Fault::Refuse
             | Fault::NullPayload
