@@ -36,9 +36,9 @@ fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
     let begun = Instant::now();
     let runs =
         [no_postgres, no_standby, no_kafka].map(|stage| stage.walpost.start(&["run", "--once"]));
-    // Where nothing is to be delivered, nobody is needed to take it.
+    // Where nothing is to be delivered, nobody is needed to take it: it ends while they wait.
     needless.once();
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(runs.iter().all(|run| run.is_running()));
     let [postgres, standby, kafka] = runs.map(ended);
     let waited = begun.elapsed();
     let expected = Duration::from_secs(28)..Duration::from_secs(45);
