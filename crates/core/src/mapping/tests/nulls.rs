@@ -64,6 +64,8 @@ fn a_null_payload_can_be_a_tombstone_and_a_json_null_never_is_one() {
         event(spec, &with(&ROW, "payload", payload)).value
     };
     assert_eq!(value(&tombstone, None), None);
+    let bytes = |payload| event(&tombstone, &with(&ROW, "payload", payload)).bytes;
+    assert_eq!(bytes(None), bytes(Some("")), "nothing has no bytes");
     assert_eq!(value(&tombstone, Some("null")).unwrap(), "null");
     assert_eq!(value(&spec(), Some("null")).unwrap(), "null");
     assert_eq!(value(&spec(), Some("")).unwrap(), "");

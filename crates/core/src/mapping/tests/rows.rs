@@ -155,3 +155,20 @@ fn templates_join_columns_text_and_our_own_values() {
     assert!(!headers.contains_key("type"));
     assert_eq!(headers["trace"], "t1");
 }
+
+#[test]
+fn what_is_one_column_is_a_slice_of_the_row_and_no_copy() {
+    let tuple = tuple(&ROW);
+    let (types, shape) = (Types::default(), shape(&ROW));
+    let event = map_tuple(&spec(), &shape, &types, Format::Text, &tuple).unwrap();
+    let start = |cell| {
+        let Cell::Text(text) = cell else {
+            panic!("the row has a text in each column");
+        };
+        text.as_ptr()
+    };
+    let cells: Vec<_> = tuple.cells().map(start).collect();
+    assert_eq!(event.key.unwrap().as_ptr(), cells[0]);
+    assert_eq!(event.placement.as_ptr(), cells[3]);
+    assert_eq!(event.value.unwrap().as_ptr(), cells[5]);
+}
