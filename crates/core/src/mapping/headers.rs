@@ -166,4 +166,13 @@ mod tests {
         let large = format!(r#"{{"a": "{}"}}"#, "x".repeat(ROW_HEADER_BYTES_MAX));
         assert!(parse(large.as_bytes()).unwrap_err().contains("65537 bytes"));
     }
+
+    #[test]
+    fn headers_of_exactly_the_bytes_that_a_row_may_bring_are_taken() {
+        let sized = |value: usize| format!("{{\"name\": \"{}\"}}", "v".repeat(value));
+        let most = ROW_HEADER_BYTES_MAX - "name".len();
+        assert_eq!(parsed(&sized(most)).len(), 1);
+        let problem = parse(sized(most + 1).as_bytes()).unwrap_err();
+        assert!(problem.contains("have 65537 bytes and may have 65536"));
+    }
 }
