@@ -14,7 +14,8 @@
 //!   owner decides when to read: that is its back-pressure, and the room to let data gather before
 //!   it reads.
 //! * **No copy.** A message is a slice of the chunk that the socket was read into, or that a record
-//!   of TLS was put into. Whoever keeps a slice keeps the chunk: what is to live long must be copied.
+//!   of TLS was put into. Whoever keeps a slice keeps the chunk: what is to live long must be
+//!   copied.
 //! * **Everything is bounded.** Each address has one time limit that covers authentication too; a
 //!   message has a size limit, and a length field alone never makes the buffer grow.
 //!
