@@ -14,7 +14,8 @@
 //!
 //! * the confirmed LSN never decreases, and only a commit's end or a keepalive's position outside a
 //!   transaction can become it, when every record before it is acknowledged;
-//! * a status update never reports more than it;
+//! * a status update never reports more than it, nor, until the grace is over, more than the
+//!   checkpoint holds;
 //! * records leave in commit order, each with a ticket that is settled at most once;
 //! * what is in flight stays within [`limits::WindowLimits`].
 
@@ -28,6 +29,7 @@ mod feedback;
 pub mod limits;
 mod mapping;
 mod placement;
+mod recorder;
 mod relay;
 pub mod start;
 mod stream;
@@ -41,6 +43,7 @@ pub use crate::mapping::{
     BindError, Format, Layout, Mapping, MappingSpec, NeededColumn, NullPayload, Role, SpecError,
     TableName, is_read_in_binary,
 };
+pub use crate::recorder::Recording;
 pub use crate::relay::{Delivery, Relay, Session, Snapshot};
 pub use crate::stream::ProtocolError;
 pub use crate::topics::{TopicFault, TopicNews, Topics};

@@ -38,6 +38,18 @@ pub const STATUS_MOVED_INTERVAL: Duration = Duration::from_millis(100);
 /// A status update goes out at least this often, whatever the server's timeout.
 pub const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
+/// The checkpoint is written for confirmed events at most this often.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long after the beginning of a write that failed the next one is tried.
+pub const CHECKPOINT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The checkpoint is written when more WAL than this passed without an event.
+pub const CHECKPOINT_WAL_BYTES: u64 = 1 << 20;
+
+/// Default of `postgres.checkpoint_grace`.
+pub const CHECKPOINT_GRACE: Duration = Duration::from_secs(300);
+
 /// How long a topic's partition count is believed. Java's producer refreshes its metadata as often.
 pub const TOPIC_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 

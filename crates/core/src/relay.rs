@@ -12,6 +12,7 @@ use crate::feedback::{Feedback, Status};
 use crate::limits::WindowLimits;
 use crate::mapping::{Binding, Event, Format, Mapping, TableName, Types, Unmapped, table_name};
 use crate::placement;
+use crate::recorder::{Confirmed, Recorder, Recording};
 use crate::stream::{ProtocolError, Step, Stream, Transaction};
 use crate::topics::{Place, TopicFault, TopicNews, Topics};
 use crate::window::Window;
@@ -20,11 +21,12 @@ use crate::window::Window;
 ///
 /// It has no socket, no clock and no thread. Its owner feeds it and carries out what it says:
 ///
-/// * **inputs** `handle_wal`, `handle_delivery`, `handle_topic`, and `drain`;
-/// * **outputs** `poll_record`, `poll_topic`, `poll_status`, `poll_timeout`: after every input,
-///   poll all of them in this order, each until it gives nothing;
-/// * **questions** `wants_wal`, `splits_transaction`, `is_drained`, `halted`, `confirmed`,
-///   `snapshot`.
+/// * **inputs** `handle_wal`, `handle_delivery`, `handle_topic`, `handle_checkpointed`,
+///   `handle_slot`, `drain` and `record_all`;
+/// * **outputs** `poll_record`, `poll_topic`, `poll_checkpoint`, `poll_status`, `poll_timeout`:
+///   after every input, poll all of them in this order, each until it gives nothing;
+/// * **questions** `wants_wal`, `splits_transaction`, `is_drained`, `is_recorded`, `halted`,
+///   `confirmed`, `unrecorded`, `snapshot`.
 ///
 /// Time is a parameter and must not go back. Records must be handed to Kafka in the order in which
 /// they are polled, by one sender, and every ticket gets exactly one delivery report. `handle_wal`
@@ -39,6 +41,7 @@ pub struct Relay {
     tables: BTreeMap<RelationId, Table>,
     types: Types,
     window: Window,
+    recorder: Recorder,
     feedback: Feedback,
     topics: Topics,
     /// An event that the window has no room for yet.
@@ -67,6 +70,8 @@ pub struct Session {
     pub wal_sender_timeout: Duration,
     /// How much may be in flight.
     pub window: WindowLimits,
+    /// How the checkpoint is kept.
+    pub recording: Recording,
     /// Types, by oid, whose binary form is their text: enums, and extensions' such as `citext`. The
     /// stream describes them by name only, so they come from the catalogue.
     pub textual: BTreeSet<u32>,
@@ -127,6 +132,7 @@ impl Relay {
             tables: BTreeMap::new(),
             types: Types::new(session.textual),
             window: Window::new(session.floor, session.window),
+            recorder: Recorder::new(session.recording, session.floor),
             feedback: Feedback::new(session.wal_sender_timeout),
             topics,
             pending: None,
@@ -245,6 +251,8 @@ impl Relay {
         let Err(rejection) = delivery.result else {
             self.window.settle(ticket);
             self.counts.delivered += 1;
+            // Where the owner has no room for a record, nothing polls; the stream is read on.
+            self.admit();
             return Ok(());
         };
         let (id, position) = self.window.event(ticket);
@@ -379,9 +387,50 @@ impl Relay {
         self.topics.poll(now)
     }
 
+    /// The position that the checkpoint is to hold: written before a status update carries it. The
+    /// outcome goes to `handle_checkpointed`; until then there is no other.
+    pub fn poll_checkpoint(&mut self, now: Instant) -> Option<Lsn> {
+        self.recorder.poll(now, confirmed(&self.window))
+    }
+
+    /// The outcome of the write that `poll_checkpoint` asked for.
+    pub fn handle_checkpointed(&mut self, is_written: bool) {
+        self.recorder.written(is_written);
+    }
+
+    /// Whether the server is about to give the slot up for the WAL that it keeps: then a checkpoint
+    /// that can't be written holds nothing back.
+    pub fn handle_slot(&mut self, is_pressed: bool) {
+        self.recorder.press(is_pressed);
+    }
+
+    /// From now on the checkpoint is written for whatever is confirmed: the end is near.
+    pub fn record_all(&mut self) {
+        self.recorder.end();
+    }
+
+    /// Whether the checkpoint holds everything that is confirmed. Always where there is none.
+    pub fn is_recorded(&self) -> bool {
+        self.recorder.is_complete(self.window.confirmed())
+    }
+
+    /// What the checkpoint is known to hold. The floor, where there is none.
+    pub fn recorded(&self) -> Lsn {
+        self.recorder.recorded()
+    }
+
+    /// How far the server may have been told more than the checkpoint holds, past the grace.
+    pub fn unrecorded(&self) -> Option<Lsn> {
+        self.recorder.unrecorded()
+    }
+
     /// The status update that is due.
     pub fn poll_status(&mut self, now: Instant) -> Option<Status> {
-        let status = self.feedback.poll(now, self.window.confirmed())?;
+        self.recorder.look(now, confirmed(&self.window));
+        let status = self.feedback.poll(now, self.recorder.allowed())?;
+        if status.flush == self.recorder.allowed() {
+            self.recorder.tell();
+        }
         assert!(
             status.flush <= self.window.confirmed(),
             "a status promised too much"
@@ -390,8 +439,9 @@ impl Relay {
     }
 
     /// The status that ends the session, due or not.
-    pub fn last_status(&self) -> Status {
-        let flush = self.window.confirmed();
+    pub fn last_status(&mut self, now: Instant) -> Status {
+        self.recorder.look(now, confirmed(&self.window));
+        let flush = self.recorder.tell();
         Status {
             write: self.feedback.highest().max(flush),
             flush,
@@ -401,12 +451,10 @@ impl Relay {
 
     /// When to poll again if nothing comes in. None: now.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let status = self.feedback.deadline(self.window.confirmed())?;
-        Some(
-            self.topics
-                .deadline()
-                .map_or(status, |topic| topic.min(status)),
-        )
+        let status = self.feedback.deadline(self.recorder.allowed())?;
+        let checkpoint = self.recorder.deadline(confirmed(&self.window));
+        let others = [checkpoint, self.topics.deadline()];
+        Some(others.into_iter().flatten().fold(status, Instant::min))
     }
 
     /// Whether the next message of the stream may be read.
@@ -462,6 +510,13 @@ impl Relay {
             window: self.window.open(),
             oldest: self.window.oldest(),
         }
+    }
+}
+
+fn confirmed(window: &Window) -> Confirmed {
+    Confirmed {
+        lsn: window.confirmed(),
+        events: window.confirmed_records(),
     }
 }
 

@@ -1,8 +1,17 @@
 //! Where a session may start, or why it may not.
 //!
-//! The position is read anew for every session, by SQL on the replication connection, and nothing
-//! of the session before counts: a failover may have made it wrong. No path starts from the
-//! server's current position, and a missing slot is never made here.
+//! The position is read anew for every session, and nothing of the session before counts: a
+//! failover may have made it wrong. No path starts from the server's current position, and a
+//! missing slot is never made here.
+//!
+//! Two things know the position: the slot, whose `confirmed_flush_lsn` goes back when the server
+//! crashes, and the checkpoint row, which does not, and which a standby that takes over has as far
+//! as it has the rest of the database. The row is written before the slot is told. So on one
+//! timeline a slot behind the row was rewound by a crash, and one ahead of it was moved by somebody
+//! else, or made anew: what lies between may never have been sent.
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use walpost_pgoutput::Lsn;
 
@@ -27,9 +36,20 @@ pub struct SlotRow {
     pub two_phase: bool,
 }
 
+/// Which history of the database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Made by `initdb`: the same for a server, its standbys and its physical copies.
+    pub system_identifier: u64,
+    /// Each promotion begins a new one.
+    pub timeline: u32,
+}
+
 /// What the server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerState {
+    /// Which server it is, and on which timeline.
+    pub identity: Identity,
     /// The connection's database.
     pub database: String,
     /// `wal_level`.
@@ -38,13 +58,144 @@ pub struct ServerState {
     pub flush_lsn: Lsn,
 }
 
+/// The setting of a fingerprint that is a list, with a comma and a blank in between.
+pub const TABLES: &str = "outbox.table";
+
+/// The settings on which identity and order of the events depend: key and value.
+pub type Fingerprint = BTreeMap<String, String>;
+
+/// The row that holds the position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The history that the position belongs to.
+    pub identity: Identity,
+    /// Everything before it is delivered.
+    pub lsn: Lsn,
+    /// Where to: Kafka's `cluster.id`, from the first event on.
+    pub kafka_cluster: Option<String>,
+    /// With which settings.
+    pub config: Fingerprint,
+}
+
+/// What there is of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded<'a> {
+    /// `postgres.checkpoint: none`.
+    Off,
+    /// There is no row yet.
+    Nothing,
+    /// The row.
+    Row(&'a Checkpoint),
+}
+
+/// A position that this process told the server past the grace, without the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// To which server, on which timeline.
+    pub identity: Identity,
+    /// Everything before it is delivered.
+    pub lsn: Lsn,
+}
+
+/// What an operator has accepted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// The slot stands here.
+    pub slot_position: Option<Lsn>,
+    /// The server is this one.
+    pub system_identifier: Option<u64>,
+    /// Kafka's cluster is this one.
+    pub kafka_cluster: Option<String>,
+    /// These settings have changed.
+    pub settings: Vec<String>,
+}
+
+/// Everything that decides where a session starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The server, now.
+    pub server: &'a ServerState,
+    /// The slot, now.
+    pub slot: Option<&'a SlotRow>,
+    /// The checkpoint, now.
+    pub recorded: Recorded<'a>,
+    /// Where the checkpoint's timeline ended, when the server is on a later one that came from it.
+    pub switched_at: Option<Lsn>,
+    /// What this process remembers.
+    pub unrecorded: Option<Unrecorded>,
+    /// The settings, now.
+    pub config: &'a Fingerprint,
+    /// What an operator has accepted.
+    pub accepted: &'a Accepted,
+}
+
+/// Where a session starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The position to ask for. Everything before it is delivered.
+    pub lsn: Lsn,
+    /// What an operator should hear of it.
+    pub news: Vec<News>,
+}
+
+/// Something about a start that is not as usual.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// There was no row: the slot's position is taken for true.
+    Adopted,
+    /// The server has forgotten what was confirmed: it crashed, or is older than 17 and was
+    /// restarted.
+    Rewound {
+        /// The slot's position.
+        slot: Lsn,
+    },
+    /// A standby was promoted.
+    Promoted {
+        /// The row's timeline.
+        from: u32,
+        /// The server's.
+        to: u32,
+        /// Where the old one ended.
+        switched_at: Lsn,
+    },
+    /// The slot stands where this process left it without the row.
+    Remembered,
+    /// A difference that an operator has accepted.
+    Accepted(String),
+}
+
+/// A setting that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The configuration key.
+    pub key: String,
+    /// What it was.
+    pub old: String,
+    /// What it is.
+    pub new: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, old, new } = self;
+        write!(f, "{key}: '{old}' -> '{new}'")
+    }
+}
+
 /// Why a session may not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The server writes too little to decode from.
     WalLevel(String),
-    /// There is no slot of that name.
+    /// There is no slot of that name, and there was none.
     SlotMissing,
+    /// There is no slot of that name any more.
+    SlotGone {
+        /// Everything before it was delivered.
+        recorded: Lsn,
+        /// End of the WAL.
+        flush: Lsn,
+    },
     /// The slot is physical, or of another output plugin.
     Plugin(Option<String>),
     /// The slot decodes another database.
@@ -60,14 +211,90 @@ pub enum Refusal {
         /// End of the WAL.
         flush: Lsn,
     },
+    /// The slot was moved, or made anew, by somebody else.
+    Moved {
+        /// Everything before it was delivered.
+        recorded: Lsn,
+        /// The slot's position.
+        confirmed: Lsn,
+    },
+    /// The row belongs to another server: this one was restored from a dump, copied, or upgraded.
+    System {
+        /// The row's `system_identifier`.
+        recorded: u64,
+        /// The server's.
+        server: u64,
+    },
+    /// The server's timeline does not come from the row's.
+    Timeline {
+        /// The row's timeline.
+        recorded: u32,
+        /// The server's.
+        server: u32,
+    },
+    /// Other settings would give events other topics, keys or partitions.
+    Settings(Vec<Change>),
 }
 
-/// The LSN to start at.
-pub fn start_at(slot: Option<&SlotRow>, server: &ServerState) -> Result<Lsn, Refusal> {
+/// Where to start, or why not to.
+pub fn start_at(evidence: &Evidence<'_>) -> Result<Start, Refusal> {
+    let Evidence { server, slot, .. } = *evidence;
     if server.wal_level != "logical" {
         return Err(Refusal::WalLevel(server.wal_level.clone()));
     }
-    let slot = slot.ok_or(Refusal::SlotMissing)?;
+    let row = match evidence.recorded {
+        Recorded::Off => None,
+        Recorded::Nothing => None,
+        Recorded::Row(row) => Some(row),
+    };
+    let mut news = Vec::new();
+    let row = match row {
+        Some(row) => known_system(row, evidence, &mut news)?,
+        None => None,
+    };
+    let Some(slot) = slot else {
+        return Err(row.map_or(Refusal::SlotMissing, |row| Refusal::SlotGone {
+            recorded: row.lsn,
+            flush: server.flush_lsn,
+        }));
+    };
+    let confirmed = usable(slot, server)?;
+    let Some(row) = row else {
+        if evidence.recorded != Recorded::Off && news.is_empty() {
+            news.push(News::Adopted);
+        }
+        return Ok(Start {
+            lsn: confirmed,
+            news,
+        });
+    };
+    let lsn = position(row, confirmed, evidence, &mut news)?;
+    accept_settings(row, evidence, &mut news)?;
+    Ok(Start { lsn, news })
+}
+
+/// The row, unless an operator says that it is of another server's past.
+fn known_system<'a>(
+    row: &'a Checkpoint,
+    evidence: &Evidence<'_>,
+    news: &mut Vec<News>,
+) -> Result<Option<&'a Checkpoint>, Refusal> {
+    let recorded = row.identity.system_identifier;
+    let server = evidence.server.identity.system_identifier;
+    if recorded == server {
+        return Ok(Some(row));
+    }
+    if evidence.accepted.system_identifier == Some(server) {
+        news.push(News::Accepted(format!(
+            "the server's system identifier is {server}, and was {recorded}"
+        )));
+        return Ok(None);
+    }
+    Err(Refusal::System { recorded, server })
+}
+
+/// The slot's position, if it is one that can be streamed from.
+fn usable(slot: &SlotRow, server: &ServerState) -> Result<Lsn, Refusal> {
     if slot.plugin.as_deref() != Some("pgoutput") {
         return Err(Refusal::Plugin(slot.plugin.clone()));
     }
@@ -92,6 +319,107 @@ pub fn start_at(slot: Option<&SlotRow>, server: &ServerState) -> Result<Lsn, Ref
     Ok(confirmed)
 }
 
+/// The higher one of slot and row, if the difference is explained.
+fn position(
+    row: &Checkpoint,
+    confirmed: Lsn,
+    evidence: &Evidence<'_>,
+    news: &mut Vec<News>,
+) -> Result<Lsn, Refusal> {
+    let server = evidence.server;
+    let identity = server.identity;
+    if row.identity.timeline != identity.timeline {
+        let switched_at = evidence.switched_at.ok_or(Refusal::Timeline {
+            recorded: row.identity.timeline,
+            server: identity.timeline,
+        })?;
+        news.push(News::Promoted {
+            from: row.identity.timeline,
+            to: identity.timeline,
+            switched_at,
+        });
+        // The row came with the WAL, so it can't be ahead of it; a slot that was copied to the
+        // standby may be ahead of the row by a moment, but not past the end of the old timeline.
+        if row.lsn <= switched_at && confirmed <= switched_at {
+            return Ok(row.lsn.max(confirmed));
+        }
+    } else if row.lsn > server.flush_lsn {
+        return Err(Refusal::Ahead {
+            confirmed: row.lsn,
+            flush: server.flush_lsn,
+        });
+    } else if confirmed <= row.lsn {
+        if confirmed < row.lsn {
+            news.push(News::Rewound { slot: confirmed });
+        }
+        return Ok(row.lsn);
+    }
+    let told = evidence.unrecorded;
+    if told.is_some_and(|told| told.identity == identity && confirmed <= told.lsn) {
+        news.push(News::Remembered);
+        return Ok(confirmed);
+    }
+    if evidence.accepted.slot_position == Some(confirmed) {
+        news.push(News::Accepted(format!(
+            "the slot stands at {confirmed}, and the last position on record is {}",
+            row.lsn
+        )));
+        return Ok(confirmed);
+    }
+    Err(Refusal::Moved {
+        recorded: row.lsn,
+        confirmed,
+    })
+}
+
+fn accept_settings(
+    row: &Checkpoint,
+    evidence: &Evidence<'_>,
+    news: &mut Vec<News>,
+) -> Result<(), Refusal> {
+    // Nothing was sent yet: nothing can come again as something else.
+    if row.kafka_cluster.is_none() {
+        return Ok(());
+    }
+    let changes = changes(&row.config, evidence.config);
+    let is_accepted = |change: &Change| evidence.accepted.settings.contains(&change.key);
+    if !changes.iter().all(is_accepted) {
+        return Err(Refusal::Settings(changes));
+    }
+    news.extend(
+        changes
+            .iter()
+            .map(|change| News::Accepted(change.to_string())),
+    );
+    Ok(())
+}
+
+/// Where a timeline ended, by a history file of the server: each line has the number of a timeline,
+/// where it was left, and why. `None` when the server's timeline did not come from it.
+pub fn switched_at(history: &str, timeline: u32) -> Option<Lsn> {
+    history.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let number: u32 = words.next()?.parse().ok()?;
+        (number == timeline).then(|| words.next()?.parse().ok())?
+    })
+}
+
+/// What differs between two fingerprints. A key that one of them has not got is no difference:
+/// another version of the program wrote it. Nor is a table more.
+pub fn changes(old: &Fingerprint, new: &Fingerprint) -> Vec<Change> {
+    let change = |(key, old): (&String, &String)| {
+        let new = new.get(key)?;
+        let tables: Vec<_> = new.split(", ").collect();
+        let is_more = key == TABLES && old.split(", ").all(|table| tables.contains(&table));
+        (old != new && !is_more).then(|| Change {
+            key: key.clone(),
+            old: old.clone(),
+            new: new.clone(),
+        })
+    };
+    old.iter().filter_map(change).collect()
+}
+
 impl Refusal {
     /// With which code the process stops.
     pub fn exit(&self) -> Exit {
@@ -100,121 +428,17 @@ impl Refusal {
             | Self::SlotMissing
             | Self::Plugin(_)
             | Self::Database(_)
-            | Self::TwoPhase => Exit::Configuration,
-            Self::WalLost | Self::Ahead { .. } => Exit::Gap,
+            | Self::TwoPhase
+            | Self::Settings(_) => Exit::Configuration,
+            Self::SlotGone { .. }
+            | Self::WalLost
+            | Self::Ahead { .. }
+            | Self::Moved { .. }
+            | Self::System { .. }
+            | Self::Timeline { .. } => Exit::Gap,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn slot() -> SlotRow {
-        SlotRow {
-            plugin: Some("pgoutput".to_owned()),
-            database: Some("shop".to_owned()),
-            active_pid: None,
-            restart_lsn: Some(Lsn::new(50)),
-            confirmed_flush_lsn: Some(Lsn::new(60)),
-            wal_status: Some("reserved".to_owned()),
-            two_phase: false,
-        }
-    }
-
-    fn server() -> ServerState {
-        ServerState {
-            database: "shop".to_owned(),
-            wal_level: "logical".to_owned(),
-            flush_lsn: Lsn::new(60),
-        }
-    }
-
-    #[test]
-    fn a_session_starts_at_the_confirmed_position() {
-        assert_eq!(start_at(Some(&slot()), &server()), Ok(Lsn::new(60)));
-    }
-
-    #[test]
-    fn a_set_up_that_is_wrong_is_a_configuration_error() {
-        let refusals = [
-            start_at(None, &server()),
-            start_at(
-                Some(&SlotRow {
-                    plugin: None,
-                    ..slot()
-                }),
-                &server(),
-            ),
-            start_at(
-                Some(&SlotRow {
-                    plugin: Some("wal2json".to_owned()),
-                    ..slot()
-                }),
-                &server(),
-            ),
-            start_at(
-                Some(&SlotRow {
-                    database: None,
-                    ..slot()
-                }),
-                &server(),
-            ),
-            start_at(
-                Some(&SlotRow {
-                    two_phase: true,
-                    ..slot()
-                }),
-                &server(),
-            ),
-            start_at(
-                Some(&slot()),
-                &ServerState {
-                    wal_level: "replica".to_owned(),
-                    ..server()
-                },
-            ),
-        ];
-        for refusal in refusals {
-            assert_eq!(refusal.unwrap_err().exit(), Exit::Configuration);
-        }
-    }
-
-    #[test]
-    fn what_would_lose_events_is_a_gap() {
-        let lost = Some("lost".to_owned());
-        let refusals = [
-            start_at(
-                Some(&SlotRow {
-                    wal_status: lost,
-                    ..slot()
-                }),
-                &server(),
-            ),
-            start_at(
-                Some(&SlotRow {
-                    restart_lsn: None,
-                    ..slot()
-                }),
-                &server(),
-            ),
-            start_at(
-                Some(&SlotRow {
-                    confirmed_flush_lsn: None,
-                    ..slot()
-                }),
-                &server(),
-            ),
-            start_at(
-                Some(&slot()),
-                &ServerState {
-                    flush_lsn: Lsn::new(59),
-                    ..server()
-                },
-            ),
-        ];
-        for refusal in refusals {
-            assert_eq!(refusal.unwrap_err().exit(), Exit::Gap);
-        }
-    }
-}
+mod tests;

@@ -39,6 +39,8 @@ pub(crate) struct Window {
     bytes: usize,
     boundaries: VecDeque<Boundary>,
     confirmed: Lsn,
+    /// How many tickets lie before the confirmed LSN.
+    confirmed_tickets: u64,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl Window {
             bytes: 0,
             boundaries: VecDeque::new(),
             confirmed: floor,
+            confirmed_tickets: 0,
         }
     }
 
@@ -128,7 +131,7 @@ impl Window {
         }
         if after == self.base {
             assert!(self.boundaries.is_empty(), "a boundary was left behind");
-            self.confirm(lsn);
+            self.confirm(lsn, after);
             return;
         }
         match self.boundaries.back_mut() {
@@ -155,9 +158,9 @@ impl Window {
         while let Some(boundary) = self.boundaries.front()
             && boundary.after <= self.base
         {
-            let lsn = boundary.lsn;
+            let Boundary { after, lsn } = *boundary;
             self.boundaries.pop_front();
-            self.confirm(lsn);
+            self.confirm(lsn, after);
         }
         self.widen();
     }
@@ -172,6 +175,11 @@ impl Window {
     /// The LSN up to which everything is delivered. Never decreases.
     pub(crate) fn confirmed(&self) -> Lsn {
         self.confirmed
+    }
+
+    /// How many records lie before the confirmed LSN. Never decreases.
+    pub(crate) fn confirmed_records(&self) -> u64 {
+        self.confirmed_tickets
     }
 
     /// Whether everything that left is settled.
@@ -225,9 +233,10 @@ impl Window {
         &mut self.entries[index]
     }
 
-    fn confirm(&mut self, lsn: Lsn) {
+    fn confirm(&mut self, lsn: Lsn, tickets: u64) {
         assert!(lsn > self.confirmed, "the confirmed LSN went back");
         self.confirmed = lsn;
+        self.confirmed_tickets = tickets;
     }
 
     fn widen(&mut self) {

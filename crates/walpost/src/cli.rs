@@ -9,6 +9,8 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::level_filters::LevelFilter;
+use walpost_core::start::Accepted;
+use walpost_pgoutput::Lsn;
 
 use crate::commands::long_version;
 use crate::config::Sources;
@@ -108,6 +110,8 @@ pub(crate) enum Command {
         /// without progress.
         #[arg(long)]
         once: bool,
+        #[command(flatten)]
+        accept: AcceptArgs,
     },
     /// Print or apply the SQL for the table, the publications and the slot
     ///
@@ -154,6 +158,37 @@ pub(crate) enum Command {
     },
 }
 
+/// Each names exactly what is accepted, so that one that is left in a unit file accepts nothing
+/// else.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Going on after a refusal (each names what is accepted)")]
+pub(crate) struct AcceptArgs {
+    /// Start from the slot's position although it is ahead of the checkpoint
+    #[arg(long, value_name = "LSN")]
+    pub accept_slot_position: Option<Lsn>,
+    /// Start although the server is another one than before
+    #[arg(long, value_name = "ID")]
+    pub accept_system_identifier: Option<u64>,
+    /// Go on in another Kafka cluster
+    #[arg(long, value_name = "CLUSTER")]
+    pub accept_kafka_cluster: Option<String>,
+    /// Go on with other settings of table, topic, key or partition
+    #[arg(long, value_name = "KEY,KEY", value_delimiter = ',')]
+    pub accept_config_change: Vec<String>,
+}
+
+impl AcceptArgs {
+    /// For the start gate.
+    pub(crate) fn accepted(&self) -> Accepted {
+        Accepted {
+            slot_position: self.accept_slot_position,
+            system_identifier: self.accept_system_identifier,
+            kafka_cluster: self.accept_kafka_cluster.clone(),
+            settings: self.accept_config_change.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
     /// Apply it, step by step, instead of printing it
@@ -168,6 +203,9 @@ pub(crate) struct InitArgs {
     /// Make the slot one that survives a failover (PostgreSQL 17 and newer)
     #[arg(long)]
     pub failover: bool,
+    /// Make a new slot although the one before is gone: its events were delivered up to LSN only
+    #[arg(long, value_name = "LSN", requires = "apply")]
+    pub accept_gap: Option<Lsn>,
     #[command(flatten)]
     pub format: Format,
 }

@@ -5,25 +5,36 @@
 //! before the start: a missing publication shows itself only at the first row, and on newer servers
 //! as a notice while the rows are skipped.
 //!
-//! That second look is on a connection of its own. On newer servers, asking for a publication's
-//! tables opens them, and the server's process keeps what it then knows of their columns. Were it
-//! the process that decodes, it would read rows that were written before the last change of a table
-//! by its columns of now: to other bytes, without an error.
+//! That second look is on the control connection, which goes on beside the stream. On newer
+//! servers, asking for a publication's tables opens them, and the server's process keeps what it
+//! then knows of their columns. Were it the process that decodes, it would read rows that were
+//! written before the last change of a table by its columns of now: to other bytes, without an
+//! error.
+//!
+//! Both connections have to be with one server: a name can lead to several, and the row of one is
+//! no position on another.
+
+mod place;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tracing::warn;
 use walpost_core::Format;
 use walpost_core::class::Exit;
-use walpost_core::start::{ServerState, start_at};
+use walpost_core::start::{Accepted, Identity};
 use walpost_pgoutput::Lsn;
-use walpost_walsender::{ConnectOptions, Connection, Endpoint, Mode, StartReplication, WalStream};
+use walpost_walsender::{ConnectOptions, Connection, Mode, StartReplication, WalStream};
 
-use crate::catalog::{self, Pooler, Server, Table};
+use crate::catalog::{self, Pooler, Table};
 use crate::config::Config;
 use crate::connect::{ConnectError, connect, connect_again};
+use crate::control::{self, Post};
 use crate::finding::Finding;
 use crate::session::SessionError;
+
+pub(crate) use self::place::Memory;
+use self::place::{Gate, Place};
 
 /// What we ask the server to use: half of it is the longest silence of a healthy server that we
 /// have to bear, and a vanished relay's slot is free again after it.
@@ -38,17 +49,32 @@ pub(crate) struct Opening {
     pub stream: WalStream,
     /// The position that the stream was asked for.
     pub floor: Lsn,
+    /// What the checkpoint holds: the same, unless it can't be written.
+    pub recorded: Lsn,
     /// Every commit that had returned before the stream was opened lies before it.
     pub current: Lsn,
     pub format: Format,
     /// Types, by oid, whose binary form is their text.
     pub textual: BTreeSet<u32>,
     pub wal_sender_timeout: Duration,
+    /// The server's process that streams.
+    pub stream_pid: Option<i32>,
+    /// The control connection.
+    pub post: Post,
+    /// The Kafka cluster that the events went to so far.
+    pub kafka_cluster: Option<String>,
+    /// The publication that is read: the first one, or the spare.
+    pub publication: String,
 }
 
 /// Opens the stream, or says why it can't be. With `once`, what asynchronous commits left unwritten
 /// is waited for first.
-pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, SessionError> {
+pub(crate) async fn open(
+    config: &Config,
+    once: bool,
+    accepted: &Accepted,
+    memory: &mut Memory,
+) -> Result<Opening, SessionError> {
     let postgres = &config.postgres;
     let options = ConnectOptions {
         mode: Mode::Replication,
@@ -62,18 +88,35 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
     if server.is_standby {
         return Err(SessionError::Standby);
     }
-    let floor = start_position(&mut connection, config, &server).await?;
-    let (tables, textual) = look_at_set_up(config, connection.endpoint()).await?;
+    let mut post = take_post(config, &mut connection).await?;
+    let uses_spare = memory.uses_spare;
+    let gate = Gate {
+        config,
+        accepted,
+        memory,
+        server: &server,
+    };
+    let place = gate.place(&mut connection, &mut post).await?;
+    let Place {
+        floor,
+        recorded,
+        kafka_cluster,
+    } = place;
+    let (tables, publication) = check_set_up(&mut post.connection, config, uses_spare).await?;
+    let textual = catalog::textual_types(&mut post.connection).await?;
     let format = catalog::stream_format(&tables, config);
     let current = if once {
         catalog::written_lsn(&mut connection).await?
     } else {
         server.current_lsn
     };
+    post.tables = tables;
+    post.publication.clone_from(&publication);
+    let stream_pid = catalog::backend_pid(&mut connection).await?;
     let start = StartReplication {
         slot: &postgres.slot,
         start: floor,
-        publications: &[&postgres.publication],
+        publications: &[&publication],
         binary: format == Format::Binary,
         messages: false,
     };
@@ -81,11 +124,41 @@ pub(crate) async fn open(config: &Config, once: bool) -> Result<Opening, Session
     Ok(Opening {
         stream,
         floor,
+        recorded,
         current: end_of_wal(current)?,
         format,
         textual,
         wal_sender_timeout: server.wal_sender_timeout,
+        stream_pid,
+        post,
+        kafka_cluster,
+        publication,
     })
+}
+
+/// Opens the control connection, to the server that the stream will come from.
+async fn take_post(config: &Config, stream: &mut Connection) -> Result<Post, SessionError> {
+    let endpoint = stream.endpoint().clone();
+    let connected = connect_again(&config.postgres, &control::options(config), &endpoint).await;
+    let mut connection = connected.map_err(|error| not_connected(config, error))?;
+    control::prepare(&mut connection).await?;
+    let of_stream = identity(stream).await?;
+    let of_control = identity(&mut connection).await?;
+    if of_stream != of_control {
+        return Err(SessionError::OtherServer);
+    }
+    Ok(Post {
+        connection,
+        endpoint,
+        identity: of_stream,
+        tables: Vec::new(),
+        publication: String::new(),
+    })
+}
+
+async fn identity(connection: &mut Connection) -> Result<Identity, SessionError> {
+    let identity = catalog::identity(connection).await?;
+    identity.ok_or(SessionError::Answer("its system identifier"))
 }
 
 /// A pooler will never let us through, however often it is tried, nor a role without the right.
@@ -107,45 +180,6 @@ fn not_connected(config: &Config, error: ConnectError) -> SessionError {
     error.into()
 }
 
-/// The slot's position, where a session may start from it now.
-async fn start_position(
-    connection: &mut Connection,
-    config: &Config,
-    server: &Server,
-) -> Result<Lsn, SessionError> {
-    // Whose server it is only matters for the words of a refusal.
-    if server.is_synchronous_for(&application_name(config)) {
-        let provider = catalog::provider(connection).await?;
-        let problem = server.synchronous_problem(provider);
-        return Err(refused(problem, Exit::Configuration));
-    }
-    let state = ServerState {
-        database: server.database.clone(),
-        wal_level: server.wal_level.clone(),
-        flush_lsn: end_of_wal(server.flush_lsn)?,
-    };
-    let name = &config.postgres.slot;
-    let slot = catalog::slot(connection, name).await?;
-    let floor = match start_at(slot.as_ref().map(|slot| &slot.row), &state) {
-        Ok(floor) => floor,
-        Err(refusal) => {
-            let provider = catalog::provider(connection).await?;
-            let problem = catalog::refusal_problem(name, slot.as_ref(), &refusal, provider);
-            return Err(refused(problem, refusal.exit()));
-        }
-    };
-    if let Some(problem) = slot.as_ref().and_then(|slot| slot.temporary_problem(name)) {
-        return Err(refused(problem, Exit::Configuration));
-    }
-    match slot.and_then(|slot| Some(slot.user(slot.row.active_pid?))) {
-        Some(user) => Err(SessionError::SlotActive {
-            slot: name.clone(),
-            user,
-        }),
-        None => Ok(floor),
-    }
-}
-
 fn end_of_wal(lsn: Option<Lsn>) -> Result<Lsn, SessionError> {
     lsn.ok_or(SessionError::Answer("the end of the WAL"))
 }
@@ -162,31 +196,14 @@ fn refused(finding: Finding, exit: Exit) -> SessionError {
     }
 }
 
-/// Looks at tables and publication, on a connection that nothing is decoded on, of the server that
-/// the stream comes from.
-async fn look_at_set_up(
-    config: &Config,
-    server: &Endpoint,
-) -> Result<(Vec<Table>, BTreeSet<u32>), SessionError> {
-    let options = ConnectOptions {
-        mode: Mode::Sql,
-        application_name: format!("{} gate", application_name(config)),
-        ..ConnectOptions::default()
-    };
-    let connected = connect_again(&config.postgres, &options, server).await;
-    let mut connection = connected.map_err(|error| not_connected(config, error))?;
-    let tables = check_set_up(&mut connection, config).await?;
-    let textual = catalog::textual_types(&mut connection).await?;
-    connection.close().await;
-    Ok((tables, textual))
-}
-
 /// The tables are what the mapping needs; the publication is there, publishes inserts, and carries
-/// every one of them whole.
+/// every one of them whole. Says which tables, and which publication: the spare where the first one
+/// is gone, now or at the slot's position.
 async fn check_set_up(
     connection: &mut Connection,
     config: &Config,
-) -> Result<Vec<Table>, SessionError> {
+    uses_spare: bool,
+) -> Result<(Vec<Table>, String), SessionError> {
     let mut tables = Vec::new();
     let mut problems = Vec::new();
     for name in config.mapping.tables() {
@@ -200,15 +217,42 @@ async fn check_set_up(
     }
     let format = catalog::stream_format(&tables, config);
     problems.extend(tables.iter().flat_map(|table| table.errors(config, format)));
-    let name = &config.postgres.publication;
-    match catalog::publication(connection, name).await? {
+    let (name, spare) = (
+        &config.postgres.publication,
+        config.postgres.spare_publication(),
+    );
+    let first = match uses_spare {
+        true => None,
+        false => catalog::publication(connection, name).await?,
+    };
+    let publication = match first {
+        Some(first) => Some(first),
+        None => catalog::publication(connection, &spare).await?,
+    };
+    match &publication {
         Some(publication) => {
             problems.extend(publication.problems(&tables, &config.read_columns()));
         }
         None => problems.push(catalog::publication_missing(name)),
     }
-    match problems.into_iter().find(Finding::is_error) {
-        Some(problem) => Err(refused(problem, Exit::Configuration)),
-        None => Ok(tables),
+    let problem = problems.into_iter().find(Finding::is_error);
+    match (problem, publication) {
+        (None, Some(publication)) => {
+            if publication.name == spare {
+                warn!(
+                    publication = name,
+                    spare,
+                    "the publication is gone, or was made anew behind the slot: the spare takes \
+                     its \
+                     place. Make it again (walpost init --apply), and restart when the slot has \
+                     passed that"
+                );
+            }
+            Ok((tables, publication.name))
+        }
+        (problem, _) => {
+            let problem = problem.unwrap_or_else(|| catalog::publication_missing(name));
+            Err(refused(problem, Exit::Configuration))
+        }
     }
 }

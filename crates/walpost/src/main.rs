@@ -1,11 +1,13 @@
 //! `walpost`: every committed row of a Postgres outbox table to Kafka.
 
 mod catalog;
+mod checkpoint;
 mod checks;
 mod cli;
 mod commands;
 mod config;
 mod connect;
+mod control;
 mod error;
 mod exit;
 mod finding;

@@ -14,7 +14,7 @@
 
 mod convert;
 mod error;
-mod lookout;
+mod record;
 mod topics;
 
 use std::time::{Duration, Instant};
@@ -23,15 +23,17 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, info, warn};
 use walpost_core as core;
-use walpost_core::{Position, Reason, Record, Relay, Topic, TopicFault, Undeliverable};
+use walpost_core::start::Accepted;
+use walpost_core::{Position, Reason, Record, Recording, Relay, Topic, TopicFault, Undeliverable};
 use walpost_kafka::{Delivery, Producer, SendError, TroubleKind};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
 use self::convert::{NoCount, core_delivery, core_rejection, send, standby_status};
 pub(crate) use self::error::SessionError;
-use self::lookout::{Lookout, Watch};
+use self::record::Record as CheckpointRecord;
 use crate::config::Config;
+use crate::control::{Control, News};
 use crate::gate::Opening;
 use crate::shutdown::{Shutdown, ShutdownSignal};
 
@@ -91,6 +93,8 @@ pub(crate) struct SessionContext<'a> {
     pub progress: &'a mut Progress,
     /// What Kafka said to us so far.
     pub kafka: &'a mut KafkaSeen,
+    /// What an operator has accepted.
+    pub accepted: &'a Accepted,
 }
 
 /// What is known of Kafka, over all sessions.
@@ -100,6 +104,8 @@ pub(crate) struct KafkaSeen {
     answered: bool,
     /// Since when it refuses us while something waits for it.
     refused_since: Option<Instant>,
+    /// `cluster.id`, once it was asked for.
+    cluster: Option<String>,
 }
 
 /// When the relay last got ahead, over all sessions.
@@ -133,7 +139,8 @@ impl Progress {
 /// A running session.
 struct Session<'a> {
     context: SessionContext<'a>,
-    stream: WalStream,
+    /// There until the end.
+    stream: Option<WalStream>,
     relay: Relay,
     producer: &'a mut Producer,
     /// A record that the producer had no room for: it goes first. The stream is read on meanwhile.
@@ -152,7 +159,12 @@ struct Session<'a> {
     pinged_at: Instant,
     reads: Reads,
     drain: Drain,
-    lookout: Lookout,
+    control: Control,
+    record: CheckpointRecord,
+    /// The server's process that streams to us.
+    stream_pid: Option<i32>,
+    /// The cluster that the events went to before this session.
+    kafka_recorded: Option<String>,
 }
 
 /// What others found out for the session.
@@ -160,9 +172,11 @@ enum Answer {
     Topic {
         topic: Topic,
         count: Result<u32, NoCount>,
+        /// `cluster.id`, where it could be asked for.
+        cluster: Option<String>,
     },
-    /// The server is stopping, and waits for whoever does not read its stream.
-    ServerStops,
+    /// What the control connection found out.
+    Control(News),
 }
 
 /// How far a session is with its end.
@@ -197,28 +211,48 @@ struct Reads {
     busy: bool,
 }
 
+/// What a session leaves behind.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub ended: Result<End, SessionError>,
+    /// What was learnt of the topics.
+    pub topics: core::Topics,
+    /// What the checkpoint holds.
+    pub recorded: Lsn,
+    /// What the server was told beyond it.
+    pub unrecorded: Option<Lsn>,
+}
+
 /// Runs a session to its end. The producer is left with nothing in flight, or else is not to be
-/// used again; what was learnt of the topics is handed back.
+/// used again.
 pub(crate) async fn run(
     context: SessionContext<'_>,
     opening: Opening,
     producer: &mut Producer,
     topics: core::Topics,
     now: Instant,
-) -> (Result<End, SessionError>, core::Topics) {
+) -> Outcome {
+    let checkpoint = context.config.postgres.checkpoint.as_ref();
     let session = core::Session {
         floor: opening.floor,
         format: opening.format,
         wal_sender_timeout: opening.wal_sender_timeout,
         window: context.config.delivery.window,
+        recording: checkpoint.map_or(Recording::Off, |checkpoint| Recording::On {
+            recorded: opening.recorded,
+            grace: checkpoint.grace,
+        }),
         textual: opening.textual,
     };
     let relay = Relay::new(context.config.mapping.clone(), session, topics);
     let (asker, answers) = unbounded_channel();
     let target = context.once.then_some(opening.current);
+    let teller = asker.clone();
+    let tell = move |news| teller.send(Answer::Control(news)).is_ok();
+    let control = Control::start(&context.side, context.config, opening.post, tell);
     let mut session = Session {
         context,
-        stream: opening.stream,
+        stream: Some(opening.stream),
         relay,
         producer,
         unsent: None,
@@ -232,13 +266,23 @@ pub(crate) async fn run(
         pinged_at: now,
         reads: Reads::default(),
         drain: Drain::No,
-        lookout: Lookout::Off,
+        control,
+        record: CheckpointRecord::new(opening.floor),
+        stream_pid: opening.stream_pid,
+        kafka_recorded: opening.kafka_cluster,
     };
     let ended = session.serve().await;
     session.end(ended).await
 }
 
+/// A session without one has ended.
+const HAS_STREAM: &str = "the session goes on";
+
 impl Session<'_> {
+    fn stream(&mut self) -> &mut WalStream {
+        self.stream.as_mut().expect(HAS_STREAM)
+    }
+
     async fn serve(&mut self) -> Result<End, SessionError> {
         loop {
             let now = Instant::now();
@@ -247,8 +291,9 @@ impl Session<'_> {
             self.take_answers(now)?;
             self.send_records(now)?;
             let more = self.read_wal(now)?;
-            self.look_out(now);
+            self.leave_stopping_server()?;
             self.ask_for_topics(now);
+            self.write_checkpoint(now);
             self.tell_status(now)?;
             if let Some(end) = self.ended(now)? {
                 return Ok(end);
@@ -359,7 +404,7 @@ impl Session<'_> {
             if !self.relay.wants_wal() {
                 return Ok(false);
             }
-            match self.stream.next()? {
+            match self.stream().next()? {
                 Some(message) => self.take_message(message, now)?,
                 None if has_read => return Ok(true),
                 None if self.fill(now)? => has_read = true,
@@ -389,7 +434,7 @@ impl Session<'_> {
 
     /// One read of the socket, without waiting. False when there was nothing.
     fn fill(&mut self, now: Instant) -> Result<bool, SessionError> {
-        match self.stream.try_fill()? {
+        match self.stream().try_fill()? {
             Fill::WouldBlock => {
                 self.reads.busy = false;
                 Ok(false)
@@ -416,28 +461,15 @@ impl Session<'_> {
         }
     }
 
-    /// Has the server watched by somebody else while the stream is not read.
-    fn look_out(&mut self, now: Instant) {
-        let is_read = self.relay.wants_wal();
-        let (context, asker) = (&self.context, &self.asker);
-        self.lookout.turn(now, is_read, || {
-            let asker = asker.clone();
-            Watch::start(&context.side, &context.config.postgres, move || {
-                // The session may be over: then nobody has to be told.
-                let _ = asker.send(Answer::ServerStops);
-            })
-        });
-    }
-
     fn tell_status(&mut self, now: Instant) -> Result<(), SessionError> {
         if self.target.is_some() && now.duration_since(self.pinged_at) >= ONCE_INTERVAL {
             self.pinged_at = now;
             self.relay.ping();
         }
         while let Some(status) = self.relay.poll_status(now) {
-            self.stream.queue_status(&standby_status(status));
+            self.stream().queue_status(&standby_status(status));
         }
-        self.stream.try_flush()?;
+        self.stream().try_flush()?;
         Ok(())
     }
 
@@ -467,9 +499,12 @@ impl Session<'_> {
             return Ok(None);
         };
         if snapshot.confirmed >= target {
-            return Ok(Some(End::CaughtUp {
-                confirmed: snapshot.confirmed,
-            }));
+            self.relay.record_all();
+            if self.relay.is_recorded() {
+                return Ok(Some(End::CaughtUp {
+                    confirmed: snapshot.confirmed,
+                }));
+            }
         }
         if self.context.progress.age(now) >= ONCE_PATIENCE {
             let waits_for_topic = self.relay.waits_for_topic();
@@ -477,6 +512,7 @@ impl Session<'_> {
                 in_flight: snapshot.in_flight,
                 waits_for_topic,
                 trouble: self.producer.trouble(),
+                checkpoint: self.record.failure().map(str::to_owned),
             });
         }
         Ok(None)
@@ -486,15 +522,15 @@ impl Session<'_> {
     /// out by serving all sources.
     async fn wait(&mut self, now: Instant) -> Result<(), SessionError> {
         let mut until = self.relay.poll_timeout().unwrap_or(now);
-        let deadlines = [self.drain.deadline(), self.lookout.deadline()];
-        for deadline in deadlines.into_iter().flatten() {
+        if let Some(deadline) = self.drain.deadline() {
             until = until.min(deadline);
         }
         if self.target.is_some() {
             until = until.min(now + ONCE_INTERVAL);
         }
         let reads = self.relay.wants_wal();
-        let wants_write = self.stream.wants_write();
+        let stream = self.stream.as_mut().expect(HAS_STREAM);
+        let wants_write = stream.wants_write();
         tokio::select! {
             // 1. Stop.
             () = self.context.shutdown.changed() => {}
@@ -505,35 +541,37 @@ impl Session<'_> {
             // 4. Answers about topics. The session holds a sender: the channel never ends.
             answer = self.answers.recv() => self.heard = answer,
             // 5. The stream, in both directions.
-            readable = self.stream.ready(reads, wants_write) => readable?,
+            readable = stream.ready(reads, wants_write) => readable?,
         }
         Ok(())
     }
 
     /// Ends the session: what is in flight is waited for without sending more, the last status goes
     /// out where the stream still stands, and the topics go on to the next session.
-    async fn end(
-        mut self,
-        ended: Result<End, SessionError>,
-    ) -> (Result<End, SessionError>, core::Topics) {
-        let ended = match ended {
-            Ok(end) => {
-                finish(self.stream, &self.relay).await;
-                Ok(end)
-            }
-            Err(error) => {
-                let stream = (!error.is_of_stream()).then_some(self.stream);
-                settle(self.producer, &mut self.relay).await;
-                if let Some(stream) = stream {
-                    finish(stream, &self.relay).await;
-                }
-                halted(&self.relay, self.refused).ok_or(error)
-            }
-        };
+    async fn end(mut self, ended: Result<End, SessionError>) -> Outcome {
+        // A server that stops waits for this.
+        if matches!(&ended, Err(error) if error.is_of_stream()) {
+            self.stream = None;
+        }
+        if ended.is_err() {
+            settle(self.producer, &mut self.relay).await;
+        }
+        self.record_last().await;
+        let (recorded, unrecorded) = self.recorded();
+        if let Some(stream) = self.stream {
+            finish(stream, &mut self.relay).await;
+        }
+        self.control.close().await;
         if self.producer.in_flight() > 0 {
             self.producer.purge();
         }
-        (ended, self.relay.into_topics())
+        let ended = ended.or_else(|error| halted(&self.relay, self.refused).ok_or(error));
+        Outcome {
+            ended,
+            topics: self.relay.into_topics(),
+            recorded,
+            unrecorded,
+        }
     }
 }
 
@@ -549,8 +587,8 @@ fn halted(relay: &Relay, refused: Option<Position>) -> Option<End> {
 }
 
 /// Tells the confirmed LSN once more and ends the stream in order.
-async fn finish(mut stream: WalStream, relay: &Relay) {
-    stream.queue_status(&standby_status(relay.last_status()));
+async fn finish(mut stream: WalStream, relay: &mut Relay) {
+    stream.queue_status(&standby_status(relay.last_status(Instant::now())));
     if let Err(error) = stream.finish(FINISH).await {
         debug!(%error, "the stream did not end in order");
     }

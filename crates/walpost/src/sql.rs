@@ -9,6 +9,9 @@ use walpost_walsender::{quote_identifier, quote_literal};
 const OUTBOX: &str = include_str!("../../../sql/010_outbox.sql");
 const OUTBOX_DEBEZIUM: &str = include_str!("../../../sql/011_outbox_debezium.sql");
 const PUBLICATION: &str = include_str!("../../../sql/020_publication.sql");
+const CHECKPOINT: &str = include_str!("../../../sql/025_checkpoint.sql");
+const NO_GAP: &str = include_str!("../../../sql/026_no_gap.sql");
+const FIRST_CHECKPOINT: &str = include_str!("../../../sql/035_first_checkpoint.sql");
 const SLOT: &str = include_str!("../../../sql/030_slot.sql");
 const SLOT_FAILOVER: &str = include_str!("../../../sql/031_slot_failover.sql");
 
@@ -33,6 +36,38 @@ pub(crate) fn publication(name: &str, tables: &[TableName]) -> String {
         PUBLICATION,
         &[("publication", name), ("tables", &tables.join(", "))],
     )
+}
+
+/// Makes the table of the checkpoint, unless it is there, and lets `role` use it.
+pub(crate) fn checkpoint(table: &TableName, role: &str) -> String {
+    let values = [
+        ("schema", table.schema.as_str()),
+        ("table", table.name.as_str()),
+        ("role", role),
+    ];
+    fill(CHECKPOINT, &values)
+}
+
+/// Fails where a slot is gone that has a checkpoint.
+pub(crate) fn no_gap(table: &TableName, slot: &str) -> String {
+    let values = [
+        ("schema", table.schema.as_str()),
+        ("table", table.name.as_str()),
+        ("slot", slot),
+    ];
+    fill(NO_GAP, &values)
+}
+
+/// The first checkpoint of a slot that has none: where it stands. `config` is JSON.
+pub(crate) fn first_checkpoint(table: &TableName, slot: &str, config: &str) -> String {
+    let values = [
+        ("schema", table.schema.as_str()),
+        ("table", table.name.as_str()),
+        ("slot", slot),
+        ("config", config),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    fill(FIRST_CHECKPOINT, &values)
 }
 
 /// Makes the slot, unless one of that name is there or the publication is not: such a slot would
@@ -113,6 +148,13 @@ mod tests {
             sql.contains("'walpost.tables', '\"public\".\"outbox\"'"),
             "{sql}"
         );
+        let sql = checkpoint(&table, "relay");
+        assert!(
+            sql.contains("on \"public\".\"outbox\" to \"relay\";"),
+            "{sql}"
+        );
+        let sql = no_gap(&table, "s") + &first_checkpoint(&table, "s", "{}");
+        assert!(!sql.contains(":'") && !sql.contains(":\""), "{sql}");
         for failover in [false, true] {
             let sql = slot("s", "p", failover);
             assert_eq!(sql.matches("'s'").count(), 2, "{sql}");

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
+use walpost_core::start::Accepted;
 use walpost_core::{Reason, Topics, Undeliverable};
 use walpost_kafka::{ErrorCode, Producer, Trouble};
 
@@ -19,7 +20,7 @@ use self::sizes::Sizes;
 use crate::config::Config;
 use crate::error::{Error, chain};
 use crate::exit::Status;
-use crate::gate;
+use crate::gate::{self, Memory};
 use crate::session::{
     self, CREDENTIALS_PATIENCE, End, KafkaSeen, ONCE_PATIENCE, Progress, SessionContext,
     SessionError,
@@ -33,6 +34,8 @@ const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
 pub(crate) struct Supervisor<'a> {
     config: &'a Config,
     once: bool,
+    accepted: Accepted,
+    memory: Memory,
     shutdown: ShutdownSignal,
     side: Handle,
     backoff: Backoff,
@@ -60,6 +63,7 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn new(
         config: &'a Config,
         once: bool,
+        accepted: Accepted,
         shutdown: ShutdownSignal,
         side: Handle,
     ) -> Self {
@@ -70,6 +74,8 @@ impl<'a> Supervisor<'a> {
         Self {
             config,
             once,
+            accepted,
+            memory: Memory::default(),
             shutdown,
             side,
             backoff: Backoff::new(),
@@ -151,8 +157,9 @@ impl<'a> Supervisor<'a> {
     }
 
     async fn session(&mut self) -> Result<End, SessionError> {
+        let open = gate::open(self.config, self.once, &self.accepted, &mut self.memory);
         let opening = tokio::select! {
-            opening = gate::open(self.config, self.once) => opening?,
+            opening = open => opening?,
             () = self.shutdown.changed() => return Ok(End::Drained),
         };
         self.begun = true;
@@ -160,7 +167,7 @@ impl<'a> Supervisor<'a> {
         self.last_cause.clear();
         info!(
             slot = %self.config.postgres.slot,
-            publication = %self.config.postgres.publication,
+            publication = %opening.publication,
             start_lsn = %opening.floor,
             "streaming"
         );
@@ -171,7 +178,9 @@ impl<'a> Supervisor<'a> {
             side: self.side.clone(),
             progress: &mut self.progress,
             kafka: &mut self.kafka,
+            accepted: &self.accepted,
         };
+        let identity = opening.post.identity;
         let topics = self
             .topics
             .take()
@@ -181,10 +190,18 @@ impl<'a> Supervisor<'a> {
             .as_mut()
             .expect("it was made before the session");
         let begun = Instant::now();
-        let (ended, topics) = session::run(context, opening, producer, topics, begun).await;
-        self.topics = Some(topics);
+        let outcome = session::run(context, opening, producer, topics, begun).await;
+        self.topics = Some(outcome.topics);
+        self.memory
+            .session_ended(identity, outcome.recorded, outcome.unrecorded);
         self.backoff.session_ended(begun.elapsed());
-        ended
+        match outcome.ended {
+            Err(error) if error.is_of_publication() && !self.memory.uses_spare => {
+                self.memory.uses_spare = true;
+                Err(SessionError::PublicationGone(chain(&error)))
+            }
+            ended => ended,
+        }
     }
 
     fn next(&mut self, ended: Result<End, SessionError>) -> Next {
@@ -334,7 +351,9 @@ fn mend(reason: &Reason) -> String {
             "set outbox.null_payload: tombstone if a NULL payload is meant as a tombstone"
         }
         Reason::NullTopic | Reason::TopicIllegal(_) => {
-            "have route.topic name a topic for such rows (a fixed one, or another column)"
+            "have route.topic name a topic for such rows (a fixed one, or another column) and \
+             accept \
+             that once (--accept-config-change route.topic)"
         }
         Reason::TopicNotAllowed(topic) => {
             return format!("add '{topic}' to route.allow if it is right");

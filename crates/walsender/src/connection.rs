@@ -228,6 +228,46 @@ impl Connection {
         }
     }
 
+    /// Waits for the end of an idle session: what the server says unasked is a notice, which is
+    /// kept, or why it ends the session. Can be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// The end, which is all that there is to wait for: [`server`](Error::server) where the server
+    /// says why, such as 57P01 when it stops.
+    pub async fn end_of_session(&mut self) -> Error {
+        Error::new("wait on an idle session", self.idle().await)
+    }
+
+    async fn idle(&mut self) -> Cause {
+        loop {
+            let frame = match self.wire.receive().await {
+                Ok(frame) => frame,
+                Err(cause) => return cause,
+            };
+            let (tag, offset) = (frame.tag, frame.offset);
+            let read = match tag {
+                tag::NOTICE_RESPONSE => backend::notice(frame).map(|notice| self.note(notice)),
+                tag::PARAMETER_STATUS => backend::parameter_status(frame).map(|(name, value)| {
+                    self.parameters.insert(name, value);
+                }),
+                tag::NOTIFICATION_RESPONSE => Ok(()),
+                tag::ERROR_RESPONSE => match backend::server_error(frame) {
+                    Ok(error) => return Cause::server(error),
+                    Err(cause) => Err(cause),
+                },
+                _ => Err(Cause::protocol(
+                    "unexpected in an idle session",
+                    tag,
+                    offset,
+                )),
+            };
+            if let Err(cause) = read {
+                return cause;
+            }
+        }
+    }
+
     /// Starts to stream. The session is then a stream until its end.
     ///
     /// # Errors

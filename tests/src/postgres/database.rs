@@ -149,7 +149,8 @@ impl<'a> Database<'a> {
     }
 
     /// Waits until the slot has confirmed everything before `lsn`. The server may be away
-    /// meanwhile.
+    /// meanwhile. The relay does not bother it for a mebibyte of WAL without events, so there is
+    /// more of it here.
     ///
     /// # Panics
     ///
@@ -160,7 +161,11 @@ impl<'a> Database<'a> {
         wait_until(deadline, &format!("slot {slot} confirms {lsn}"), || {
             let client = match session.take() {
                 Some(client) => session.insert(client),
-                None => session.insert(Client::connect(&self.url(), NoTls).ok()?),
+                None => {
+                    let mut client = Client::connect(&self.url(), NoTls).ok()?;
+                    client.batch_execute(FOREIGN_WAL).ok()?;
+                    session.insert(client)
+                }
             };
             match client.query_opt(SLOT, &[&slot]) {
                 Ok(row) => row?
@@ -175,6 +180,10 @@ impl<'a> Database<'a> {
         });
     }
 }
+
+/// Two mebibytes of it.
+const FOREIGN_WAL: &str =
+    "select pg_logical_emit_message(false, 'foreign', repeat('x', 2 * 1024 * 1024))";
 
 const SLOT: &str = "
     select slot_name::text, confirmed_flush_lsn, restart_lsn, active_pid, wal_status

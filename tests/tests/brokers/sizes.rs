@@ -19,8 +19,8 @@ const ASKED_AGAIN: &str = "asking the topics again";
 
 #[test]
 fn a_topic_that_takes_five_megabytes_gets_an_event_of_three_without_any_configuration() {
-    let stage = Stage::new("large");
     for is_named in [true, false] {
+        let stage = Stage::new("large");
         let topic = topic(&stage, 5 << 20);
         configure(&stage, is_named.then_some(&topic));
         write(&stage, &topic, 1, 3_000_000);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use walpost_tests::{Proxy, Stop};
+use walpost_tests::{Proxy, Stop, wait_until};
 
 use crate::{
     SOON,
@@ -40,6 +40,39 @@ fn a_server_that_is_killed_and_started_again_costs_nothing() {
         rig.postgres.kill();
         rig.postgres.start();
     });
+}
+
+/// A transaction that is open elsewhere keeps the slot from being saved, so the server forgets all
+/// that was confirmed since.
+#[test]
+fn a_crash_brings_nothing_back_that_is_on_record() {
+    let rig = Rig::take();
+    let relay = rig.relay("rewound");
+    let running = relay.run();
+    let mut consumer = relay.consumer();
+    let mut ledger = relay.writer().bulk(scaled(2_000, 100_000));
+    consumer.wait_for_events(&ledger, SOON);
+    for round in 1..=scaled(2, 5) {
+        let mut open = relay.database.client();
+        open.batch_execute("begin; select txid_current()")
+            .expect("pin the slot");
+        let more = relay.writer().bulk(scaled(2_000, 100_000));
+        consumer.wait_for_events(&more, SOON);
+        ledger.committed.extend(more.committed);
+        relay.wait_until_steady();
+        if round % 2 == 1 {
+            rig.postgres.restart(Stop::Immediate);
+        } else {
+            rig.postgres.kill();
+            rig.postgres.start();
+        }
+        wait_until(SOON, "a session from the position on record", || {
+            let told = running.log().matches("the server forgot").count();
+            (told == round).then_some(())
+        });
+    }
+    let duplicates = relay.finish(running, &ledger);
+    assert_eq!(duplicates, 0, "nothing was in flight");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_topic_that_kafka_could_not_name_stops_the_line() {
     scene
         .stage
         .configure("route:\n  topic: \"${aggregate_type}\"\n");
-    scene.goes_on();
+    scene.goes_on_with(&["--accept-config-change", "route.topic"]);
 }
 
 #[test]
@@ -346,7 +346,13 @@ impl Scene {
     /// After the cause is mended everything arrives, what was in between included.
     #[track_caller]
     fn goes_on(&self) {
-        self.stage.once();
+        self.goes_on_with(&[]);
+    }
+
+    #[track_caller]
+    fn goes_on_with(&self, args: &[&str]) {
+        let finished = self.stage.finish(&[&["run", "--once"], args].concat());
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
         let [topic, other] = [&self.topic, &self.other].map(|topic| self.stage.read(topic));
         let without_repeats = |records: &[Record]| {
             let mut numbers = numbers(records);

@@ -54,11 +54,11 @@ fn no_slot_is_left_behind_by_a_psql_that_could_not_make_the_publication() {
 fn init_applied_twice_changes_nothing_the_second_time() {
     let stage = Stage::bare("applied");
     let first = stage.init();
-    assert_eq!(first.stdout.matches("created").count(), 4, "{first:?}");
+    assert_eq!(first.stdout.matches("created").count(), 6, "{first:?}");
     let made = catalogue(&stage);
     assert_eq!(made.len(), 4, "table, two publications, slot: {made:#?}");
     let second = stage.init();
-    assert_eq!(second.stdout.matches("exists").count(), 4, "{second:?}");
+    assert_eq!(second.stdout.matches("exists").count(), 5, "{second:?}");
     assert!(!second.stdout.contains("created"), "{second:?}");
     assert_eq!(catalogue(&stage), made);
     assert_works(&stage);
@@ -155,7 +155,7 @@ fn a_report_of_init_is_one_object() {
     let stage = Stage::bare("init_json");
     let printed = object(&stage.finish(&["init", "--json"]));
     psql(&stage.url(), printed["result"]["sql"].as_str().unwrap());
-    stage.database.drop_slot(&stage.slot);
+    stage.forget_slot();
     let applied = object(&stage.finish(&["init", "--apply", "--json"]));
     assert_eq!(
         (&applied["ok"], &applied["error"]),
@@ -175,7 +175,9 @@ fn a_report_of_init_is_one_object() {
         ("exists", "table"),
         ("exists", "publication"),
         ("exists", "publication"),
+        ("exists", "table"),
         ("created", "slot"),
+        ("created", "checkpoint"),
     ];
     assert_eq!(steps, expected);
 }
@@ -229,7 +231,7 @@ fn another_role_can_own_what_the_relay_only_streams() {
     let owner = stage.url();
     let made = stage.finish(&["init", "--apply", "--admin-url", &owner]);
     assert_eq!(made.code, 0, "{}", made.stderr);
-    assert_eq!(made.stdout.matches("created").count(), 4, "{}", made.stdout);
+    assert_eq!(made.stdout.matches("created").count(), 6, "{}", made.stdout);
     assert_eq!(catalogue(&stage).len(), 4);
     assert_works(&stage);
 
@@ -289,7 +291,12 @@ fn the_slot_waits_for_open_transactions_and_says_for_which() {
 
     // How long it is open, only those may see who may see the session.
     database.drop_slot(&stage.slot);
-    database.execute(&format!("create role {STREAMER} login replication"));
+    database.execute(&format!(
+        "create role {STREAMER} login replication;
+         truncate walpost.checkpoint;
+         grant usage on schema walpost to {STREAMER};
+         grant select, insert, update on walpost.checkpoint to {STREAMER}"
+    ));
     session
         .batch_execute("begin; insert into secret_plan values (2)")
         .unwrap();

@@ -9,13 +9,16 @@
 )]
 
 mod check;
+mod checkpoint;
 mod configuration;
+mod drift;
 mod events;
 mod init;
 mod scripted;
 mod secrets;
 mod servers;
 mod setup;
+mod spare;
 mod stage;
 mod tls;
 

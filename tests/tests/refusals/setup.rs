@@ -11,7 +11,7 @@ use crate::{
 fn a_missing_slot_is_refused_and_never_made() {
     let scene = Scene::new("slot_missing");
     let stage = &scene.stage;
-    stage.database.drop_slot(&stage.slot);
+    stage.forget_slot();
     scene.write("1");
     let refusal = stage.refused(78, &["WP-SLOT-MISSING", &stage.slot, "walpost init"]);
     stage.lists(SERVER, "No slot of that name", &refusal);
@@ -83,7 +83,9 @@ fn a_missing_publication_is_refused() {
     let scene = Scene::new("pub_missing");
     let stage = &scene.stage;
     let slot = &stage.slot;
-    stage.database.execute(&format!("drop publication {slot}"));
+    stage
+        .database
+        .execute(&format!("drop publication {slot}, {slot}_spare"));
     let refusal = scene.is_refused(&["WP-PUB-MISSING", slot, "does not exist", "walpost init"]);
     scene
         .stage

@@ -121,6 +121,37 @@ impl Stage {
     pub(crate) fn init(&self) -> Finished {
         let finished = self.finish(&["init", "--apply"]);
         assert_eq!(finished.code, 0, "{}", finished.stderr);
+        // As the printed SQL does for the relay's role.
+        self.database.execute(&format!(
+            "do $$ begin
+                 if to_regclass('walpost.checkpoint') is not null then
+                     grant usage on schema walpost to {PLAIN}, {STREAMER};
+                     grant select, insert, update on walpost.checkpoint to {PLAIN}, {STREAMER};
+                 end if;
+             end $$"
+        ));
+        finished
+    }
+
+    /// Drops the slot, and forgets that there was one.
+    pub(crate) fn forget_slot(&self) {
+        self.database.drop_slot(&self.slot);
+        let slot = &self.slot;
+        self.database.execute(&format!(
+            "delete from walpost.checkpoint where slot = '{slot}'"
+        ));
+    }
+
+    /// `init` after the slot was dropped: it names the gap, and is told that it is accepted.
+    #[track_caller]
+    pub(crate) fn init_again(&self, args: &[&str]) -> Finished {
+        let args = [&["init", "--apply"], args].concat();
+        let refusal = Refusal::of(&self.finish(&args));
+        refusal.assert(79, &["WP-SLOT-GONE"]);
+        let fix = refusal.fix.expect("it has a fix");
+        let (_, gap) = fix.split_once("--accept-gap ").expect("it names the gap");
+        let finished = self.finish(&[&args[..], &["--accept-gap", gap]].concat());
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
         finished
     }
 
@@ -270,6 +301,24 @@ impl Refusal {
             message: message.to_owned(),
             fix,
         }
+    }
+
+    /// The word of the message that follows this text.
+    #[track_caller]
+    pub(crate) fn after(&self, text: &str) -> &str {
+        let (_, rest) = self.message.split_once(text).expect("it is in the message");
+        rest.split([' ', ',', ';']).next().unwrap_or_default()
+    }
+
+    /// What stands between two texts in the message.
+    #[track_caller]
+    pub(crate) fn between(&self, before: &str, after: &str) -> &str {
+        let (rest, _) = self
+            .message
+            .split_once(after)
+            .expect("it is in the message");
+        let (_, between) = rest.rsplit_once(before).expect("it is in the message");
+        between
     }
 
     /// It has this code and these words, in the message or in the fix.

@@ -7,6 +7,7 @@
 
 mod bind;
 mod event;
+mod fingerprint;
 mod headers;
 mod layout;
 mod needs;

@@ -112,6 +112,13 @@ impl History {
         self.delivered == self.committed.len()
     }
 
+    /// Where the last commit record with events starts.
+    pub(crate) fn last_commit(&self) -> u64 {
+        let last = self.committed.last();
+        let position = last.and_then(|number| self.events[*number].committed);
+        position.map_or(0, |committed| committed.position.commit_lsn.as_u64())
+    }
+
     /// Names the first event that is not in Kafka.
     pub(crate) fn first_missing(&self) -> Option<(Position, &Event)> {
         let event = &self.events[*self.committed.get(self.delivered)?];

@@ -32,7 +32,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 27] = [
+const COVERED: [&str; 37] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -60,6 +60,16 @@ const COVERED: [&str; 27] = [
     "a drain that ran out of time",
     "the process was killed",
     "the relay parked",
+    "a checkpoint",
+    "a checkpoint that the relay does not know of",
+    "a checkpoint that failed",
+    "a position without a checkpoint",
+    "a slot was adopted",
+    "a slot was rewound",
+    "a position was remembered",
+    "a position was accepted",
+    "a session that starts without its checkpoint",
+    "a slot that was moved is refused",
 ];
 
 #[test]

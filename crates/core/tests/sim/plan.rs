@@ -1,6 +1,8 @@
 //! What a seed draws before it starts: sizes, speeds, and which kinds of faults it may meet. A run
 //! with few kinds of faults gets further into each of them than one with all.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use walpost_core::Format;
 use walpost_core::limits::WindowLimits;
@@ -57,10 +59,16 @@ pub(crate) enum Fault {
     Quiet,
     /// The relay's owner asks the server for a sign of life.
     Ping,
+    /// The checkpoint can't be written for a while.
+    Unwritable,
+    /// The outcome of a write is not known to the relay.
+    Uncertain,
+    /// Somebody else reads from the slot while the relay is away.
+    SlotMoved,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -84,6 +92,9 @@ impl Fault {
         Self::Terminate,
         Self::Quiet,
         Self::Ping,
+        Self::Unwritable,
+        Self::Uncertain,
+        Self::SlotMoved,
     ];
 }
 
@@ -95,6 +106,7 @@ pub(crate) struct Speeds {
     pub(crate) read: u32,
     pub(crate) deliveries: u32,
     pub(crate) append: u32,
+    pub(crate) record: u32,
     pub(crate) report: u32,
     pub(crate) answer: u32,
 }
@@ -107,6 +119,8 @@ pub(crate) struct Plan {
     pub(crate) format: Format,
     pub(crate) wal_sender_timeout_ms: u64,
     pub(crate) unknown_topic_after_ms: u64,
+    /// `postgres.checkpoint_grace`; none: without a checkpoint.
+    pub(crate) grace: Option<Duration>,
     pub(crate) topics: usize,
     pub(crate) aggregates: u32,
     pub(crate) payload_max: usize,
@@ -143,6 +157,7 @@ impl Plan {
             read: speed(),
             deliveries: speed(),
             append: speed(),
+            record: speed(),
             report: speed(),
             answer: speed(),
         };
@@ -164,6 +179,8 @@ impl Plan {
             },
             wal_sender_timeout_ms: pick(rng, &[0, 2_000, 8_000, 15_000, 60_000]),
             unknown_topic_after_ms: pick(rng, &[0, 1_000, 10_000, 60_000]),
+            grace: (rng.u32(0..4) > 0)
+                .then(|| Duration::from_millis(pick(rng, &[0, 2_000, 300_000]))),
             topics: rng.usize(1..=3),
             aggregates: rng.u32(1..=12),
             payload_max: pick(rng, &[20, 200, 3_000]),

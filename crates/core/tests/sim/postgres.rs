@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use walpost_core::start::{ServerState, SlotRow};
+use walpost_core::start::{Checkpoint, Fingerprint, Identity, ServerState, SlotRow};
 use walpost_pgoutput::{Lsn, StandbyStatus};
 
 use crate::history::History;
@@ -23,6 +23,14 @@ pub(crate) struct Postgres {
     open: Vec<Transaction>,
     commits: Vec<Transaction>,
     pub(crate) slot: Slot,
+    /// The checkpoint row, which is on disk when the server says so.
+    pub(crate) row: Option<Lsn>,
+    /// The highest position that a relay told without the row.
+    pub(crate) told_without_row: Option<Lsn>,
+    /// Where the slot stood before somebody else moved it.
+    pub(crate) moved_from: Option<u64>,
+    /// Until then writes of it fail.
+    pub(crate) unwritable_until: u64,
     pub(crate) sender: Option<Walsender>,
     /// Order of the table's columns: new rows are written in it.
     pub(crate) shape: u8,
@@ -38,6 +46,12 @@ pub(crate) enum State {
         until: u64,
     },
 }
+
+/// The server's, and this process's.
+pub(crate) const IDENTITY: Identity = Identity {
+    system_identifier: 1,
+    timeline: 1,
+};
 
 /// `confirmed_flush_lsn`, in memory and on disk.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +98,10 @@ impl Postgres {
                 confirmed: origin,
                 durable: origin,
             },
+            row: None,
+            told_without_row: None,
+            moved_from: None,
+            unwritable_until: 0,
             sender: None,
             shape: 0,
             xids: 700,
@@ -266,8 +284,36 @@ impl Postgres {
         }
     }
 
+    /// The row, as a session reads it.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        Some(Checkpoint {
+            identity: IDENTITY,
+            lsn: self.row?,
+            kafka_cluster: None,
+            config: Fingerprint::new(),
+        })
+    }
+
+    /// Writes the row, unless it can't be written now. It never goes back.
+    pub(crate) fn record(
+        &mut self,
+        lsn: Lsn,
+        rng: &mut Rng,
+        history: &mut History,
+        now: u64,
+    ) -> bool {
+        if self.state != State::Up || now < self.unwritable_until {
+            return false;
+        }
+        self.row = self.row.max(Some(lsn));
+        self.log(rng, None);
+        self.flush(history);
+        true
+    }
+
     pub(crate) fn server_state(&self) -> ServerState {
         ServerState {
+            identity: IDENTITY,
             database: "shop".to_owned(),
             wal_level: "logical".to_owned(),
             flush_lsn: Lsn::new(self.flush_end()),

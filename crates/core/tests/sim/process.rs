@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::backoff::Backoff;
+use walpost_core::start::{Accepted, Evidence, Fingerprint, News, Recorded, Refusal, Unrecorded};
 use walpost_core::{Topic, Topics, start};
+use walpost_pgoutput::Lsn;
 
 use crate::env::Env;
-use crate::postgres::State;
+use crate::postgres::{IDENTITY, State};
 use crate::session::{End, Session};
 
 /// The relay's process, as the operating system sees it.
@@ -29,6 +31,7 @@ pub(crate) struct Running {
     /// Records in a batch: fewer after one was refused as a whole.
     batch: usize,
     parked: bool,
+    unrecorded: Option<Unrecorded>,
     /// Questions of the session before: their answers may still come.
     late: Vec<Topic>,
 }
@@ -44,6 +47,7 @@ impl Process {
             connect_at: env.ms(),
             batch: env.plan.batch,
             parked: false,
+            unrecorded: None,
             late: Vec::new(),
         }))
     }
@@ -126,6 +130,11 @@ impl Running {
         env.say(|| format!("relay: session over: {end:?}"));
         self.backoff.session_ended(session.age(env.ms()));
         self.late = session.questions.clone();
+        let told = session.unrecorded().map(|lsn| Unrecorded {
+            identity: IDENTITY,
+            lsn,
+        });
+        self.unrecorded = told.or(self.unrecorded);
         self.topics = Some(session.close(env, usize::MAX));
         let now = env.ms();
         match end {
@@ -170,16 +179,23 @@ impl Running {
             self.retry(env);
             return;
         }
-        let slot = env.pg.slot_row();
-        let floor = match start::start_at(Some(&slot), &env.pg.server_state()) {
-            Ok(floor) => floor,
-            Err(refusal) => panic!("start: {refusal:?}"),
-        };
         let now = env.ms();
+        let (floor, remembered) = self.start_at(env);
+        if env.plan.grace.is_some() {
+            if now >= env.pg.unwritable_until {
+                env.pg.row = env.pg.row.max(Some(floor));
+            } else if env.pg.row.is_none_or(|row| row < floor) && !remembered {
+                self.retry(env);
+                return;
+            } else {
+                env.cover("a session that starts without its checkpoint");
+            }
+        }
+        let recorded = env.pg.row.map_or(floor, |row| row.min(floor));
         env.pg
             .start_replication(floor, &mut env.rng, &env.plan, now);
         let topics = self.topics.take().expect("no session has them");
-        let mut session = Session::new(env, floor, topics, self.batch);
+        let mut session = Session::new(env, floor, recorded, topics, self.batch);
         env.say(|| format!("relay: session {} from {floor}", env.sessions));
         for topic in self.late.drain(..) {
             if env.rng.bool() {
@@ -188,5 +204,57 @@ impl Running {
         }
         session.pump(env, &self.believed);
         self.session = Some(session);
+    }
+
+    /// Where the slot and the row say. What they don't explain has to be somebody else's doing, and
+    /// an operator puts it right.
+    fn start_at(&self, env: &mut Env) -> (Lsn, bool) {
+        let mut accepted = Accepted::default();
+        loop {
+            let row = env.pg.checkpoint();
+            let start = start::start_at(&Evidence {
+                server: &env.pg.server_state(),
+                slot: Some(&env.pg.slot_row()),
+                recorded: match (&row, env.plan.grace) {
+                    (_, None) => Recorded::Off,
+                    (None, _) => Recorded::Nothing,
+                    (Some(row), _) => Recorded::Row(row),
+                },
+                switched_at: None,
+                unrecorded: self.unrecorded,
+                config: &Fingerprint::new(),
+                accepted: &accepted,
+            });
+            match start {
+                Ok(start) => {
+                    for news in &start.news {
+                        env.cover(match news {
+                            News::Adopted => "a slot was adopted",
+                            News::Rewound { .. } => "a slot was rewound",
+                            News::Remembered => "a position was remembered",
+                            News::Accepted(_) => "a position was accepted",
+                            News::Promoted { .. } => unreachable!("there is one timeline"),
+                        });
+                    }
+                    let remembered = start.news == [News::Remembered];
+                    return (start.lsn, remembered);
+                }
+                Err(Refusal::Moved { confirmed, .. }) => {
+                    if let Some(before) = env.pg.moved_from.take() {
+                        env.cover("a slot that was moved is refused");
+                        env.pg.slot.confirmed = before;
+                        env.pg.slot.durable = env.pg.slot.durable.min(before);
+                        continue;
+                    }
+                    // Past the grace, and the process that knew is gone.
+                    assert!(
+                        env.pg.told_without_row >= Some(confirmed),
+                        "start: the slot stands at {confirmed}, which nobody told it"
+                    );
+                    accepted.slot_position = Some(confirmed);
+                }
+                Err(refusal) => panic!("start: {refusal:?}"),
+            }
+        }
     }
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use walpost_core::{
-    Delivery, Mapping, MappingSpec, NullPayload, Position, Record, Rejection, Relay, RelayError,
-    Session as Start, Status, TableName, Ticket, Topic, TopicFault, Topics,
+    Delivery, Mapping, MappingSpec, NullPayload, Position, Record, Recording, Rejection, Relay,
+    RelayError, Session as Start, Status, TableName, Ticket, Topic, TopicFault, Topics,
 };
 use walpost_pgoutput::{CopyMessage, Lsn, PgTimestamp, StandbyStatus};
 
@@ -34,6 +34,11 @@ pub(crate) struct Session {
     pub(crate) producer: Producer,
     pub(crate) deliveries: VecDeque<Delivery>,
     pub(crate) questions: Vec<Topic>,
+    /// The checkpoint that is being written.
+    pub(crate) writing: Option<Lsn>,
+    /// What the row is known to hold, and since when nothing newer.
+    recorded: Lsn,
+    recorded_at: u64,
     phase: Phase,
     pub(crate) watch: Watch,
     started_at: u64,
@@ -93,7 +98,14 @@ pub(crate) enum End {
 }
 
 impl Session {
-    pub(crate) fn new(env: &mut Env, floor: Lsn, topics: Topics, batch: usize) -> Self {
+    /// `recorded`: what the checkpoint holds.
+    pub(crate) fn new(
+        env: &mut Env,
+        floor: Lsn,
+        recorded: Lsn,
+        topics: Topics,
+        batch: usize,
+    ) -> Self {
         env.sessions += 1;
         let once = env.plan.once && !env.healing && chance(&mut env.rng, 30);
         let now = env.ms();
@@ -115,6 +127,10 @@ impl Session {
             wal_sender_timeout: Duration::from_millis(env.plan.wal_sender_timeout_ms),
             window: env.plan.limits,
             textual: BTreeSet::new(),
+            recording: match env.plan.grace {
+                None => Recording::Off,
+                Some(grace) => Recording::On { recorded, grace },
+            },
         };
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
         Self {
@@ -122,6 +138,9 @@ impl Session {
             producer: Producer::new(env.sessions, batch),
             deliveries: VecDeque::new(),
             questions: Vec::new(),
+            writing: None,
+            recorded,
+            recorded_at: now,
             phase: Phase::Streaming,
             watch: Watch::new(floor, env.plan.status_interval_ms()),
             started_at: now,
@@ -251,6 +270,12 @@ impl Session {
                 self.questions.push(topic);
             }
         }
+        let write = self.relay.poll_checkpoint(now);
+        if let Some(lsn) = write {
+            env.say(|| format!("relay: writes the checkpoint {lsn}"));
+            assert!(self.writing.is_none(), "checkpoint: two writes at once");
+            self.writing = write;
+        }
         self.tell(env);
         self.timer = self.relay.poll_timeout().map(|at| env.clock.ms_of(at));
         self.check(env);
@@ -330,7 +355,8 @@ impl Session {
     }
 
     fn send(&mut self, env: &mut Env, status: &Status) {
-        let confirmed = self.relay.confirmed();
+        let owed = self.owed(env);
+        self.check_recorded(env, status.flush);
         let now = env.ms();
         env.say(|| {
             format!(
@@ -338,7 +364,7 @@ impl Session {
                 status.write, status.flush
             )
         });
-        self.watch.status(status, confirmed, &env.history, now);
+        self.watch.status(status, owed, &env.history, now);
         if status.flush == Lsn::ZERO {
             let stopping = env.pg.state == State::Stopping;
             *env.coverage.entry("a courtesy answer").or_default() += 1;
@@ -347,6 +373,67 @@ impl Session {
         if let Some(mut peer) = env.pg.peer() {
             peer.send(&standby_status(status));
         }
+    }
+
+    /// The write of the checkpoint ends.
+    pub(crate) fn recorded(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
+        let lsn = self.writing.take().expect("a write is under way");
+        let now = env.ms();
+        let written = env.pg.record(lsn, &mut env.rng, &mut env.history, now);
+        let is_unsure = env.plan.has(Fault::Uncertain) && !env.healing;
+        let is_heard = !is_unsure || chance(&mut env.rng, 80);
+        let is_written = written && is_heard;
+        env.say(|| format!("relay: the checkpoint is written: {is_written}"));
+        env.cover(match (written, is_heard) {
+            (true, true) => "a checkpoint",
+            (true, false) => "a checkpoint that the relay does not know of",
+            (false, _) => "a checkpoint that failed",
+        });
+        if is_written {
+            self.recorded = lsn;
+            self.recorded_at = now;
+        }
+        self.relay.handle_checkpointed(is_written);
+        self.pump(env, believed);
+    }
+
+    /// What the server has to hear of.
+    fn owed(&self, env: &Env) -> Lsn {
+        let confirmed = self.relay.confirmed();
+        match env.plan.grace {
+            None => confirmed,
+            Some(_) => confirmed.min(self.recorded),
+        }
+    }
+
+    /// Whether everything was read, and checkpoint and server know what there is to know.
+    pub(crate) fn has_told(&self, env: &Env) -> bool {
+        let has_read = self.relay.confirmed().as_u64() == env.pg.flush_end();
+        has_read && self.writing.is_none() && self.watch.has_told(self.owed(env))
+    }
+
+    /// The row holds what the server is told, or could not be written for so long.
+    fn check_recorded(&self, env: &mut Env, flush: Lsn) {
+        let Some(grace) = env.plan.grace else {
+            return;
+        };
+        if flush
+            > env
+                .pg
+                .row
+                .max(Some(self.watch.floor()))
+                .expect("a session wrote it")
+        {
+            let age = Duration::from_millis(env.ms() - self.recorded_at);
+            assert!(age >= grace, "checkpoint: told without it, after {age:?}");
+            env.cover("a position without a checkpoint");
+            env.pg.told_without_row = env.pg.told_without_row.max(Some(flush));
+        }
+    }
+
+    /// How far the server may have been told more than the row holds.
+    pub(crate) fn unrecorded(&self) -> Option<Lsn> {
+        self.relay.unrecorded()
     }
 
     /// The bounds and the progress that every step has to keep.
@@ -393,8 +480,7 @@ impl Session {
         let room = undelivered < limits.events as usize
             && limits.bytes.saturating_sub(bytes) > plan.record_bytes_max();
         // A record that found no room in the producer is in the way of the one behind it.
-        let in_the_way =
-            self.relay.halted().is_some() || plan.has(Fault::NullPayload) || self.unsent.is_some();
+        let in_the_way = self.relay.halted().is_some() || plan.has(Fault::NullPayload);
         assert!(
             !room || in_the_way || !self.is_open() || self.relay.wants_wal(),
             "reading: the stream is not read although there is room"
@@ -450,7 +536,7 @@ impl Session {
             self.pinged_at = env.ms();
             self.ping(env, believed);
         }
-        self.watch.tick(self.relay.confirmed(), env.ms());
+        self.watch.tick(self.owed(env), env.ms());
     }
 
     /// Lets go of everything. `arrives`: how many of the statuses under way reach the server.

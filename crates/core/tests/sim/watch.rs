@@ -87,6 +87,11 @@ impl Watch {
         }
     }
 
+    /// Where the session started.
+    pub(crate) fn floor(&self) -> Lsn {
+        self.floor
+    }
+
     /// The owner asked for a status.
     pub(crate) fn may_answer(&mut self) {
         self.answers += 1;
@@ -100,8 +105,8 @@ impl Watch {
         );
     }
 
-    /// The relay sends a status.
-    pub(crate) fn status(&mut self, status: &Status, confirmed: Lsn, history: &History, now: u64) {
+    /// The relay sends a status. `owed`: what it may tell for sure.
+    pub(crate) fn status(&mut self, status: &Status, owed: Lsn, history: &History, now: u64) {
         history.check_flush(status.flush);
         let highest = self.received.max(self.floor);
         assert!(status.write >= status.flush, "status: write below flush");
@@ -115,7 +120,7 @@ impl Watch {
         if status.flush == Lsn::ZERO {
             let question = self.question.take();
             assert!(
-                question.is_some_and(|wal_end| wal_end > confirmed),
+                question.is_some_and(|wal_end| wal_end > owed),
                 "status: flush 0 without a question that could not be answered"
             );
             self.courtesies += 1;
@@ -130,7 +135,7 @@ impl Watch {
             "status: flush above what was received"
         );
         self.told = status.flush;
-        if status.flush == confirmed {
+        if status.flush >= owed {
             self.moved_at = None;
         }
     }
@@ -144,9 +149,14 @@ impl Watch {
         }
     }
 
+    /// Whether a status said so much.
+    pub(crate) fn has_told(&self, lsn: Lsn) -> bool {
+        self.told >= lsn
+    }
+
     /// Nothing may be overdue.
-    pub(crate) fn tick(&mut self, confirmed: Lsn, now: u64) {
-        if confirmed > self.told {
+    pub(crate) fn tick(&mut self, owed: Lsn, now: u64) {
+        if owed > self.told {
             self.moved_at.get_or_insert(now);
         }
         let last = self.told_at.unwrap_or(now);

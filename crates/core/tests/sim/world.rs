@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use walpost_core::Topic;
+use walpost_pgoutput::Lsn;
 
 use crate::env::Env;
 use crate::plan::{Fault, chance, pick};
@@ -24,6 +25,7 @@ enum Action {
     Read,
     Deliver,
     Append,
+    Record,
     Report,
     Answer,
 }
@@ -89,15 +91,29 @@ impl World {
 
     /// Everything is delivered and confirmed, to the end of the WAL.
     fn is_at_rest(&mut self) -> bool {
-        let env = &self.env;
+        let env = &mut self.env;
+        let has_unread = env.pg.peer().is_some_and(|peer| peer.has_data());
         self.finished
+            && !has_unread
             && env.pg.state == State::Up
             && env.history.is_complete()
-            && env.pg.slot.confirmed == env.pg.flush_end()
+            && Self::is_confirmed(env)
             && self
                 .process
                 .session()
-                .is_some_and(|session| session.is_streaming())
+                .is_some_and(|session| session.is_streaming() && session.has_told(env))
+    }
+
+    /// To the end of the WAL; with a checkpoint, past the last event.
+    fn is_confirmed(env: &Env) -> bool {
+        let confirmed = env.pg.slot.confirmed;
+        match env.plan.grace {
+            None => confirmed == env.pg.flush_end(),
+            Some(_) => {
+                let recorded = env.pg.row.map_or(0, Lsn::as_u64);
+                confirmed.min(recorded) > env.history.last_commit()
+            }
+        }
     }
 
     /// Nothing happens for a while: the relay only keeps the connection alive.
@@ -177,6 +193,15 @@ impl World {
                 env.cover("the process got SIGTERM");
                 self.process.terminate(env);
             }
+            Fault::Unwritable => {
+                env.cover("the checkpoint can't be written");
+                env.pg.unwritable_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
+            }
+            Fault::SlotMoved if Self::can_be_moved(env) => {
+                env.cover("somebody moved the slot");
+                env.pg.moved_from = Some(env.pg.slot.confirmed);
+                env.pg.slot.confirmed = env.pg.flush_end();
+            }
             Fault::Ping => {
                 if let Some(running) = self.process.running()
                     && let Some(session) = &mut running.session
@@ -191,6 +216,8 @@ impl World {
             // The server is down already, or these change how something else goes.
             Fault::Crash
             | Fault::FastShutdown
+            | Fault::SlotMoved
+            | Fault::Uncertain
             | Fault::AsyncCommit
             | Fault::KeepaliveInside
             | Fault::KeepaliveHint
@@ -203,6 +230,16 @@ impl World {
             | Fault::TopicLate
             | Fault::Metadata => {}
         }
+    }
+
+    /// Nobody streams, and only the row can tell that the slot was moved.
+    fn can_be_moved(env: &Env) -> bool {
+        let end = env.pg.flush_end();
+        env.pg.state == State::Up
+            && env.pg.sender.is_none()
+            && env.pg.moved_from.is_none()
+            && env.pg.row.is_some_and(|row| row.as_u64() < end)
+            && env.pg.told_without_row.is_none()
     }
 
     fn outage(env: &mut Env) {
@@ -253,6 +290,7 @@ impl World {
         env.kafka.rejects = false;
         env.kafka.strict_until = 0;
         env.tombstones = true;
+        env.pg.unwritable_until = 0;
         for topic in &mut env.kafka.topics {
             topic.exists_at = topic.exists_at.min(now);
         }
@@ -344,6 +382,9 @@ impl World {
         if session.producer.can_append(&env.kafka) {
             actions.push((Action::Append, speeds.append));
         }
+        if session.writing.is_some() {
+            actions.push((Action::Record, speeds.record));
+        }
         if session.producer.can_report(&env.kafka) {
             actions.push((Action::Report, speeds.report));
         }
@@ -383,7 +424,12 @@ impl World {
                 }
                 return;
             }
-            Action::Read | Action::Deliver | Action::Append | Action::Report | Action::Answer => {}
+            Action::Read
+            | Action::Deliver
+            | Action::Append
+            | Action::Record
+            | Action::Report
+            | Action::Answer => {}
         }
         let Some(running) = self.process.running() else {
             return;
@@ -405,6 +451,7 @@ impl World {
                     env.cover(news);
                 }
             }
+            Action::Record => session.recorded(env, &running.believed),
             Action::Report => {
                 let reports = session.producer.report(&mut env.rng);
                 session.deliveries.extend(reports);

@@ -4,6 +4,7 @@
 //! `check` reports and `init` stops at. Every statement works on its own and changes no setting of
 //! the session, because a pooler may hand each of them to another server process.
 
+mod identity;
 mod pooler;
 mod provider;
 mod publication;
@@ -11,14 +12,15 @@ mod server;
 mod slot;
 mod table;
 
+pub(crate) use self::identity::{end_of_timeline, identity};
 pub(crate) use self::pooler::{Pooler, Way, way};
 pub(crate) use self::provider::{Provider, provider};
 pub(crate) use self::publication::{
     Publication, is_publication_younger, publication, publication_missing, spare_problem,
 };
 pub(crate) use self::server::{
-    Limits, Server, Transaction, limits, open_transactions, replication_problem, server,
-    written_lsn,
+    Limits, Server, Transaction, backend_pid, limits, open_transactions, replication_problem,
+    server, written_lsn,
 };
 pub(crate) use self::slot::{Slot, refusal_problem, slot};
 pub(crate) use self::table::{

@@ -12,7 +12,7 @@ use crate::sql::qualified;
 /// A publication's row, and the tables that it carries.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Publication {
-    name: String,
+    pub name: String,
     publishes_insert: bool,
     /// `update`, `delete`, `truncate`, as far as it publishes them.
     publishes_more: Vec<&'static str>,

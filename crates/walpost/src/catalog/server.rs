@@ -157,6 +157,13 @@ pub(crate) async fn written_lsn(connection: &mut Connection) -> Result<Option<Ls
     }
 }
 
+/// The server's process for this session; a pooler makes up the one that was told at the login.
+pub(crate) async fn backend_pid(connection: &mut Connection) -> Result<Option<i32>, Error> {
+    let rows = connection.query("select pg_backend_pid()").await?;
+    let pid = rows.first().and_then(|row| row.get(0));
+    Ok(pid.and_then(|pid| pid.parse().ok()))
+}
+
 /// What the server has room for, and what it does to slots and sessions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {

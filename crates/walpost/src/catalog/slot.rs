@@ -85,7 +85,8 @@ pub(crate) fn refusal_problem(
     let again = || {
         format!(
             "/* after comparing the outbox table with Kafka: */ \
-             select pg_drop_replication_slot({}); -- then walpost init --apply",
+             select pg_drop_replication_slot({}); -- then walpost init --apply, \
+             which names the gap",
             quote_literal(name)
         )
     };
@@ -102,6 +103,44 @@ pub(crate) fn refusal_problem(
             checks::SLOT_LOST.found(name, seen + &reason, again())
         }
         Refusal::Ahead { .. } => checks::SLOT_AHEAD.found(name, seen, again()),
+        Refusal::SlotGone { recorded, .. } => {
+            let fix = format!(
+                "compare the outbox table with Kafka; then walpost init --apply --accept-gap \
+                 {recorded}"
+            );
+            checks::SLOT_GONE.found(name, seen, fix)
+        }
+        Refusal::Moved { confirmed, .. } => {
+            let fix = format!(
+                "compare the outbox table with Kafka; then walpost run --accept-slot-position \
+                 {confirmed}"
+            );
+            checks::SLOT_MOVED.found(name, seen, fix)
+        }
+        Refusal::System { server, .. } => {
+            let fix = match slot {
+                Some(_) => format!(
+                    "connect to the other server; or walpost run --accept-system-identifier \
+                     {server}, if this one has taken over"
+                ),
+                None => "connect to the other server; or walpost init --apply, which names the \
+                         gap, if this one has taken over"
+                    .to_owned(),
+            };
+            checks::PG_SYSTEM.found(server.to_string(), seen, fix)
+        }
+        Refusal::Timeline { server, .. } => {
+            let fix = "connect to the primary that the other servers follow";
+            checks::PG_TIMELINE.found(server.to_string(), seen, fix)
+        }
+        Refusal::Settings(changes) => {
+            let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
+            let fix = format!(
+                "set them as they were; or walpost run --accept-config-change {}",
+                keys.join(",")
+            );
+            checks::CHECKPOINT_CONFIG.found(name, seen, fix)
+        }
     }
 }
 
@@ -135,7 +174,43 @@ fn refusal_text(name: &str, refusal: &Refusal) -> String {
              committed \
              up to there would be skipped"
         ),
+        Refusal::SlotGone { recorded, flush } => format!(
+            "there was a slot '{name}', and its events were delivered up to {recorded}; now there \
+             is none, and what was committed from there to {flush}{} is in no slot",
+            bytes_between(*recorded, *flush)
+        ),
+        Refusal::Moved {
+            recorded,
+            confirmed,
+        } => format!(
+            "the slot '{name}' stands at {confirmed}, and everything was delivered up to \
+             {recorded} only: somebody else read from it, advanced it, or made it anew. What was \
+             committed between{} would be passed over",
+            bytes_between(*recorded, *confirmed)
+        ),
+        Refusal::System { recorded, server } => format!(
+            "the server's system identifier is {server}, and the checkpoint of the slot '{name}' \
+             is of {recorded}: this database was restored, copied or upgraded"
+        ),
+        Refusal::Timeline { recorded, server } => format!(
+            "the server is on timeline {server}, which did not come from timeline {recorded}, \
+             that of the checkpoint of the slot '{name}'"
+        ),
+        Refusal::Settings(changes) => {
+            let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+            format!(
+                "the slot '{name}' was read with other settings; {}",
+                changes.join("; ")
+            )
+        }
     }
+}
+
+fn bytes_between(from: Lsn, to: Lsn) -> String {
+    let bytes = to.bytes_since(from);
+    bytes.map_or_else(String::new, |bytes| {
+        format!(" ({} of WAL)", bytes_text(bytes))
+    })
 }
 
 fn lost_because(slot: &Slot) -> String {

@@ -210,6 +210,25 @@ impl Table {
         problems
     }
 
+    /// The name is another table's by now.
+    pub(crate) fn anew_problem(&self, old: &Self) -> Option<Finding> {
+        if self.oid == old.oid {
+            return None;
+        }
+        let name = &self.name;
+        let seen = format!("the table {name} was dropped and made anew while the relay ran");
+        let fix = "add it to both publications where it is not in them, compare it with Kafka, and \
+                   restart the relay";
+        Some(checks::TABLE_ANEW.found(name.to_string(), seen, fix))
+    }
+
+    /// Partitions that it had and has not got any more.
+    pub(crate) fn leaves_gone(&self, old: &Self) -> Vec<TableName> {
+        let is_here = |leaf: &&Leaf| self.leaves.iter().any(|l| l.table() == leaf.table());
+        let gone = old.leaves.iter().filter(|leaf| !is_here(leaf));
+        gone.map(Leaf::table).collect()
+    }
+
     fn leaf_problems(&self) -> Vec<Finding> {
         let mut problems = Vec::new();
         for leaf in &self.leaves {

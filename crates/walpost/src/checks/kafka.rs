@@ -19,6 +19,13 @@ checks! { Kafka, KAFKA_CHECKS;
     why: "User, password or mechanism are not what the cluster expects. `check` ends with 77.",
     fix: "correct `sasl.username`, `sasl.password` and `sasl.mechanism` under `kafka.properties`.";
 
+    KAFKA_CLUSTER = "WP-KAFKA-CLUSTER", Error, "Kafka is another cluster than before",
+    looks_at: "`cluster.id` against the one in the checkpoint row.",
+    why: "What was delivered so far is in the other cluster, and is not sent again: consumers of \
+        this one would miss it. `run` ends with 79 before the first record.",
+    fix: "correct `kafka.brokers`; or, where the events are to go on in this cluster, start once \
+        with `walpost run --accept-kafka-cluster ID`.";
+
     KAFKA_TOPIC = "WP-KAFKA-TOPIC", Error, "The topic does not exist",
     looks_at: "metadata of every topic that the configuration names: a `route.topic` without \
         columns, and the names in `route.allow`.",

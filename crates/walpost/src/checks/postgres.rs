@@ -77,6 +77,21 @@ checks! { Postgres, POSTGRES_CHECKS;
     fix: "connect to the primary: name several hosts with `target_session_attrs=read-write` in \
         `postgres.url`.";
 
+    PG_SYSTEM = "WP-PG-SYSTEM", Error, "The server is another one than before",
+    looks_at: "`system_identifier` in the checkpoint row against `pg_control_system()`.",
+    why: "The database was restored from a dump, copied, or upgraded: positions of the one server \
+        mean nothing on the other. A copy that is not meant to deliver would send every event a \
+        second time. `run` ends with 79.",
+    fix: "connect to the right server; or, where this one has taken over, start once with `walpost \
+        run --accept-system-identifier ID`. Without a slot: `walpost init --apply --accept-gap \
+        LSN`.";
+
+    PG_TIMELINE = "WP-PG-TIMELINE", Error, "The server's history is not the one that was delivered",
+    looks_at: "the timeline in the checkpoint row against the server's, and its history.",
+    why: "Another standby was promoted, or an old primary came back: the two histories have \
+        parted, and what was delivered of the one may be missing in the other. `run` ends with 79.",
+    fix: "connect to the server that the others follow.";
+
     PG_WAL_LEVEL = "WP-PG-WAL-LEVEL", Error, "wal_level is not logical",
     looks_at: "the setting `wal_level`.",
     why: "With less, the WAL does not hold what decoding needs, and no logical slot can be made or \

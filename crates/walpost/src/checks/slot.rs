@@ -11,6 +11,56 @@ checks! { Slot, SLOT_CHECKS;
     fix: "`walpost init --apply` makes it. If there was one, find out first who dropped it and \
         when: events committed since then are only in the outbox table.";
 
+    SLOT_GONE = "WP-SLOT-GONE", Error, "The replication slot is gone",
+    looks_at: "the checkpoint row against `pg_replication_slots`.",
+    why: "There was a slot, up to the position in the row: somebody dropped it, or a failover or a \
+        restore left it behind. What was committed since is in no slot. `run` and `init` end with \
+        79.",
+    fix: "compare the outbox table with Kafka from that position on and deliver what is missing, \
+        then `walpost init --apply --accept-gap LSN` makes a new slot.";
+
+    SLOT_MOVED = "WP-SLOT-MOVED", Error, "Somebody else moved the slot, or made it anew",
+    looks_at: "the checkpoint row against `confirmed_flush_lsn` in `pg_replication_slots`.",
+    why: "The row is written before the slot is told, so a slot that stands ahead of it was read \
+        or advanced by somebody else, or dropped and made again. What lies between was perhaps \
+        never sent. `run` ends with 79. The one other cause: the row could not be written for \
+        longer than `postgres.checkpoint_grace`, and the relay was restarted then; its log has \
+        the position.",
+    fix: "compare the outbox table with Kafka between the two positions, deliver what is missing, \
+        then start once with `walpost run --accept-slot-position LSN`.";
+
+    CHECKPOINT_TABLE = "WP-CHECKPOINT-TABLE", Error, "There is no table for the checkpoint",
+    looks_at: "the table that `postgres.checkpoint` names, and its columns.",
+    why: "`confirmed_flush_lsn` goes back when the server crashes, and moves when anybody reads \
+        from the slot. The row tells both from what the relay did itself.",
+    fix: "`walpost init --apply` makes it. `postgres.checkpoint: none` does without one.";
+
+    CHECKPOINT_RIGHT = "WP-CHECKPOINT-RIGHT", Error, "The role may not write the checkpoint",
+    looks_at: "`has_table_privilege` for select, insert and update.",
+    why: "The row is written before a position is confirmed. Where that is not possible, nothing \
+        is confirmed for `postgres.checkpoint_grace`.",
+    fix: "`grant usage on schema walpost to ROLE; grant select, insert, update on \
+        walpost.checkpoint to ROLE;` or `walpost init --apply`.";
+
+    CHECKPOINT_VERSION = "WP-CHECKPOINT-VERSION", Error, "The checkpoint can't be read",
+    looks_at: "the row's `schema_version` and values.",
+    why: "A newer version of walpost wrote it, or somebody changed it by hand.",
+    fix: "run the newer version, or put right what was changed.";
+
+    CHECKPOINT_CONFIG = "WP-CHECKPOINT-CONFIG", Error, "The events would become other ones",
+    looks_at: "`outbox.table`, `outbox.columns.id`, `route.topic`, `route.key` and \
+        `route.partition_by` against those in the checkpoint row.",
+    why: "With another topic, key or partition an aggregate's next event is elsewhere than its \
+        last, and what comes again after a restart does so as another record. `run` ends with 78.",
+    fix: "set them as they were; or, where the change is meant, start once with `walpost run \
+        --accept-config-change KEY,KEY`.";
+
+    CHECKPOINT_NONE = "WP-CHECKPOINT-NONE", Warning, "There is no checkpoint",
+    looks_at: "`postgres.checkpoint: none`.",
+    why: "A slot that was moved, made anew or rewound can't be told from one that was not: events \
+        can be skipped in silence, and come again after a crash of the server.",
+    fix: "leave `postgres.checkpoint` out, and run `walpost init --apply`.";
+
     SLOT_PLUGIN = "WP-SLOT-PLUGIN", Error, "The slot is of another kind",
     looks_at: "`plugin` and `slot_type` in `pg_replication_slots`.",
     why: "The slot is physical, or belongs to another output plugin than pgoutput: it is somebody \

@@ -73,6 +73,19 @@ checks! { Table, TABLE_CHECKS;
     why: "From then on every insert fails, and with it the transaction of the application.",
     fix: "make the partition now (the statement is shown), and let a job make them ahead of time.";
 
+    TABLE_ANEW = "WP-TABLE-ANEW", Error, "The table was dropped and made anew",
+    looks_at: "the table's oid, while `run` streams, every five seconds.",
+    why: "A publication carries the table that was added to it, not its name: rows of the new one \
+        are sent only from the moment on that it is added too.",
+    fix: "add the new table to both publications, and compare it with Kafka for the time in \
+        between, which the log tells.";
+
+    TABLE_DETACHED = "WP-TABLE-DETACHED", Warning, "A partition was detached",
+    looks_at: "the partitions of the outbox, while `run` streams, every five seconds.",
+    why: "Rows that are written to a detached partition are rows of another table, and are not \
+        sent. One that is dropped right after it was detached is not told of.",
+    fix: "drop it when nobody writes to it, or attach it again.";
+
     TABLE_IDENTITY = "WP-TABLE-IDENTITY", Warning, "Deletes of the application would fail",
     looks_at: "`relreplident` and the primary key, where the publication publishes updates or \
         deletes.",

@@ -1,5 +1,6 @@
 //! `walpost check`: the whole set-up looked at, nothing changed, every problem at once.
 
+mod held;
 mod kafka;
 mod postgres;
 mod route;
@@ -30,6 +31,8 @@ struct Look {
     blind: Option<Exit>,
     /// Of the largest payload that was seen in an outbox table.
     payload_bytes: Option<u64>,
+    /// The Kafka cluster: on record, or seen.
+    kafka_cluster: Option<String>,
 }
 
 impl Look {
@@ -68,6 +71,7 @@ pub(super) fn check(config: &Config, args: &CheckArgs, output: Output) -> Result
     let (mut kafka, topics) =
         kafka.map_err(|_| Error::new(Exit::Internal, "the look at Kafka broke off"))?;
     kafka.extend(kafka::payload_problems(&topics, postgres.payload_bytes));
+    kafka.extend(kafka::cluster_problem(&kafka, &postgres));
     postgres.findings.append(&mut kafka.findings);
     // Steady: within an area in the order of the look.
     postgres.findings.sort_by_key(|finding| finding.area);

@@ -115,6 +115,14 @@ impl Rows<'_> {
         }
         self.text("postgres.slot", &postgres.slot);
         self.text("postgres.publication", &postgres.publication);
+        let checkpoint = postgres.checkpoint.as_ref();
+        let table = checkpoint.map_or("none".to_owned(), |checkpoint| {
+            table_text(&checkpoint.table)
+        });
+        self.text("postgres.checkpoint", &table);
+        if let Some(checkpoint) = checkpoint {
+            self.text("postgres.checkpoint_grace", &duration(checkpoint.grace));
+        }
     }
 
     fn outbox(&mut self, config: &Config) {

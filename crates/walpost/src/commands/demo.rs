@@ -29,6 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot::Receiver;
 use walpost_core::class::Exit;
+use walpost_core::start::Accepted;
 
 use self::cluster::Cluster;
 use self::introduction::Introduction;
@@ -142,6 +143,7 @@ impl Scene {
             format!("postgres.url={url}"),
             format!("postgres.slot={}", stage.slot()),
             format!("postgres.publication={}", stage.slot()),
+            format!("postgres.checkpoint={}", stage.checkpoint()),
             format!("outbox.table={}", stage.outbox()),
             format!("kafka.brokers={}", broker.bootstrap()),
         ];
@@ -220,7 +222,12 @@ struct Relay {
 impl Relay {
     fn start(config: &Config) -> Result<Self, Error> {
         let (shutdown, signal) = shutdown::channel();
-        let result = Some(spawn_relay(config.clone(), false, signal)?);
+        let result = Some(spawn_relay(
+            config.clone(),
+            false,
+            Accepted::default(),
+            signal,
+        )?);
         Ok(Self { shutdown, result })
     }
 

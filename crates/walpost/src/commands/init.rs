@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use walpost_core::class::Exit;
+use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Conninfo, Mode};
 
 pub(super) use self::print::print;
@@ -177,6 +178,7 @@ fn ending(findings: &[Finding], done: Done, paint: Paint) -> String {
 struct Init<'a> {
     config: &'a Config,
     failover: bool,
+    accept_gap: Option<Lsn>,
     relay: Connection,
     relay_pid: i32,
     /// Another role's, and who it is.
@@ -208,6 +210,7 @@ impl<'a> Init<'a> {
         Ok(Self {
             config,
             failover: args.failover,
+            accept_gap: args.accept_gap,
             relay,
             relay_pid: way.real_pid,
             admin,
@@ -223,6 +226,7 @@ impl<'a> Init<'a> {
         if progress.has_errors() {
             return Ok(Done::Refused);
         }
+        self.make_checkpoint(progress).await?;
         let done = self.make_slot(progress).await?;
         self.relay.close().await;
         if let Some((admin, _)) = self.admin {

@@ -23,7 +23,7 @@ pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
     let output = cli.output();
     let config = || Config::load(&cli.settings.sources());
     match &cli.command {
-        Command::Run { once } => run::run(config()?, *once)?,
+        Command::Run { once, accept } => run::run(config()?, *once, accept.accepted())?,
         Command::Init(args) if args.apply => return init::apply(&config()?, args, output),
         Command::Init(args) => init::print(&config()?, args, output)?,
         Command::Check(args) => match &args.explain {

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::warn;
 use walpost_core::class::Exit;
+use walpost_core::start::Accepted;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -26,7 +27,7 @@ const SIDE_SHUTDOWN: Duration = Duration::from_millis(100);
 const ECHO: Duration = Duration::from_millis(200);
 
 /// Streams until stopped, or with `once` until everything that was committed before is delivered.
-pub(crate) fn run(config: Config, once: bool) -> Result<(), Error> {
+pub(crate) fn run(config: Config, once: bool, accepted: Accepted) -> Result<(), Error> {
     for warning in config.postgres.conninfo.warnings() {
         warn!("{warning}");
     }
@@ -36,15 +37,19 @@ pub(crate) fn run(config: Config, once: bool) -> Result<(), Error> {
         .build()
         .context("create the side runtime")
         .map_err(internal)?;
-    let ended = side.block_on(async { supervise(config, once).await.map_err(internal) });
+    let ended = side.block_on(async { supervise(config, once, accepted).await.map_err(internal) });
     side.shutdown_timeout(SIDE_SHUTDOWN);
     ended?
 }
 
-async fn supervise(config: Config, once: bool) -> anyhow::Result<Result<(), Error>> {
+async fn supervise(
+    config: Config,
+    once: bool,
+    accepted: Accepted,
+) -> anyhow::Result<Result<(), Error>> {
     let mut signals = Signals::new().context("listen for signals")?;
     let (shutdown, signal) = shutdown::channel();
-    let mut ended = spawn_relay(config, once, signal)?;
+    let mut ended = spawn_relay(config, once, accepted, signal)?;
     loop {
         tokio::select! {
             ended = &mut ended => return ended.context("the relay's thread is gone"),
@@ -61,6 +66,7 @@ async fn supervise(config: Config, once: bool) -> anyhow::Result<Result<(), Erro
 pub(super) fn spawn_relay(
     config: Config,
     once: bool,
+    accepted: Accepted,
     signal: ShutdownSignal,
 ) -> anyhow::Result<oneshot::Receiver<Result<(), Error>>> {
     let side = Handle::current();
@@ -72,7 +78,7 @@ pub(super) fn spawn_relay(
     std::thread::Builder::new()
         .name("relay".to_owned())
         .spawn(move || {
-            let supervisor = Supervisor::new(&config, once, signal, side);
+            let supervisor = Supervisor::new(&config, once, accepted, signal, side);
             let result = runtime.block_on(supervisor.run());
             // The receiver only goes away with the process.
             let _ = sender.send(result);

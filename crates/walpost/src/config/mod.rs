@@ -35,7 +35,8 @@ use std::time::Duration;
 pub(crate) use walpost_core::NeededColumn;
 use walpost_core::class::Exit;
 use walpost_core::limits::WindowLimits;
-use walpost_core::{Mapping, MappingSpec};
+use walpost_core::start::Fingerprint;
+use walpost_core::{Mapping, MappingSpec, TableName};
 use walpost_kafka::{Settings, TopicPlan};
 use walpost_walsender::Conninfo;
 
@@ -77,6 +78,16 @@ pub(crate) struct Postgres {
     pub shown_url: String,
     pub slot: String,
     pub publication: String,
+    /// Where the position is kept; `None`: nowhere.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// The table of the checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpoint {
+    pub table: TableName,
+    /// After so long without it, positions are confirmed all the same.
+    pub grace: Duration,
 }
 
 impl Postgres {
@@ -140,6 +151,11 @@ impl Sources {
 }
 
 impl Config {
+    /// The settings on which identity and order of the events depend.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.mapping.fingerprint(&self.mapping_spec)
+    }
+
     /// Reads, merges and checks. The error has one line for each problem.
     pub(crate) fn load(sources: &Sources) -> Result<Self, Error> {
         let layer = file_layer(sources.file.as_deref(), &sources.variables);

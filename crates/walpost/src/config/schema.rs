@@ -81,6 +81,12 @@ pub(super) const NAME_DEFAULT: &str = "walpost";
 /// The outbox.
 pub(super) const TABLE_DEFAULT: &str = "public.outbox";
 
+/// Where the position is kept.
+pub(super) const CHECKPOINT_DEFAULT: &str = "walpost.checkpoint";
+
+/// In its place: nowhere.
+pub(super) const NO_CHECKPOINT: &str = "none";
+
 /// Postgres cuts longer names off, in silence.
 pub(super) const IDENTIFIER_BYTES_MAX: usize = 63;
 
@@ -166,6 +172,27 @@ pub(super) const KEYS: &[Key] = &[
         description: "The publication that carries the outbox tables. A second one with `_spare` \
             at its end takes over when the first is dropped by mistake.",
         example: "orders",
+    },
+    Key {
+        path: "postgres.checkpoint",
+        kind: Kind::Text,
+        form: Form::Table,
+        default: Some(CHECKPOINT_DEFAULT),
+        description: "The table that holds the position up to which everything is delivered. The \
+            slot knows it too, but goes back when the server crashes, and moves when anybody reads \
+            from it. `none`: without one; then neither is noticed, and the role needs no right to \
+            any table.",
+        example: "none",
+    },
+    Key {
+        path: "postgres.checkpoint_grace",
+        kind: Kind::Text,
+        form: Form::Duration,
+        default: Some("5m"),
+        description: "Events are delivered also while the checkpoint can't be written, and nothing \
+            is confirmed. After this time positions are confirmed without it, so that a disk that \
+            is full does not stay full; a restart then has to be told the position.",
+        example: "1m",
     },
     Key {
         path: "outbox.table",
@@ -362,12 +389,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Keys and sections that are documented for later versions: no misspellings.
-const LATER: &[&str] = &[
-    "postgres.checkpoint",
-    "postgres.checkpoint_grace",
-    "delivery.dead_letter_topic",
-    "http",
-];
+const LATER: &[&str] = &["delivery.dead_letter_topic", "http"];
 
 /// How alike two keys have to be to be taken for a misspelling, from 0 to 1.
 const ALIKE_MIN: f64 = 0.75;

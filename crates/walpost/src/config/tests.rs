@@ -377,8 +377,8 @@ const BAD_INPUTS: &[(&str, &str)] = &[
         "1:1: http: is not available in this version",
     ),
     (
-        "postgres: {checkpoint: none}\n",
-        "1:12: postgres.checkpoint: is not available in this version",
+        "postgres: {checkpoint: a.b.c}\n",
+        "1:24: postgres.checkpoint: expected schema.name",
     ),
     (
         "postgres:\n  slot: a-b\n",

@@ -24,6 +24,15 @@ pub(crate) enum SessionError {
     /// The server's answer has another shape than its manual says.
     #[error("the server's answer to a question about {0} can't be read")]
     Answer(&'static str),
+    /// Two connections of one session are with different servers.
+    #[error("the stream and the control connection are with different servers: connecting again")]
+    OtherServer,
+    /// The events before went to another cluster.
+    #[error(
+        "Kafka's cluster.id is '{seen}', and everything that was delivered so far is in \
+         '{recorded}'"
+    )]
+    OtherKafka { recorded: String, seen: String },
     /// The server is in recovery.
     #[error("the server is a standby: waiting until it is promoted, or another one answers")]
     Standby,
@@ -36,6 +45,9 @@ pub(crate) enum SessionError {
     /// The server passes over rows because it can't load the publication.
     #[error("the server skips rows: {0}")]
     PublicationSkipped(String),
+    /// The first publication can't be read at this position: the spare is next.
+    #[error("the publication can't be read at this position of the WAL: {0}")]
+    PublicationGone(String),
     /// The server ended the stream in order.
     #[error("the server ended the stream: it is stopping")]
     ServerEnded,
@@ -52,11 +64,17 @@ pub(crate) enum SessionError {
     #[error("the topic '{topic}' is missing and can't be created: {why}")]
     TopicUnmakeable { topic: String, why: String },
     /// `--once` got no further.
-    #[error("nothing was delivered for {} s{}", super::ONCE_PATIENCE.as_secs(), because(trouble))]
+    #[error(
+        "nothing was delivered for {} s{}",
+        super::ONCE_PATIENCE.as_secs(),
+        because(trouble, checkpoint)
+    )]
     Stalled {
         in_flight: usize,
         waits_for_topic: bool,
         trouble: Option<Trouble>,
+        /// Why the checkpoint can't be written, if it can't.
+        checkpoint: Option<String>,
     },
 }
 
@@ -77,9 +95,11 @@ impl SessionError {
             },
             Self::SlotActive { .. } | Self::ServerEnded => QUIET,
             Self::Answer(_) => Class::Definite(Exit::Internal),
-            Self::Standby | Self::Producer(_) | Self::Password(_) => ALARM,
+            Self::Standby | Self::OtherServer | Self::Producer(_) | Self::Password(_) => ALARM,
+            Self::OtherKafka { .. } => Class::Definite(Exit::Gap),
             Self::Refused { exit, .. } => Class::Definite(*exit),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
+            Self::PublicationGone(_) => ALARM,
             Self::Relay(error) => relay_class(error),
             Self::Stalled { .. } => Class::Definite(Exit::Unavailable),
             Self::TopicUnmakeable { .. } => Class::Definite(Exit::Configuration),
@@ -121,6 +141,10 @@ impl SessionError {
                 waits_for_topic: true,
                 ..
             } => Some("create the topic, or let Kafka answer for it".to_owned()),
+            Self::Stalled {
+                checkpoint: Some(_),
+                ..
+            } => Some("let the relay write the row of postgres.checkpoint".to_owned()),
             Self::Stalled { in_flight, .. } => Some(format!(
                 "{in_flight} records wait for an acknowledgement: is Kafka up, and its replicas in \
                  sync?"
@@ -133,7 +157,16 @@ impl SessionError {
             ),
             Self::Postgres(error) => postgres_fix(error, conninfo),
             Self::Standby => Some(standby_fix(conninfo).to_owned()),
+            Self::OtherKafka { seen, .. } => Some(format!(
+                "correct kafka.brokers; or, where the events are to go on there, walpost run \
+                 --accept-kafka-cluster {seen}"
+            )),
+            Self::OtherServer => Some(
+                "postgres.url may lead to one server only: name hosts, not a load balancer"
+                    .to_owned(),
+            ),
             Self::Answer(_)
+            | Self::PublicationGone(_)
             | Self::SlotActive { .. }
             | Self::ServerEnded
             | Self::Relay(_)
@@ -159,6 +192,14 @@ impl SessionError {
         )
     }
 
+    /// Whether a stream that had begun says that its publication is not there.
+    pub(crate) fn is_of_publication(&self) -> bool {
+        if let Self::Postgres(error) = self {
+            return error.sqlstate() == Some("42704");
+        }
+        matches!(self, Self::PublicationSkipped(_))
+    }
+
     /// Whether the stream itself broke, so that nothing more can be said on it.
     pub(super) fn is_of_stream(&self) -> bool {
         matches!(self, Self::Postgres(_) | Self::ServerEnded)
@@ -170,9 +211,12 @@ fn is_denial(code: i32) -> bool {
     matches!(code, 29 | 31)
 }
 
-fn because(trouble: &Option<Trouble>) -> String {
-    let trouble = trouble.as_ref();
-    trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
+fn because(trouble: &Option<Trouble>, checkpoint: &Option<String>) -> String {
+    match (trouble, checkpoint) {
+        (Some(trouble), _) => format!(": {trouble}"),
+        (None, Some(why)) => format!(" or confirmed: the checkpoint can't be written ({why})"),
+        (None, None) => String::new(),
+    }
 }
 
 fn relay_class(error: &RelayError) -> Class {

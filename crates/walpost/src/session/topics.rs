@@ -1,6 +1,6 @@
 //! Topics: what the relay wants to know of them is asked beside the loop, because it may block.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 use walpost_core::{Topic, TopicFault, TopicNews};
@@ -9,13 +9,26 @@ use walpost_kafka::Trouble;
 use super::convert::{NoCount, partition_count};
 use super::{Answer, Session, SessionError};
 
+/// The id came with the topic's metadata.
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl Session<'_> {
     /// Hears what was asked beside the loop.
     pub(super) fn take_answers(&mut self, now: Instant) -> Result<(), SessionError> {
         while let Some(answer) = self.heard.take().or_else(|| self.answers.try_recv().ok()) {
             let (topic, count) = match answer {
-                Answer::Topic { topic, count } => (topic, count),
-                Answer::ServerStops => return Err(SessionError::ServerEnded),
+                Answer::Topic {
+                    topic,
+                    count,
+                    cluster,
+                } => {
+                    self.see_cluster(cluster)?;
+                    (topic, count)
+                }
+                Answer::Control(news) => {
+                    self.take_news(news)?;
+                    continue;
+                }
             };
             let count = match count {
                 Ok(count) => Ok(count),
@@ -42,6 +55,28 @@ impl Session<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// No record leaves before its topic is known, so none goes to another cluster than the one
+    /// that has the events before it.
+    fn see_cluster(&mut self, cluster: Option<String>) -> Result<(), SessionError> {
+        let Some(seen) = cluster else { return Ok(()) };
+        let recorded = self.kafka_recorded.as_ref();
+        if let Some(recorded) = recorded.filter(|recorded| **recorded != seen) {
+            if self.context.accepted.kafka_cluster.as_ref() != Some(&seen) {
+                return Err(SessionError::OtherKafka {
+                    recorded: recorded.clone(),
+                    seen,
+                });
+            }
+            warn!(
+                recorded,
+                seen, "accepted: the events go to another Kafka cluster"
+            );
+            self.kafka_recorded = Some(seen.clone());
+        }
+        self.context.kafka.cluster = Some(seen);
         Ok(())
     }
 
@@ -75,8 +110,13 @@ impl Session<'_> {
             let plan = plan.filter(|_| !self.relay.knows_topic(&topic));
             self.context.side.spawn_blocking(move || {
                 let count = partition_count(&metadata, &topic, plan.as_ref(), &settings);
+                let cluster = count.is_ok().then(|| metadata.cluster_id(CLUSTER_TIMEOUT));
                 // The session may be over: then nobody wants the answer.
-                let _ = asker.send(Answer::Topic { topic, count });
+                let _ = asker.send(Answer::Topic {
+                    topic,
+                    count,
+                    cluster: cluster.flatten(),
+                });
             });
         }
     }

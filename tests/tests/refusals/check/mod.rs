@@ -61,7 +61,7 @@ fn a_publication_that_was_made_after_its_slot_is_found() {
     assert!(younger.seen.contains(slot.as_str()), "{younger:?}");
     // The fix is for a new slot, as this one is.
     psql(&database.url(), &younger.fix);
-    stage.init();
+    stage.init_again(&[]);
     assert_eq!(check(&stage).codes(), ["WP-ROUTE-OPEN"]);
 }
 
@@ -85,6 +85,7 @@ fn what_is_missing_is_found_at_once() {
     stage.configure("route:\n  topic: no-such-topic\n");
     let found = check(&stage);
     let expected = [
+        "WP-CHECKPOINT-TABLE",
         "WP-KAFKA-TOPIC",
         "WP-PUB-MISSING",
         "WP-SLOT-MISSING",
@@ -93,7 +94,7 @@ fn what_is_missing_is_found_at_once() {
     assert_eq!(found.errors(), expected);
     assert_eq!((found.code, &found.json["ok"]), (1, &Value::Bool(false)));
     let message = found.json["error"]["message"].as_str().unwrap();
-    assert!(message.contains("4 errors"), "{message}");
+    assert!(message.contains("5 errors"), "{message}");
     let topic = found.the("WP-KAFKA-TOPIC");
     assert!(topic.seen.contains("'no-such-topic'"), "{topic:?}");
     assert!(topic.fix.contains("--topic no-such-topic"), "{topic:?}");

@@ -407,7 +407,7 @@ const PARTITIONS: &[Plant] = &[
 
 const SLOTS: &[Plant] = &[
     plant(
-        "select pg_drop_replication_slot('@')",
+        "select pg_drop_replication_slot('@');; delete from walpost.checkpoint where slot = '@'",
         "WP-SLOT-MISSING",
         ERROR,
         "there is no replication slot '@'",

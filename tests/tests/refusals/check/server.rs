@@ -16,7 +16,7 @@ fn settings_of_the_server_are_found_and_mended_by_what_is_printed() {
     let server = Postgres::builder()
         .setting("wal_level", "replica")
         .setting("max_replication_slots", "1")
-        .setting("max_wal_senders", "1")
+        .setting("max_wal_senders", "2")
         .start();
     let database = server.database("settings");
     let stage = Stage::bare("settings");
@@ -57,15 +57,18 @@ fn settings_of_the_server_are_found_and_mended_by_what_is_printed() {
     let running = other.walpost.start(&["run"]);
     running.wait_for_log("\"streaming\"", Duration::from_secs(60));
     // Also where the role may not see whose the others are.
-    database.execute("create role streamer login replication");
+    database.execute(
+        "create role streamer login replication; grant usage on schema walpost to streamer;
+         grant select, insert, update on walpost.checkpoint to streamer",
+    );
     for role in ["postgres", "streamer"] {
         let url = database.url().replace("postgres@", &format!("{role}@"));
         at(&stage, &url);
         let found = check(&stage);
         assert_eq!(found.errors(), ["WP-PG-SENDERS"], "{found:#?}");
         let senders = found.the("WP-PG-SENDERS");
-        assert!(senders.seen.contains("all 1 WAL senders"), "{senders:?}");
-        assert!(senders.fix.contains("max_wal_senders = '6'"), "{senders:?}");
+        assert!(senders.seen.contains("all 2 WAL senders"), "{senders:?}");
+        assert!(senders.fix.contains("max_wal_senders = '7'"), "{senders:?}");
     }
     let init = Refusal::of(&stage.finish(&["init", "--apply"]));
     init.assert(69, &["max_wal_senders", "restart the server"]);

@@ -74,6 +74,7 @@ impl Bench {
             wal_sender_timeout: Duration::from_secs(60),
             window,
             textual: BTreeSet::new(),
+            recording: Recording::Off,
         };
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let start = Instant::now();
@@ -82,6 +83,10 @@ impl Bench {
             start,
             halted: false,
         }
+    }
+
+    pub(super) fn last_status(&mut self) -> Status {
+        self.relay.last_status(self.start)
     }
 
     /// One line of a table: this input, so many milliseconds after the start, has these outputs.

@@ -68,10 +68,7 @@ fn a_drain_drops_the_record_that_waits_and_lets_the_others_arrive() {
     relay.at(8, Acked(3), &[]);
     assert!(relay.relay.is_drained());
     assert_eq!(relay.confirmed(), 208);
-    assert_eq!(
-        status_text(&relay.relay.last_status()),
-        "write 208 flush 208"
-    );
+    assert_eq!(status_text(&relay.last_status()), "write 208 flush 208");
 }
 
 #[test]

@@ -140,10 +140,7 @@ fn the_last_status_says_what_is_confirmed_although_none_is_due() {
     relay.at(2, begin(200), &[]);
     relay.at(3, row("a", "one"), &["record 1 to a/0: one"]);
     relay.at(4, commit(200, 208), &[]);
-    assert_eq!(
-        status_text(&relay.relay.last_status()),
-        "write 208 flush 200"
-    );
+    assert_eq!(status_text(&relay.last_status()), "write 208 flush 200");
 }
 
 #[test]

@@ -206,8 +206,18 @@ impl Session {
     }
 
     fn last_status(&mut self, env: &mut Env) {
-        let status = self.relay.last_status();
-        assert_eq!(status.flush, self.relay.confirmed(), "status: the last one");
+        self.relay.record_all();
+        let write = self.relay.poll_checkpoint(env.clock.now());
+        if let Some(lsn) = write {
+            let now = env.ms();
+            let is_written = env.pg.record(lsn, &mut env.rng, &mut env.history, now);
+            if is_written {
+                self.recorded = lsn;
+            }
+            self.relay.handle_checkpointed(is_written);
+        }
+        let status = self.relay.last_status(env.clock.now());
+        assert!(status.flush >= self.owed(env), "status: the last one");
         self.watch.may_answer();
         self.send(env, &status);
     }

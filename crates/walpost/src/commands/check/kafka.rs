@@ -23,6 +23,26 @@ const TOPICS_MAX: usize = 50;
 /// So many brokers are connected to; what is wrong with one is mostly wrong with all.
 const BROKERS_MAX: usize = 20;
 
+/// The events so far went elsewhere.
+pub(super) fn cluster_problem(kafka: &Look, postgres: &Look) -> Option<Finding> {
+    let (seen, recorded) = (
+        kafka.kafka_cluster.as_ref()?,
+        postgres.kafka_cluster.as_ref()?,
+    );
+    if seen == recorded {
+        return None;
+    }
+    let text = format!(
+        "Kafka's cluster.id is '{seen}', and everything that was delivered so far is in \
+         '{recorded}'"
+    );
+    let fix = format!(
+        "correct kafka.brokers; or walpost run --accept-kafka-cluster {seen}, where the events are \
+         to go on there"
+    );
+    Some(checks::KAFKA_CLUSTER.found(seen, text, fix))
+}
+
 /// A topic that was looked at.
 #[derive(Debug)]
 pub(super) struct Topic {
@@ -61,7 +81,8 @@ pub(super) fn look(config: &Config) -> (Look, Vec<Topic>) {
         return (look, Vec::new());
     }
     let brokers = brokers.len();
-    let cluster = match metadata.cluster_id(TIMEOUT) {
+    look.kafka_cluster = metadata.cluster_id(TIMEOUT);
+    let cluster = match &look.kafka_cluster {
         Some(id) => format!(" of the cluster {id}"),
         None => String::new(),
     };

@@ -3,11 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use walpost_core::class::Exit;
-use walpost_core::start::{ServerState, start_at};
+use walpost_core::start::{Accepted, Evidence, Identity, ServerState, start_at};
 use walpost_core::{Format, Role};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Error, Mode};
 
+use super::held::Held;
 use super::{Look, route, session};
 use crate::catalog::{self, Limits, Pooler, Provider, Publication, Server, Slot, Table};
 use crate::checks::{self, Area};
@@ -162,7 +163,8 @@ async fn look_inside(
     sight
         .transaction_findings(look, connection, slot.is_some())
         .await?;
-    if sight.slot_findings(look, slot.as_ref()) && publication.is_some() {
+    let held = sight.held(look, connection).await?;
+    if sight.slot_findings(look, slot.as_ref(), &held) && publication.is_some() {
         sight.age_findings(look, connection).await?;
     }
     Ok(())
@@ -339,9 +341,13 @@ impl Sight<'_> {
     }
 
     /// Whether the slot can be streamed from.
-    fn slot_findings(&self, look: &mut Look, slot: Option<&Slot>) -> bool {
+    fn slot_findings(&self, look: &mut Look, slot: Option<&Slot>, held: &Held) -> bool {
         let (name, limits) = (&self.config.postgres.slot, &self.limits);
         let state = ServerState {
+            identity: held.identity.unwrap_or(Identity {
+                system_identifier: 0,
+                timeline: 0,
+            }),
             database: self.server.database.clone(),
             // Told already, and not the slot's.
             wal_level: "logical".to_owned(),
@@ -363,8 +369,17 @@ impl Sight<'_> {
             look.push(problem);
             return false;
         }
-        let confirmed = match start_at(slot.map(|slot| &slot.row), &state) {
-            Ok(confirmed) => confirmed,
+        let evidence = Evidence {
+            server: &state,
+            slot: slot.map(|slot| &slot.row),
+            recorded: held.recorded(),
+            switched_at: held.switched_at,
+            unrecorded: None,
+            config: &self.config.fingerprint(),
+            accepted: &Accepted::default(),
+        };
+        let confirmed = match start_at(&evidence) {
+            Ok(start) => start.lsn,
             Err(refusal) => {
                 let provider = self.provider;
                 look.push(catalog::refusal_problem(name, slot, &refusal, provider));
@@ -406,7 +421,7 @@ pub(in crate::commands) fn younger_problem(publication: &str, slot: &str) -> Fin
     );
     let fix = format!(
         "/* only if the slot is new, otherwise compare the outbox table with Kafka: */ \
-         select pg_drop_replication_slot({}); -- then walpost init --apply",
+         select pg_drop_replication_slot({}); -- then walpost init --apply, which names the gap",
         walpost_walsender::quote_literal(slot)
     );
     checks::PUB_YOUNGER.found(publication, seen, fix)

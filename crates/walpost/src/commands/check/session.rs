@@ -6,9 +6,9 @@ use std::time::Duration;
 use walpost_walsender::{ConnectOptions, Connection, Error, Mode, quote_identifier};
 
 use super::postgres::Sight;
-use crate::catalog::{Pooler, Way};
+use crate::catalog::{self, Pooler, Way};
 use crate::checks::{self, Area};
-use crate::connect::{ConnectError, connect};
+use crate::connect::{ConnectError, connect, connect_again};
 use crate::error::{chain, names_wal_senders};
 use crate::finding::Finding;
 
@@ -49,8 +49,44 @@ pub(super) async fn look(sight: &Sight<'_>, way: &Way) -> Vec<Finding> {
             found.push(checks::PG_QUERY.found("settings", chain(&error), fix));
         }
     }
+    found.extend(second_problem(sight, &options, &mut connection).await);
     connection.close().await;
     found
+}
+
+/// The relay holds two such connections: one streams, one writes the checkpoint. One that streams
+/// already has both.
+async fn second_problem(
+    sight: &Sight<'_>,
+    options: &ConnectOptions,
+    first: &mut Connection,
+) -> Option<Finding> {
+    let postgres = &sight.config.postgres;
+    let slot = catalog::slot(first, &postgres.slot).await.ok()?;
+    if slot.is_some_and(|slot| slot.row.active_pid.is_some()) {
+        return None;
+    }
+    match connect_again(postgres, options, first.endpoint()).await {
+        Ok(second) => {
+            second.close().await;
+            None
+        }
+        Err(ConnectError::Postgres(error)) if error.sqlstate() == Some(TOO_MANY_CONNECTIONS) => {
+            let max = sight.limits.senders_max;
+            let seen = format!(
+                "1 of {max} WAL senders is free (max_wal_senders), and the relay needs 2: one \
+                 streams, one writes the checkpoint"
+            );
+            Some(senders_problem(sight, seen))
+        }
+        Err(_) => None,
+    }
+}
+
+fn senders_problem(sight: &Sight<'_>, seen: String) -> Finding {
+    let more = (sight.limits.senders_max + 5).to_string();
+    let fix = sight.provider.setting_fix("max_wal_senders", &more, true);
+    checks::PG_SENDERS.found("max_wal_senders", seen, fix)
 }
 
 fn refused(sight: &Sight<'_>, way: &Way, pooler: Option<Pooler>, error: &Error) -> Finding {
@@ -71,9 +107,7 @@ fn refused(sight: &Sight<'_>, way: &Way, pooler: Option<Pooler>, error: &Error) 
         Some(TOO_MANY_CONNECTIONS) if names_wal_senders(error) => {
             let max = sight.limits.senders_max;
             let seen = format!("all {max} WAL senders are in use (max_wal_senders)");
-            let more = (max + 5).to_string();
-            let fix = sight.provider.setting_fix("max_wal_senders", &more, true);
-            checks::PG_SENDERS.found("max_wal_senders", seen, fix)
+            senders_problem(sight, seen)
         }
         _ if !sight.server.can_replicate => {
             let seen = format!(

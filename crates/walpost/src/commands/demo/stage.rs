@@ -72,6 +72,11 @@ impl Stage {
         format!("{}.orders", self.schema)
     }
 
+    /// The table of the checkpoint, as in SQL.
+    pub(super) fn checkpoint(&self) -> String {
+        format!("{}.checkpoint", self.schema)
+    }
+
     /// The slot's name, which is the publication's too.
     pub(super) fn slot(&self) -> &'static str {
         self.slot
@@ -106,6 +111,10 @@ impl Stage {
         let postgres = &config.postgres;
         for publication in [postgres.publication.clone(), postgres.spare_publication()] {
             let sql = sql::publication(&publication, mapping.tables());
+            run(connection, config, &sql).await?;
+        }
+        if let Some(checkpoint) = &postgres.checkpoint {
+            let sql = sql::checkpoint(&checkpoint.table, &postgres.conninfo.user);
             run(connection, config, &sql).await?;
         }
         let sql = sql::slot(&postgres.slot, &postgres.publication, false);

@@ -40,10 +40,17 @@ fn text(config: &Config, failover: bool) -> String {
     );
     let spare = postgres.spare_publication();
     text.push_str(&without_comments(&sql::publication(&spare, tables)));
-    step(
-        &mut text,
-        &sql::slot(&postgres.slot, &postgres.publication, failover),
-    );
+    let slot = sql::slot(&postgres.slot, &postgres.publication, failover);
+    let Some(checkpoint) = &postgres.checkpoint else {
+        step(&mut text, &slot);
+        return text;
+    };
+    let (table, name) = (&checkpoint.table, &postgres.slot);
+    step(&mut text, &sql::checkpoint(table, &postgres.conninfo.user));
+    step(&mut text, &sql::no_gap(table, name));
+    step(&mut text, &slot);
+    let fingerprint = serde_json::to_string(&config.fingerprint()).unwrap_or_default();
+    step(&mut text, &sql::first_checkpoint(table, name, &fingerprint));
     text
 }
 
@@ -58,8 +65,10 @@ fn head(config: &Config) -> String {
          -- The server needs wal_level = logical.\n\
          --\n\
          -- Whoever runs it owns the outbox tables, may create publications (CREATE on the\n\
-         -- database) and may use replication slots. The relay itself needs no right to any \
-         table:\n\
+         -- database) and may use replication slots. The relay itself needs no right to the \
+         outbox, \
+         only\n\
+         -- to the checkpoint below:\n\
          --   create role {quoted_role} login replication password '...';\n\
          --   grant connect on database {quoted_database} to {quoted_role};\n\
          -- and a line in pg_hba.conf, with its own network:\n\

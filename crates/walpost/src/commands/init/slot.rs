@@ -8,12 +8,16 @@
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use walpost_core::start::{ServerState, start_at};
+use walpost_core::class::Exit;
+use walpost_core::start::{
+    Accepted, Checkpoint, Evidence, Identity, Recorded, Refusal, ServerState, start_at,
+};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Connection, Conninfo};
 
 use super::{Done, INSUFFICIENT_PRIVILEGE, Init, Progress, connect, refused};
 use crate::catalog::{self, Slot, Transaction};
+use crate::checkpoint;
 use crate::checks;
 use crate::commands::check::younger_problem;
 use crate::error::Error;
@@ -31,9 +35,16 @@ const LIMIT_EXCEEDED: &str = "53400";
 impl Init<'_> {
     pub(super) async fn make_slot(&mut self, progress: &mut Progress) -> Result<Done, Error> {
         let name = &self.config.postgres.slot;
-        if let Some(slot) = self.slot().await? {
-            let detail = format!(", confirmed up to {}", self.position(&slot)?);
-            progress.step("exists", "slot", name, detail)?;
+        let row = self.row().await?;
+        let found = self.slot().await?;
+        let lost = self.accept(found.as_ref(), row.as_ref()).await?;
+        if let Some(slot) = found {
+            let confirmed = slot.row.confirmed_flush_lsn;
+            let detail = confirmed.map(|lsn| format!(", confirmed up to {lsn}"));
+            progress.step("exists", "slot", name, detail.unwrap_or_default())?;
+            if row.is_none() {
+                self.begin(progress, &slot, None).await?;
+            }
             return self.judge(progress, &slot).await.map(|()| Done::All);
         }
         if self.create(progress).await? == Done::Interrupted {
@@ -45,6 +56,7 @@ impl Init<'_> {
         let from = slot.row.confirmed_flush_lsn;
         let from = from.map(|lsn| format!(", from {lsn} on"));
         progress.step("created", "slot", name, from.unwrap_or_default())?;
+        self.begin(progress, &slot, lost).await?;
         self.judge(progress, &slot).await.map(|()| Done::All)
     }
 
@@ -54,32 +66,131 @@ impl Init<'_> {
         slot.map_err(|error| Error::postgres(&error, &postgres.conninfo))
     }
 
-    /// Before anything is made: a slot that is there has to be one that can be streamed from.
+    /// Before anything is made: a slot that is there has to be one that can be streamed from, and
+    /// one that is not must not have been there before.
     pub(super) async fn refuse_slot(&mut self) -> Result<(), Error> {
-        match self.slot().await? {
-            Some(slot) => self.position(&slot).map(drop),
-            None => Ok(()),
+        let row = self.row().await?;
+        let slot = self.slot().await?;
+        self.accept(slot.as_ref(), row.as_ref()).await.map(drop)
+    }
+
+    /// The checkpoint, if there is one. Its table may still have to be made.
+    async fn row(&mut self) -> Result<Option<Checkpoint>, Error> {
+        let postgres = &self.config.postgres;
+        let Some(checkpoint) = &postgres.checkpoint else {
+            return Ok(None);
+        };
+        let row = checkpoint::read(&mut self.relay, &checkpoint.table, &postgres.slot).await;
+        match row {
+            Err(checkpoint::Fault::Found(found, _))
+                if found.code == Some(checks::CHECKPOINT_TABLE.code)
+                    || found.code == Some(checks::CHECKPOINT_RIGHT.code) =>
+            {
+                Ok(None)
+            }
+            row => row.map_err(|fault| self.fault(fault)),
         }
     }
 
-    /// Where a slot that can be streamed from stands.
-    fn position(&self, slot: &Slot) -> Result<Lsn, Error> {
+    fn fault(&self, fault: checkpoint::Fault) -> Error {
+        match fault {
+            checkpoint::Fault::Found(finding, exit) => {
+                Error::new(exit, finding.line()).with_fix(finding.fix.unwrap_or_default())
+            }
+            checkpoint::Fault::Postgres(error) => {
+                Error::postgres(&error, &self.config.postgres.conninfo)
+            }
+        }
+    }
+
+    async fn identity(&mut self) -> Result<Identity, Error> {
+        let identity = catalog::identity(&mut self.relay).await;
+        let identity = identity.map_err(|error| self.fault(checkpoint::Fault::Postgres(error)))?;
+        identity.ok_or_else(|| {
+            let message = "the server does not tell its system identifier";
+            Error::new(Exit::Internal, message)
+        })
+    }
+
+    /// A slot that is there has to be one that can be streamed from; one that is not must not have
+    /// been there before, unless the gap is accepted. Says then what it was.
+    async fn accept(
+        &mut self,
+        slot: Option<&Slot>,
+        row: Option<&Checkpoint>,
+    ) -> Result<Option<String>, Error> {
         let name = &self.config.postgres.slot;
         let state = ServerState {
+            identity: self.identity().await?,
             database: self.server.database.clone(),
             wal_level: self.server.wal_level.clone(),
             // Read before the slot was, which may have moved since.
-            flush_lsn: Lsn::new(u64::MAX),
+            flush_lsn: match (slot, self.server.flush_lsn) {
+                (None, Some(flush)) => flush,
+                _ => Lsn::new(u64::MAX),
+            },
         };
-        if let Some(problem) = slot.temporary_problem(name) {
+        if let Some(problem) = slot.and_then(|slot| slot.temporary_problem(name)) {
             return Err(refused(problem));
         }
-        start_at(Some(&slot.row), &state).map_err(|refusal| {
-            let provider = self.provider;
-            let problem = catalog::refusal_problem(name, Some(slot), &refusal, provider);
-            let error = Error::new(refusal.exit(), problem.line());
-            error.with_fix(problem.fix.unwrap_or_default())
-        })
+        let evidence = Evidence {
+            server: &state,
+            slot: slot.map(|slot| &slot.row),
+            recorded: row.map_or(Recorded::Nothing, Recorded::Row),
+            // A promotion is for `run` to judge: a slot that is there stays.
+            switched_at: slot.map(|_| Lsn::new(u64::MAX)),
+            unrecorded: None,
+            config: &self.config.fingerprint(),
+            accepted: &Accepted::default(),
+        };
+        let refusal = match start_at(&evidence) {
+            Ok(_) | Err(Refusal::SlotMissing) => return Ok(None),
+            Err(refusal) => refusal,
+        };
+        let is_gap = slot.is_none();
+        if let Some(row) = row.filter(|row| is_gap && self.accept_gap == Some(row.lsn)) {
+            return Ok(Some(format!(
+                "the slot was gone, delivered up to {}",
+                row.lsn
+            )));
+        }
+        let provider = self.provider;
+        let problem = catalog::refusal_problem(name, slot, &refusal, provider);
+        let fix = match row {
+            Some(row) if is_gap => format!(
+                "compare the outbox table with Kafka from {} on and deliver what is missing; then \
+                 walpost init --apply --accept-gap {}",
+                row.lsn, row.lsn
+            ),
+            _ => problem.fix.clone().unwrap_or_default(),
+        };
+        Err(Error::new(refusal.exit(), problem.line()).with_fix(fix))
+    }
+
+    /// The first checkpoint: where the slot stands.
+    async fn begin(
+        &mut self,
+        progress: &mut Progress,
+        slot: &Slot,
+        accepted: Option<String>,
+    ) -> Result<(), Error> {
+        let config = self.config;
+        let (Some(checkpoint), Some(lsn)) =
+            (&config.postgres.checkpoint, slot.row.confirmed_flush_lsn)
+        else {
+            return Ok(());
+        };
+        let row = Checkpoint {
+            identity: self.identity().await?,
+            lsn,
+            kafka_cluster: None,
+            config: config.fingerprint(),
+        };
+        let (table, name) = (&checkpoint.table, &config.postgres.slot);
+        let relay = &mut self.relay;
+        let stored = checkpoint::store(relay, table, name, &row, accepted.as_deref()).await;
+        stored.map_err(|fault| self.fault(fault))?;
+        progress.step("created", "checkpoint", name, format!(", at {lsn}"))
     }
 
     /// What there is to say of a slot that works.

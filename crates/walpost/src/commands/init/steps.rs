@@ -1,9 +1,11 @@
 //! Tables and publications: made where they are missing, judged where they are there.
 
+use walpost_core::class::Exit;
 use walpost_walsender::{Conninfo, quote_identifier};
 
 use super::{INSUFFICIENT_PRIVILEGE, Init, Progress};
 use crate::catalog::{self, Table};
+use crate::checkpoint;
 use crate::error::Error;
 use crate::sql;
 
@@ -80,6 +82,46 @@ impl Init<'_> {
             progress.step("created", "publication", name, String::new())?;
         }
         Ok(())
+    }
+
+    /// The table of the checkpoint. The row comes after the slot.
+    pub(super) async fn make_checkpoint(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let config = self.config;
+        let Some(kept) = &config.postgres.checkpoint else {
+            return Ok(());
+        };
+        let name = &kept.table;
+        let is_there = catalog::table(self.maker().0, name).await;
+        let is_there = is_there.map_err(|error| Error::postgres(&error, self.maker().1))?;
+        let role = &config.postgres.conninfo.user;
+        let (connection, conninfo) = self.maker();
+        // Also where it is there: the role may be another one by now.
+        if let Err(error) = connection.query(&sql::checkpoint(name, role)).await
+            && (is_there.is_none() || error.sqlstate() != Some(INSUFFICIENT_PRIVILEGE))
+        {
+            let action = format!("create the table {name} for the checkpoint");
+            let right = format!(
+                "grant create on database {} to {}; or name the role that may with --admin-url; \
+                     or set postgres.checkpoint: none",
+                quote_identifier(&conninfo.database),
+                quote_identifier(&conninfo.user)
+            );
+            return Err(failed(&action, &error, conninfo, &right));
+        }
+        let done = if is_there.is_some() {
+            "exists"
+        } else {
+            "created"
+        };
+        progress.step(done, "table", &name.to_string(), String::new())?;
+        // Before the slot, which keeps WAL from its beginning on.
+        let problem = checkpoint::right_problem(&mut self.relay, name).await;
+        let conninfo = &config.postgres.conninfo;
+        match problem.map_err(|error| Error::postgres(&error, conninfo))? {
+            Some(problem) => Err(Error::new(Exit::Permission, problem.line())
+                .with_fix(problem.fix.unwrap_or_default())),
+            None => Ok(()),
+        }
     }
 
     async fn table(&mut self, name: &walpost_core::TableName) -> Result<Option<Table>, Error> {

@@ -1,13 +1,16 @@
 //! The keys under `postgres`.
 
 use secrecy::SecretString;
+use walpost_core::limits::CHECKPOINT_GRACE;
 use walpost_walsender::Conninfo;
 
 use super::{Builder, value};
 use crate::config::layer::{Entry, Given};
 use crate::config::references::Variables;
-use crate::config::schema::{IDENTIFIER_BYTES_MAX, NAME_DEFAULT, SPARE_SUFFIX};
-use crate::config::{PasswordCommand, PasswordSource, Postgres, file, shown_url};
+use crate::config::schema::{
+    CHECKPOINT_DEFAULT, IDENTIFIER_BYTES_MAX, NAME_DEFAULT, NO_CHECKPOINT, SPARE_SUFFIX,
+};
+use crate::config::{Checkpoint, PasswordCommand, PasswordSource, Postgres, file, shown_url};
 
 const URL: &str = "postgres.url";
 const PASSWORD: &str = "postgres.password";
@@ -27,6 +30,7 @@ impl Builder {
         let bytes_max = IDENTIFIER_BYTES_MAX - SPARE_SUFFIX.len();
         let identifier = |text: &str| value::identifier(text, bytes_max);
         let publication = self.parsed("postgres.publication", identifier);
+        let checkpoint = self.checkpoint();
         let conninfo = conninfo?;
         Some(Postgres {
             shown_url: shown_url.unwrap_or_else(|| conninfo.to_string()),
@@ -37,7 +41,21 @@ impl Builder {
             },
             password: source,
             slot: slot.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+            checkpoint,
             publication: publication.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+        })
+    }
+
+    fn checkpoint(&mut self) -> Option<Checkpoint> {
+        let grace = self.parsed("postgres.checkpoint_grace", value::duration);
+        let table = self.text("postgres.checkpoint");
+        if table.as_deref() == Some(NO_CHECKPOINT) {
+            return None;
+        }
+        let table = self.parsed("postgres.checkpoint", value::table);
+        Some(Checkpoint {
+            table: table.or_else(|| value::table(CHECKPOINT_DEFAULT).ok())?,
+            grace: grace.unwrap_or(CHECKPOINT_GRACE),
         })
     }
 

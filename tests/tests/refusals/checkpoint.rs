@@ -1,0 +1,373 @@
+//! The position on record: what a server, a slot or a configuration that are not what they were
+//! bring, and the way on.
+
+use walpost_tests::{Lsn, Running, wait_until};
+
+use crate::{
+    SERVER, SOON,
+    stage::{Refusal, STREAMER, Stage, ended},
+};
+
+#[test]
+fn a_slot_that_was_made_anew_is_refused_until_its_position_is_accepted() {
+    let stage = delivered("anew");
+    stage.database.drop_slot(&stage.slot);
+    stage.write("anew", "\"between\"");
+    stage.database.execute(&format!(
+        "select pg_create_logical_replication_slot('{}', 'pgoutput')",
+        stage.slot
+    ));
+    stage.write("anew", "\"after\"");
+    let position = stage.confirmed().to_string();
+    let recorded = recorded(&stage).to_string();
+    let refusal = stage.refused(79, &["WP-SLOT-MOVED", &stage.slot, &position, &recorded]);
+    assert_eq!(values(&stage, "anew"), ["\"first\""]);
+    lists_moved(&stage, "A slot that was dropped and made anew", &refusal);
+    let wrong = stage.finish(&["run", "--once", "--accept-slot-position", "0/1"]);
+    assert_eq!(wrong.code, 79, "{}", wrong.stderr);
+    let accepted = stage.finish(&["run", "--once", "--accept-slot-position", &position]);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    assert_eq!(values(&stage, "anew"), ["\"first\"", "\"after\""]);
+    stage.once();
+}
+
+#[test]
+fn a_slot_that_somebody_else_read_is_refused() {
+    let stage = delivered("read");
+    stage.write("read", "\"swallowed\"");
+    let (slot, recorded) = (&stage.slot, recorded(&stage).to_string());
+    stage.database.execute(&format!(
+        "select count(*) from pg_logical_slot_get_binary_changes('{slot}', null, null, \
+         'proto_version', '1', 'publication_names', '{slot}')"
+    ));
+    let position = stage.confirmed().to_string();
+    let refusal = stage.refused(79, &["WP-SLOT-MOVED", slot, &position, &recorded]);
+    lists_moved(&stage, "A slot that somebody else read from", &refusal);
+    let check = stage.finish(&["check"]);
+    assert_eq!(check.code, 1, "{}", check.stdout);
+    assert!(check.stdout.contains("WP-SLOT-MOVED"), "{}", check.stdout);
+    assert_eq!(values(&stage, "read"), ["\"first\""]);
+}
+
+#[test]
+fn a_slot_that_is_gone_is_not_made_again_before_its_gap_is_accepted() {
+    let stage = delivered("gone");
+    stage.database.drop_slot(&stage.slot);
+    stage.write("gone", "\"in the gap\"");
+    let recorded = recorded(&stage).to_string();
+    let refusal = stage.refused(
+        79,
+        &["WP-SLOT-GONE", &stage.slot, &recorded, "--accept-gap"],
+    );
+    let names = [
+        (recorded.as_str(), "0/16B3748"),
+        (refusal.after("there to "), "0/16C0000"),
+        (refusal.between("(", " of WAL)"), "50.1 KiB"),
+    ];
+    stage.lists_with(SERVER, "A slot that is gone", &refusal, &names);
+    for args in [
+        &["init", "--apply"][..],
+        &["init", "--apply", "--accept-gap", "0/1"],
+    ] {
+        let refusal = Refusal::of(&stage.finish(args));
+        refusal.assert(79, &[&stage.slot, &recorded, "--accept-gap"]);
+        assert_eq!(stage.database.slot(&stage.slot), None);
+    }
+    let accepted = stage.finish(&["init", "--apply", "--accept-gap", &recorded]);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    stage.write("gone", "\"after\"");
+    stage.once();
+    assert_eq!(values(&stage, "gone"), ["\"first\"", "\"after\""]);
+}
+
+#[test]
+fn a_database_of_another_server_is_refused_until_the_server_is_accepted() {
+    let stage = delivered("system");
+    stage.write("system", "\"second\"");
+    stage.database.execute(&format!(
+        "update walpost.checkpoint set system_identifier = '1' where slot = '{}'",
+        stage.slot
+    ));
+    let refusal = stage.refused(79, &["WP-PG-SYSTEM", "restored, copied or upgraded"]);
+    assert_eq!(values(&stage, "system"), ["\"first\""]);
+    let identifier = refusal.after("system identifier is ").to_owned();
+    let names = [(identifier.as_str(), "7412345678901234567")];
+    stage.lists_with(
+        SERVER,
+        "A database that was restored elsewhere",
+        &refusal,
+        &names,
+    );
+    let accepted = stage.finish(&["run", "--once", "--accept-system-identifier", &identifier]);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    assert_eq!(values(&stage, "system"), ["\"first\"", "\"second\""]);
+    stage.once();
+}
+
+#[test]
+fn a_server_whose_history_is_another_one_is_refused() {
+    let stage = delivered("timeline");
+    stage.database.execute(&format!(
+        "update walpost.checkpoint set timeline = 99 where slot = '{}'",
+        stage.slot
+    ));
+    let refusal = stage.refused(79, &["WP-PG-TIMELINE", "timeline 99"]);
+    stage.lists(SERVER, "An old primary that came back", &refusal);
+    let check = stage.finish(&["check"]);
+    assert!(check.stdout.contains("WP-PG-TIMELINE"), "{}", check.stdout);
+}
+
+#[test]
+fn another_kafka_cluster_gets_no_record_before_it_is_accepted() {
+    let stage = delivered("cluster");
+    stage.write("cluster", "\"second\"");
+    let column = |what: &str| text(&stage, what);
+    let ours = column("kafka_cluster_id");
+    stage.database.execute(&format!(
+        "update walpost.checkpoint set kafka_cluster_id = 'other' where slot = '{}'",
+        stage.slot
+    ));
+    let refusal = stage.refused(79, &[&ours, "'other'", "--accept-kafka-cluster"]);
+    let names = [(ours.as_str(), "4L6g3nShT-eMCtK--X86sw")];
+    stage.lists_with(
+        SERVER,
+        "Another Kafka cluster than before",
+        &refusal,
+        &names,
+    );
+    assert_eq!(values(&stage, "cluster"), ["\"first\""]);
+    let check = stage.finish(&["check"]);
+    assert!(
+        check.stdout.contains("WP-KAFKA-CLUSTER"),
+        "{}",
+        check.stdout
+    );
+    let accepted = stage.finish(&["run", "--once", "--accept-kafka-cluster", &ours]);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    assert_eq!(values(&stage, "cluster"), ["\"first\"", "\"second\""]);
+    assert_eq!(column("kafka_cluster_id"), ours);
+    stage.once();
+}
+
+#[test]
+fn settings_that_would_place_events_elsewhere_are_refused_until_they_are_accepted() {
+    let stage = delivered("settings");
+    stage.write("settings", "\"second\"");
+    stage.configure("route:\n  key: \"${aggregate_id}\"\n");
+    let refusal = stage.refused(
+        78,
+        &[
+            "WP-CHECKPOINT-CONFIG",
+            "route.key: '${id}' -> '${aggregate_id}'",
+            "route.partition_by: '${aggregate_id}' -> 'key'",
+        ],
+    );
+    stage.lists(SERVER, "Another key than before", &refusal);
+    assert_eq!(values(&stage, "settings"), ["\"first\""]);
+    let part = ["run", "--once", "--accept-config-change", "route.key"];
+    assert_eq!(stage.finish(&part).code, 78, "one of two");
+    let keys = "route.key,route.partition_by";
+    let accepted = stage.finish(&["run", "--once", "--accept-config-change", keys]);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    assert_eq!(values(&stage, "settings"), ["\"first\"", "\"second\""]);
+    stage.once();
+}
+
+#[test]
+fn a_missing_table_of_the_checkpoint_is_refused() {
+    let stage = Stage::ready("no_table");
+    stage.database.execute("drop table walpost.checkpoint");
+    let refusal = stage.refused(78, &["WP-CHECKPOINT-TABLE", "walpost.checkpoint", "init"]);
+    stage.lists(SERVER, "No table for the checkpoint", &refusal);
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
+    let stage = delivered("newer");
+    stage.database.execute(&format!(
+        "update walpost.checkpoint set schema_version = 2, version = '9.1.0' where slot = '{}'",
+        stage.slot
+    ));
+    let refusal = stage.refused(78, &["WP-CHECKPOINT-VERSION", "9.1.0"]);
+    stage.lists(SERVER, "A checkpoint of a newer version", &refusal);
+    assert_eq!(text(&stage, "version"), "9.1.0");
+}
+
+#[test]
+fn a_role_that_may_not_write_the_checkpoint_is_refused_and_needs_none_without_it() {
+    let stage = delivered("no_right");
+    stage.write("no_right", "\"second\"");
+    stage
+        .database
+        .execute(&format!("revoke all on walpost.checkpoint from {STREAMER}"));
+    let (url, brokers) = (stage.url_as(STREAMER, ""), stage.kafka.brokers());
+    stage.walpost.configure(&stage.yaml_of(&url, &brokers, ""));
+    let refusal = stage.refused(77, &["WP-CHECKPOINT-RIGHT", "walpost.checkpoint", "grant"]);
+    stage.lists(SERVER, "A role that may not write the checkpoint", &refusal);
+    let none =
+        stage
+            .yaml_of(&url, &brokers, "")
+            .replacen("kafka:", "  checkpoint: none\nkafka:", 1);
+    stage.walpost.configure(&none);
+    stage.once();
+    assert_eq!(values(&stage, "no_right"), ["\"first\"", "\"second\""]);
+    let check = stage.finish(&["check"]);
+    assert!(
+        check.stdout.contains("WP-CHECKPOINT-NONE"),
+        "{}",
+        check.stdout
+    );
+}
+
+#[test]
+fn a_slot_without_a_row_is_adopted_where_it_stands() {
+    let stage = delivered("adopted");
+    stage.write("adopted", "\"second\"");
+    stage.database.execute("delete from walpost.checkpoint");
+    let finished = stage.finish(&["run", "--once"]);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("there was no checkpoint"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(values(&stage, "adopted"), ["\"first\"", "\"second\""]);
+    stage.once();
+}
+
+#[test]
+fn while_the_row_is_locked_events_are_delivered_and_nothing_is_confirmed() {
+    let stage = delivered("locked_row");
+    let lock = Lock::take(&stage);
+    let before = stage.confirmed();
+    let running = stage.walpost.start(&["run"]);
+    // Only the start needs the row.
+    drop(lock);
+    running.wait_for_log("streaming", SOON);
+    let lock = Lock::take(&stage);
+    stage.write("locked_row", "\"second\"");
+    running.wait_for_log("the checkpoint can't be written", SOON);
+    wait_for_values(&stage, "locked_row", 2);
+    assert_eq!(stage.confirmed(), before);
+    drop(lock);
+    running.wait_for_log("the checkpoint is written again", SOON);
+    wait_until(SOON, "the slot to move", || {
+        (stage.confirmed() > before).then_some(())
+    });
+    stop(running);
+    stage.once();
+    assert_eq!(values(&stage, "locked_row").len(), 2, "nothing came again");
+}
+
+#[test]
+fn past_the_grace_positions_are_confirmed_without_the_row_and_a_restart_has_to_be_told() {
+    let stage = delivered("grace");
+    let yaml = stage
+        .yaml("")
+        .replacen("kafka:", "  checkpoint_grace: 3s\nkafka:", 1);
+    stage.walpost.configure(&yaml);
+    let running = stage.walpost.start(&["run"]);
+    running.wait_for_log("streaming", SOON);
+    let lock = Lock::take(&stage);
+    let before = stage.confirmed();
+    stage.write("grace", "\"second\"");
+    running.wait_for_log("positions are confirmed without it", SOON);
+    wait_until(SOON, "the slot to move", || {
+        (stage.confirmed() > before).then_some(())
+    });
+    // The process knows the position, also in its next session.
+    stage.database.execute(&format!(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{}'",
+        stage.slot
+    ));
+    running.wait_for_log("the slot stands where this process left it", SOON);
+    stage.write("grace", "\"third\"");
+    wait_for_values(&stage, "grace", 3);
+    running.kill();
+    ended(running);
+    // The last write may still wait for the lock.
+    let name = format!("walpost {} control", stage.slot);
+    let waiting = "select from pg_stat_activity where application_name = $1";
+    wait_until(SOON, "the last write to be given up", || {
+        let left = stage.database.client().query_opt(waiting, &[&name]);
+        left.unwrap().is_none().then_some(())
+    });
+    drop(lock);
+    let position = stage.confirmed().to_string();
+    stage.refused(79, &["WP-SLOT-MOVED", "--accept-slot-position", &position]);
+    let accepted = stage.finish(&["run", "--once", "--accept-slot-position", &position]);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    let values = values(&stage, "grace");
+    assert_eq!(values[..2], ["\"first\"", "\"second\""], "{values:?}");
+}
+
+/// A stage whose first event is delivered and confirmed.
+fn delivered(topic: &str) -> Stage {
+    let stage = Stage::ready(topic);
+    stage.kafka.create_topic(topic, 1, &[]);
+    stage.write(topic, "\"first\"");
+    stage.once();
+    stage
+}
+
+fn values(stage: &Stage, topic: &str) -> Vec<String> {
+    let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap();
+    let records = stage.read(topic);
+    records
+        .into_iter()
+        .map(|record| text(record.value))
+        .collect()
+}
+
+fn wait_for_values(stage: &Stage, topic: &str, count: usize) {
+    wait_until(SOON, "records", || {
+        (values(stage, topic).len() >= count).then_some(())
+    });
+}
+
+/// A column of the slot's row.
+fn text(stage: &Stage, column: &str) -> String {
+    let sql = format!("select {column}::text from walpost.checkpoint where slot = $1");
+    let row = stage.database.client().query_one(&sql, &[&stage.slot]);
+    row.unwrap().get(0)
+}
+
+fn recorded(stage: &Stage) -> Lsn {
+    text(stage, "lsn").parse().unwrap()
+}
+
+fn lists_moved(stage: &Stage, title: &str, refusal: &Refusal) {
+    let (confirmed, recorded) = (stage.confirmed().to_string(), recorded(stage).to_string());
+    let size = refusal.between("(", " of WAL)").to_owned();
+    let names = [
+        (confirmed.as_str(), "0/16C0000"),
+        (recorded.as_str(), "0/16B3748"),
+        (size.as_str(), "50.1 KiB"),
+    ];
+    stage.lists_with(SERVER, title, refusal, &names);
+}
+
+fn stop(running: Running) {
+    let finished = crate::stage::ended_by_stop(running);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+}
+
+/// Somebody locks the table of the checkpoint, against readers too.
+struct Lock(Option<postgres::Client>);
+
+impl Lock {
+    fn take(stage: &Stage) -> Self {
+        let mut client = stage.database.client();
+        client
+            .batch_execute("begin; lock table walpost.checkpoint in access exclusive mode")
+            .unwrap();
+        Self(Some(client))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The end of the session is the end of the lock.
+        drop(self.0.take());
+    }
+}
