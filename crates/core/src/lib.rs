@@ -8,7 +8,8 @@
 //!
 //! The crate is pure: no async, no clock, no randomness, no sockets, no environment. [`Relay`] is
 //! one session's state machine and holds its contract; [`start`] says where a session may begin,
-//! [`class`] what an error means, [`backoff`] how long to wait before the next one.
+//! [`silence`] when a stream is dead, [`class`] what an error means, [`backoff`] how long to wait
+//! before the next one.
 //!
 //! What always holds, and is asserted in every build:
 //!
@@ -31,6 +32,7 @@ mod mapping;
 mod placement;
 mod recorder;
 mod relay;
+pub mod silence;
 pub mod start;
 mod stream;
 mod topics;

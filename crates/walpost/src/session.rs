@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, info, warn};
 use walpost_core as core;
+use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
 use walpost_core::{Position, Reason, Record, Recording, Relay, Topic, TopicFault, Undeliverable};
 use walpost_kafka::{Delivery, Producer, SendError, TroubleKind};
@@ -161,6 +162,7 @@ struct Session<'a> {
     drain: Drain,
     control: Control,
     record: CheckpointRecord,
+    silence: Silence,
     /// The server's process that streams to us.
     stream_pid: Option<i32>,
     /// The cluster that the events went to before this session.
@@ -268,6 +270,7 @@ pub(crate) async fn run(
         drain: Drain::No,
         control,
         record: CheckpointRecord::new(opening.floor),
+        silence: Silence::new(now, opening.wal_sender_timeout),
         stream_pid: opening.stream_pid,
         kafka_recorded: opening.kafka_cluster,
     };
@@ -291,6 +294,7 @@ impl Session<'_> {
             self.take_answers(now)?;
             self.send_records(now)?;
             let more = self.read_wal(now)?;
+            self.judge_silence(now)?;
             self.leave_stopping_server()?;
             self.ask_for_topics(now);
             self.write_checkpoint(now);
@@ -440,6 +444,7 @@ impl Session<'_> {
                 Ok(false)
             }
             Fill::Read { bytes, full } => {
+                self.silence.heard(now);
                 let close = self
                     .reads
                     .last
@@ -451,6 +456,19 @@ impl Session<'_> {
             // What is left in the buffer tells why.
             Fill::Eof => Ok(true),
         }
+    }
+
+    /// A stream that says nothing for too long has lost its way.
+    fn judge_silence(&mut self, now: Instant) -> Result<(), SessionError> {
+        if !self.relay.wants_wal() {
+            self.silence.heard(now);
+        }
+        match self.silence.judge(now) {
+            Verdict::Alive => {}
+            Verdict::Ask => self.relay.ping(),
+            Verdict::Dead(silent) => return Err(SessionError::Silent(silent)),
+        }
+        Ok(())
     }
 
     /// Lets the server write while the stream is busy. What was read is served by now.
@@ -523,6 +541,9 @@ impl Session<'_> {
     async fn wait(&mut self, now: Instant) -> Result<(), SessionError> {
         let mut until = self.relay.poll_timeout().unwrap_or(now);
         if let Some(deadline) = self.drain.deadline() {
+            until = until.min(deadline);
+        }
+        if let Some(deadline) = self.silence.deadline() {
             until = until.min(deadline);
         }
         if self.target.is_some() {

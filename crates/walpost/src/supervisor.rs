@@ -325,13 +325,15 @@ impl<'a> Supervisor<'a> {
     /// A cause is loud when it is new, and whispered while it lasts.
     fn log_cause(&mut self, error: &SessionError, alarm: bool, delay: Duration) {
         let cause = chain(error);
+        let fix = error.fix(&self.config.postgres.conninfo);
+        let fix = fix.as_deref();
         let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         if cause == self.last_cause {
             debug!(cause, retry_in_ms, "the session ended again");
         } else if alarm {
-            error!(cause, retry_in_ms, "the session ended");
+            error!(cause, fix, retry_in_ms, "the session ended");
         } else {
-            warn!(cause, retry_in_ms, "the session ended");
+            warn!(cause, fix, retry_in_ms, "the session ended");
         }
         self.last_cause = cause;
     }

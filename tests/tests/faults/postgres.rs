@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use walpost_tests::{Proxy, Stop, wait_until};
+use walpost_tests::{Direction, Proxy, Stop, wait_until};
 
 use crate::{
     SOON,
@@ -129,6 +129,53 @@ fn a_connection_that_stalls_costs_nothing() {
         thread::sleep(stalled);
         proxy.resume();
     });
+}
+
+/// What is sent leaves, and never arrives: neither side is told.
+#[test]
+fn a_way_that_swallows_everything_is_noticed_and_costs_nothing() {
+    let rig = Rig::take();
+    let proxy = Proxy::new(&format!("127.0.0.1:{}", rig.postgres.port()));
+    let relay = rig.relay_through("hole", proxy.port());
+    let writer = relay.writer().start();
+    let running = relay.run();
+    let mut consumer = relay.consumer();
+    let ways: [(&[Direction], &str); 2] = [
+        (&[Direction::ToClient], "the connection is dead"),
+        (
+            &[Direction::ToClient, Direction::ToServer],
+            "the connection is dead",
+        ),
+    ];
+    for (ends, (way, words)) in (1..).zip(ways) {
+        consumer.wait_for_new_events(scaled(50, 2000), SOON);
+        relay.wait_until_steady();
+        let began = Instant::now();
+        for direction in way {
+            proxy.black_hole(*direction);
+        }
+        wait_until(SOON, "the end of the session", || {
+            let ended = running.log().matches(words).count();
+            (ended >= ends).then_some(())
+        });
+        println!(
+            "postgres, {way:?} swallowed: noticed after {:.1?}",
+            began.elapsed()
+        );
+        proxy.resume();
+    }
+    // What the server does not hear is the server's to notice, by its own timeout.
+    consumer.wait_for_new_events(scaled(50, 2000), SOON);
+    proxy.black_hole(Direction::ToServer);
+    let slot = &relay.slot;
+    wait_until(SOON, "the server to give the relay up", || {
+        let row = relay.database.slot(slot)?;
+        row.active_pid.is_none().then_some(())
+    });
+    proxy.resume();
+    consumer.wait_for_new_events(scaled(100, 2000), SOON);
+    let ledger = writer.stop();
+    relay.finish(running, &ledger);
 }
 
 /// Load, the fault a number of times, load, and the check.

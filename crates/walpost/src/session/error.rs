@@ -1,5 +1,7 @@
 //! Why a session ended, and what that means.
 
+use std::time::Duration;
+
 use walpost_core::class::{self, Class, Exit, KafkaClass};
 use walpost_core::{BindError, Rejection, RelayError};
 use walpost_kafka::{Fault, Trouble, TroubleKind};
@@ -48,6 +50,9 @@ pub(crate) enum SessionError {
     /// The first publication can't be read at this position: the spare is next.
     #[error("the publication can't be read at this position of the WAL: {0}")]
     PublicationGone(String),
+    /// Nothing came for longer than a healthy server is silent.
+    #[error("nothing came from the server for {} s: the connection is dead", .0.as_secs())]
+    Silent(Duration),
     /// The server ended the stream in order.
     #[error("the server ended the stream: it is stopping")]
     ServerEnded,
@@ -99,7 +104,7 @@ impl SessionError {
             Self::OtherKafka { .. } => Class::Definite(Exit::Gap),
             Self::Refused { exit, .. } => Class::Definite(*exit),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
-            Self::PublicationGone(_) => ALARM,
+            Self::PublicationGone(_) | Self::Silent(_) => ALARM,
             Self::Relay(error) => relay_class(error),
             Self::Stalled { .. } => Class::Definite(Exit::Unavailable),
             Self::TopicUnmakeable { .. } => Class::Definite(Exit::Configuration),
@@ -168,6 +173,7 @@ impl SessionError {
             Self::Answer(_)
             | Self::PublicationGone(_)
             | Self::SlotActive { .. }
+            | Self::Silent(_)
             | Self::ServerEnded
             | Self::Relay(_)
             | Self::Producer(_) => None,
@@ -202,7 +208,10 @@ impl SessionError {
 
     /// Whether the stream itself broke, so that nothing more can be said on it.
     pub(super) fn is_of_stream(&self) -> bool {
-        matches!(self, Self::Postgres(_) | Self::ServerEnded)
+        matches!(
+            self,
+            Self::Postgres(_) | Self::ServerEnded | Self::Silent(_)
+        )
     }
 }
 
