@@ -154,6 +154,11 @@ impl Recorder {
         self.recording == Recording::Off || self.recorded.lsn >= confirmed
     }
 
+    /// The highest position that a status update carried; the floor before the first.
+    pub(crate) fn told(&self) -> Lsn {
+        self.told
+    }
+
     /// What the row is known to hold.
     pub(crate) fn recorded(&self) -> Lsn {
         self.recorded.lsn

@@ -411,7 +411,17 @@ impl Relay {
 
     /// Whether the checkpoint holds everything that is confirmed. Always where there is none.
     pub fn is_recorded(&self) -> bool {
-        self.recorder.is_complete(self.window.confirmed())
+        self.is_recorded_to(self.window.confirmed())
+    }
+
+    /// Whether the checkpoint holds `lsn`. Always where there is none.
+    pub fn is_recorded_to(&self, lsn: Lsn) -> bool {
+        self.recorder.is_complete(lsn)
+    }
+
+    /// The highest position that the server was told. The slot can't rightly stand ahead of it.
+    pub fn told(&self) -> Lsn {
+        self.recorder.told()
     }
 
     /// What the checkpoint is known to hold. The floor, where there is none.

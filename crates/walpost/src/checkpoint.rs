@@ -76,25 +76,36 @@ pub(crate) async fn read(
     }
 }
 
-/// Writes the row as a whole, whatever was in it. `accepted` is what an operator let pass.
+/// Writes the row as a whole, in the place of the one that was read, or of none. False where
+/// another one is there by now. `accepted` is what an operator let pass.
 pub(crate) async fn store(
     connection: &mut Connection,
     table: &TableName,
     slot: &str,
+    old: Option<&Checkpoint>,
     checkpoint: &Checkpoint,
     accepted: Option<&str>,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let values = values(slot, checkpoint, accepted);
+    let is_old = match old {
+        None => "false".to_owned(),
+        Some(old) => format!(
+            "c.lsn = {} and c.system_identifier = {} and c.timeline = {}",
+            quote_literal(&old.lsn.to_string()),
+            quote_literal(&old.identity.system_identifier.to_string()),
+            old.identity.timeline
+        ),
+    };
     let sql = format!(
         "insert into {} as c ({COLUMNS}) values ({values}) on conflict (slot) do update set \
          ({COLUMNS}) = row (excluded.slot, excluded.system_identifier, excluded.timeline, \
          excluded.lsn, coalesce(excluded.kafka_cluster_id, c.kafka_cluster_id), excluded.config, \
          excluded.schema_version, excluded.version, coalesce(excluded.accepted, c.accepted), \
-         excluded.updated_at)",
+         excluded.updated_at) where {is_old} returning 1",
         qualified(table),
     );
     match connection.query(&sql).await {
-        Ok(_) => Ok(()),
+        Ok(rows) => Ok(!rows.is_empty()),
         Err(error) => Err(judge(table, error)),
     }
 }

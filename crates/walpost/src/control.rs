@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tracing::{debug, warn};
 use walpost_core::TableName;
 use walpost_core::start::Identity;
@@ -77,8 +77,12 @@ pub(crate) enum News {
 pub(crate) struct SlotSeen {
     /// The walsender that streams from it.
     pub active_pid: Option<i32>,
+    /// Up to where it is confirmed.
+    pub confirmed: Option<Lsn>,
     /// The server is about to give it up for the WAL that it keeps.
     pub is_pressed: bool,
+    /// Its walsender decodes, and waits neither for WAL nor for us.
+    pub is_working: bool,
 }
 
 /// What the task needs to know of the session.
@@ -92,6 +96,8 @@ pub(crate) struct Post {
     pub tables: Vec<Table>,
     /// The publication that is read.
     pub publication: String,
+    /// There was a spare at the start.
+    pub has_spare: bool,
 }
 
 enum Command {
@@ -125,6 +131,7 @@ impl Control {
             identity: post.identity,
             tables: post.tables,
             publication: post.publication,
+            has_spare: post.has_spare,
             commands: received,
             listener: Box::new(tell),
             keep_bytes: None,
@@ -174,6 +181,7 @@ struct Task {
     identity: Identity,
     tables: Vec<Table>,
     publication: String,
+    has_spare: bool,
     commands: UnboundedReceiver<Command>,
     /// False: nobody listens any more.
     listener: Box<dyn Fn(News) -> bool + Send + Sync>,
@@ -208,11 +216,15 @@ impl Task {
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> Over {
-        let mut looks = interval(LOOK_INTERVAL);
+        let mut looks = interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The gate has just looked.
         let mut drifts = interval_at(Instant::now() + DRIFT_INTERVAL, DRIFT_INTERVAL);
         drifts.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Before anything is put on record: the slot may have been moved before it was ours.
+        if let Err(over) = self.look(connection).await {
+            return over;
+        }
         loop {
             let served = tokio::select! {
                 command = self.commands.recv() => match command {
@@ -301,7 +313,14 @@ impl Task {
 
     /// Looks at what decides whether rows are sent.
     async fn look_at_set_up(&self, connection: &mut Connection) -> Result<(), Over> {
-        let look = drift::look(connection, &self.config, &self.publication, &self.tables);
+        let (config, publication) = (&self.config, &self.publication);
+        let look = drift::look(
+            connection,
+            config,
+            publication,
+            self.has_spare,
+            &self.tables,
+        );
         match timeout(ANSWER_TIMEOUT, look).await {
             Ok(Ok(found)) => self.tell(News::SetUp(found)),
             Ok(Err(error)) if is_of_statement(&error) => {
@@ -324,8 +343,14 @@ impl Task {
         let slot = catalog::slot(connection, &self.config.postgres.slot).await?;
         let safe = slot.as_ref().and_then(|slot| slot.safe_wal_size);
         let safe = safe.map(|size| u64::try_from(size).unwrap_or(0));
+        let active_pid = slot.as_ref().and_then(|slot| slot.row.active_pid);
         Ok(SlotSeen {
-            active_pid: slot.and_then(|slot| slot.row.active_pid),
+            active_pid,
+            confirmed: slot.and_then(|slot| slot.row.confirmed_flush_lsn),
+            is_working: match active_pid {
+                Some(pid) => catalog::is_working(connection, pid).await?,
+                None => false,
+            },
             is_pressed: safe.is_some_and(|safe| safe < keep / PRESSED_SHARE),
         })
     }

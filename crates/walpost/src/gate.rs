@@ -111,6 +111,9 @@ pub(crate) async fn open(
         server.current_lsn
     };
     post.tables = tables;
+    let spare = postgres.spare_publication();
+    let spare = catalog::publication(&mut post.connection, &spare).await?;
+    post.has_spare = spare.is_some();
     post.publication.clone_from(&publication);
     let stream_pid = catalog::backend_pid(&mut connection).await?;
     let start = StartReplication {
@@ -153,6 +156,7 @@ async fn take_post(config: &Config, stream: &mut Connection) -> Result<Post, Ses
         identity: of_stream,
         tables: Vec::new(),
         publication: String::new(),
+        has_spare: false,
     })
 }
 
@@ -232,6 +236,10 @@ async fn check_set_up(
     match &publication {
         Some(publication) => {
             problems.extend(publication.problems(&tables, &config.read_columns()));
+        }
+        None if uses_spare => {
+            let finding = catalog::publication_not_there_yet(name, &spare);
+            return Err(refused(finding, Exit::Gap));
         }
         None => problems.push(catalog::publication_missing(name)),
     }

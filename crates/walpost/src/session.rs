@@ -13,6 +13,7 @@
 //! due, that is draining, or whose last read filled the buffer.
 
 mod convert;
+mod ending;
 mod error;
 mod record;
 mod topics;
@@ -21,16 +22,17 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use walpost_core as core;
 use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
-use walpost_core::{Position, Reason, Record, Recording, Relay, Topic, TopicFault, Undeliverable};
+use walpost_core::{Position, Record, Recording, Relay, Topic, TopicFault, Undeliverable};
 use walpost_kafka::{Delivery, Producer, SendError, TroubleKind};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
 use self::convert::{NoCount, core_delivery, core_rejection, send, standby_status};
+use self::ending::halted;
 pub(crate) use self::error::SessionError;
 use self::record::Record as CheckpointRecord;
 use crate::config::Config;
@@ -50,9 +52,6 @@ const NAP_READ_GAP_MAX: Duration = Duration::from_micros(500);
 /// A read of this size or more found enough: the stream is faster than the nap.
 const NAP_READ_BYTES_MAX: usize = 32 << 10;
 
-/// How long the reports of what is in flight are waited for when a session ends.
-const SETTLE: Duration = Duration::from_secs(2);
-
 /// How often `--once` asks the server how far it has come, and looks whether anything moved.
 const ONCE_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -62,9 +61,6 @@ pub(crate) const ONCE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long refused credentials are tried again once they had worked: a rotation reaches the server
 /// and us at different moments.
 pub(crate) const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(600);
-
-/// How long the server may take to end the stream after we said that we are done.
-const FINISH: Duration = Duration::from_secs(1);
 
 /// How a session ended when nothing went wrong.
 #[derive(Debug)]
@@ -223,6 +219,8 @@ pub(crate) struct Outcome {
     pub recorded: Lsn,
     /// What the server was told beyond it.
     pub unrecorded: Option<Lsn>,
+    /// It holds all that was delivered in order.
+    pub is_recorded: bool,
 }
 
 /// Runs a session to its end. The producer is left with nothing in flight, or else is not to be
@@ -518,7 +516,7 @@ impl Session<'_> {
         };
         if snapshot.confirmed >= target {
             self.relay.record_all();
-            if self.relay.is_recorded() {
+            if self.relay.is_recorded_to(target) {
                 return Ok(Some(End::CaughtUp {
                     confirmed: snapshot.confirmed,
                 }));
@@ -565,76 +563,5 @@ impl Session<'_> {
             readable = stream.ready(reads, wants_write) => readable?,
         }
         Ok(())
-    }
-
-    /// Ends the session: what is in flight is waited for without sending more, the last status goes
-    /// out where the stream still stands, and the topics go on to the next session.
-    async fn end(mut self, ended: Result<End, SessionError>) -> Outcome {
-        // A server that stops waits for this.
-        if matches!(&ended, Err(error) if error.is_of_stream()) {
-            self.stream = None;
-        }
-        if ended.is_err() {
-            settle(self.producer, &mut self.relay).await;
-        }
-        self.record_last().await;
-        let (recorded, unrecorded) = self.recorded();
-        if let Some(stream) = self.stream {
-            finish(stream, &mut self.relay).await;
-        }
-        self.control.close().await;
-        if self.producer.in_flight() > 0 {
-            self.producer.purge();
-        }
-        let ended = ended.or_else(|error| halted(&self.relay, self.refused).ok_or(error));
-        Outcome {
-            ended,
-            topics: self.relay.into_topics(),
-            recorded,
-            unrecorded,
-        }
-    }
-}
-
-/// The end that an undeliverable event brings, if there is one. `refused` is what the producer did
-/// not send.
-fn halted(relay: &Relay, refused: Option<Position>) -> Option<End> {
-    let event = relay.halted()?;
-    let by_broker = matches!(event.reason, Reason::Rejected(_)) && refused != Some(event.position);
-    Some(End::Halted {
-        event: Box::new(event.clone()),
-        in_batch: by_broker,
-    })
-}
-
-/// Tells the confirmed LSN once more and ends the stream in order.
-async fn finish(mut stream: WalStream, relay: &mut Relay) {
-    stream.queue_status(&standby_status(relay.last_status(Instant::now())));
-    if let Err(error) = stream.finish(FINISH).await {
-        debug!(%error, "the stream did not end in order");
-    }
-}
-
-/// Waits for reports without sending anything.
-async fn settle(producer: &mut Producer, relay: &mut Relay) {
-    let deadline = Instant::now() + SETTLE;
-    let mut deliveries = Vec::new();
-    loop {
-        producer.poll(&mut deliveries);
-        for delivery in deliveries.drain(..) {
-            // The session is over already; only a fault of an event still matters, and the relay
-            // remembers it.
-            if let Err(error) = relay.handle_delivery(core_delivery(delivery)) {
-                debug!(%error, "a record failed after the session's end");
-            }
-        }
-        // Also after a fatal error: the reports say whether an event was its cause.
-        if producer.in_flight() == 0 {
-            return;
-        }
-        tokio::select! {
-            () = producer.ready() => {}
-            () = tokio::time::sleep_until(deadline.into()) => return,
-        }
     }
 }

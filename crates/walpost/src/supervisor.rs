@@ -36,6 +36,8 @@ pub(crate) struct Supervisor<'a> {
     once: bool,
     accepted: Accepted,
     memory: Memory,
+    /// The checkpoint holds all that the last session delivered.
+    is_recorded: bool,
     shutdown: ShutdownSignal,
     side: Handle,
     backoff: Backoff,
@@ -76,6 +78,7 @@ impl<'a> Supervisor<'a> {
             once,
             accepted,
             memory: Memory::default(),
+            is_recorded: true,
             shutdown,
             side,
             backoff: Backoff::new(),
@@ -195,6 +198,7 @@ impl<'a> Supervisor<'a> {
         self.memory
             .session_ended(identity, outcome.recorded, outcome.unrecorded);
         self.backoff.session_ended(begun.elapsed());
+        self.is_recorded = outcome.is_recorded;
         match outcome.ended {
             Err(error) if error.is_of_publication() && !self.memory.uses_spare => {
                 self.memory.uses_spare = true;
@@ -204,10 +208,25 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    fn log_drained(&self) {
+        match self.memory.unrecorded {
+            Some(told) => warn!(
+                lsn = %told.lsn,
+                "stopped: everything that was in flight has arrived; the checkpoint could not be \
+                 written: start again with --accept-slot-position and the slot's position"
+            ),
+            None if !self.is_recorded => warn!(
+                "stopped: everything that was in flight has arrived, and comes again at the next \
+                 start: the checkpoint could not be written"
+            ),
+            None => info!("stopped: everything that was in flight has arrived and is confirmed"),
+        }
+    }
+
     fn next(&mut self, ended: Result<End, SessionError>) -> Next {
         match ended {
             Ok(End::Drained) => {
-                info!("stopped: everything that was in flight has arrived and is confirmed");
+                self.log_drained();
                 Next::Stop(self.stopped())
             }
             Ok(End::DrainDeadline { in_flight }) => {

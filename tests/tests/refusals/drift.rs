@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What is done, what is told, and what mends it. `@` is the publication.
-const ALTERATIONS: [(&str, &[&str], &str); 5] = [
+const ALTERATIONS: [(&str, &[&str], &str); 6] = [
     (
         "alter publication @ drop table outbox",
         &["WP-PUB-TABLE"],
@@ -29,6 +29,11 @@ const ALTERATIONS: [(&str, &[&str], &str); 5] = [
         "alter publication @ set table outbox (id, payload)",
         &["WP-PUB-COLUMN"],
         "alter publication @ set table outbox",
+    ),
+    (
+        "alter publication @_spare drop table outbox",
+        &["WP-PUB-SPARE"],
+        "alter publication @_spare add table outbox",
     ),
     (
         "alter role streamer noreplication",
@@ -55,7 +60,7 @@ fn what_keeps_rows_out_of_the_stream_is_told_and_so_is_its_end() {
     for (ends, (alter, codes, mend)) in (1..).zip(ALTERATIONS) {
         database.execute(&alter.replace('@', &stage.slot));
         for code in codes {
-            running.wait_for_log(&format!("altered while streaming: {code}"), SOON);
+            told(&running, code);
         }
         database.execute(&mend.replace('@', &stage.slot));
         wait_until(SOON, "the end of it", || {
@@ -74,8 +79,8 @@ fn a_table_that_is_made_anew_is_told() {
         "begin; alter table outbox rename to old; create table outbox (like old including all);
          drop table old; commit",
     );
-    running.wait_for_log("altered while streaming: WP-TABLE-ANEW", SOON);
-    running.wait_for_log("altered while streaming: WP-PUB-TABLE", SOON);
+    told(&running, "WP-TABLE-ANEW");
+    told(&running, "WP-PUB-TABLE");
     assert_eq!(ended_by_stop(running).code, 0);
 }
 
@@ -95,12 +100,16 @@ fn a_partition_whose_rows_would_not_be_sent_is_told() {
         "create unlogged table p2 partition of outbox
              for values from ('2001-01-01') to ('2002-01-01')",
     );
-    running.wait_for_log("altered while streaming: WP-TABLE-LEAF", SOON);
+    told(&running, "WP-TABLE-LEAF");
     stage
         .database
         .execute("alter table outbox detach partition p1");
-    running.wait_for_log("altered while streaming: WP-TABLE-DETACHED", SOON);
+    told(&running, "WP-TABLE-DETACHED");
     assert_eq!(ended_by_stop(running).code, 0);
+}
+
+fn told(running: &Running, code: &str) {
+    running.wait_for_log(&format!("altered while streaming: {code}"), SOON);
 }
 
 fn start(stage: &Stage) -> Running {

@@ -16,11 +16,12 @@ pub(crate) use self::identity::{end_of_timeline, identity};
 pub(crate) use self::pooler::{Pooler, Way, way};
 pub(crate) use self::provider::{Provider, provider};
 pub(crate) use self::publication::{
-    Publication, is_publication_younger, publication, publication_missing, spare_problem,
+    Publication, is_publication_younger, publication, publication_missing,
+    publication_not_there_yet, spare_problem,
 };
 pub(crate) use self::server::{
-    Limits, Server, Transaction, backend_pid, limits, open_transactions, replication_problem,
-    server, written_lsn,
+    Limits, Server, Transaction, backend_pid, flush_lsn, is_working, limits, open_transactions,
+    replication_problem, server, written_lsn,
 };
 pub(crate) use self::slot::{Slot, refusal_problem, slot};
 pub(crate) use self::table::{

@@ -145,6 +145,17 @@ pub(crate) fn publication_missing(name: &str) -> Finding {
     checks::PUB_MISSING.found(name, seen, "walpost init --apply")
 }
 
+/// The publication is younger than what the slot still has to send, and there is no spare.
+pub(crate) fn publication_not_there_yet(name: &str, spare: &str) -> Finding {
+    let seen = format!(
+        "the publication '{name}' did not exist at the slot's position: it was made after the \
+         slot, or dropped and made anew; and there is no spare '{spare}' that did"
+    );
+    let fix = "compare the outbox table with Kafka and deliver what is missing, drop the slot, \
+               then walpost init --apply";
+    checks::PUB_YOUNGER.found(name, seen, fix)
+}
+
 /// What is wrong with the spare: nothing of it keeps the relay from working.
 pub(crate) fn spare_problem(
     name: &str,

@@ -157,6 +157,26 @@ pub(crate) async fn written_lsn(connection: &mut Connection) -> Result<Option<Ls
     }
 }
 
+/// Whether a walsender is busy with itself: a healthy one that has nothing to say waits for WAL,
+/// and one whose client is away for that. Where it may not be seen, it is not.
+pub(crate) async fn is_working(connection: &mut Connection, pid: i32) -> Result<bool, Error> {
+    let sql = format!(
+        "select state = 'active' and coalesce(wait_event_type, 'IO') in ('IO', 'LWLock') \
+         from pg_catalog.pg_stat_activity where pid = {pid}"
+    );
+    let rows = connection.query(&sql).await?;
+    Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
+}
+
+/// The end of the WAL on disk, now.
+pub(crate) async fn flush_lsn(connection: &mut Connection) -> Result<Option<Lsn>, Error> {
+    let rows = connection
+        .query("select pg_current_wal_flush_lsn()")
+        .await?;
+    let lsn = rows.first().and_then(|row| row.get(0));
+    Ok(lsn.and_then(|lsn| lsn.parse().ok()))
+}
+
 /// The server's process for this session; a pooler makes up the one that was told at the login.
 pub(crate) async fn backend_pid(connection: &mut Connection) -> Result<Option<i32>, Error> {
     let rows = connection.query("select pg_backend_pid()").await?;

@@ -14,6 +14,7 @@ pub(super) async fn look(
     connection: &mut Connection,
     config: &Config,
     publication: &str,
+    has_spare: bool,
     before: &[Table],
 ) -> Result<Vec<Finding>, Error> {
     let mut found = Vec::new();
@@ -48,9 +49,24 @@ pub(super) async fn look(
         Some(found_one) => found.extend(found_one.problems(&tables, &config.read_columns())),
         None => found.push(catalog::publication_missing(publication)),
     }
+    let spare = config.postgres.spare_publication();
+    if has_spare && spare != publication {
+        let other = catalog::publication(connection, &spare).await?;
+        let needed = config.read_columns();
+        found.extend(catalog::spare_problem(
+            &spare,
+            other.as_ref(),
+            &tables,
+            &needed,
+        ));
+    }
     if !catalog::server(connection).await?.can_replicate {
         found.push(catalog::replication_problem(&config.postgres.conninfo));
     }
-    found.retain(|finding| finding.is_error() || finding.code == Some(checks::TABLE_DETACHED.code));
+    let also = [checks::TABLE_DETACHED.code, checks::PUB_SPARE.code];
+    let is_worth = |finding: &Finding| {
+        finding.is_error() || finding.code.is_some_and(|code| also.contains(&code))
+    };
+    found.retain(is_worth);
     Ok(found)
 }

@@ -58,6 +58,8 @@ struct Seen {
     row: Option<Checkpoint>,
     /// Where the row's timeline ended, if it is not the server's.
     switched_at: Option<Lsn>,
+    /// The end of the WAL after both were looked at: neither can be behind it rightly.
+    flush_lsn: Option<Lsn>,
 }
 
 impl Gate<'_> {
@@ -125,7 +127,10 @@ impl Gate<'_> {
         // A server that can't be streamed from is not asked for more.
         let is_logical = self.server.wal_level == "logical";
         let row = match self.table().filter(|_| is_logical) {
-            Some(table) => read_checkpoint(post, table, name, self.memory).await?,
+            Some(table) => {
+                let at = slot.as_ref().and_then(|slot| slot.row.confirmed_flush_lsn);
+                read_checkpoint(post, table, name, at, self.memory).await?
+            }
             None => None,
         };
         let timeline = row.as_ref().map(|row| row.identity.timeline);
@@ -136,6 +141,7 @@ impl Gate<'_> {
             _ => None,
         };
         Ok(Seen {
+            flush_lsn: catalog::flush_lsn(&mut post.connection).await?,
             slot,
             row,
             switched_at,
@@ -154,7 +160,7 @@ impl Gate<'_> {
             identity: post.identity,
             database: server.database.clone(),
             wal_level: server.wal_level.clone(),
-            flush_lsn: end_of_wal(server.flush_lsn)?,
+            flush_lsn: end_of_wal(seen.flush_lsn)?,
         };
         let slot = seen.slot.as_ref();
         if let Some(problem) = slot.and_then(|slot| slot.temporary_problem(name)) {
@@ -206,11 +212,13 @@ impl Gate<'_> {
         }
         let slot = &self.config.postgres.slot;
         let accepted = accepted_text(start);
-        let stored = checkpoint::store(connection, table, slot, &next, accepted.as_deref()).await;
+        let accepted = accepted.as_deref();
+        let stored = checkpoint::store(connection, table, slot, row, &next, accepted).await;
         // A process that has gone on without the row goes on without it.
         let is_ours = has_begun && start.news == [News::Remembered];
         match (stored, row) {
-            (Ok(()), _) => {
+            (Ok(false), _) => Err(SessionError::CheckpointMoved),
+            (Ok(true), _) => {
                 let lsn = next.lsn;
                 self.memory.checkpoint = Some(next);
                 Ok(lsn)
@@ -241,12 +249,13 @@ impl Memory {
     }
 }
 
-/// Reads the row. One that is locked is as this process knows it: nobody else moves it while the
-/// slot is ours, and the slot is looked at all the same.
+/// Reads the row. One that is locked is as this process knows it, where the slot, which stands at
+/// `at`, does not say that another relay was here meanwhile.
 async fn read_checkpoint(
     post: &mut Post,
     table: &TableName,
     slot: &str,
+    at: Option<Lsn>,
     memory: &Memory,
 ) -> Result<Option<Checkpoint>, SessionError> {
     let fault = match checkpoint::read(&mut post.connection, table, slot).await {
@@ -254,7 +263,11 @@ async fn read_checkpoint(
         Err(fault) => fault,
     };
     let known = memory.checkpoint.as_ref();
-    let known = known.filter(|known| known.identity == post.identity);
+    let told = memory.unrecorded.map(|told| told.lsn);
+    let known = known.filter(|known| {
+        let highest = told.unwrap_or(known.lsn).max(known.lsn);
+        known.identity == post.identity && at.is_some_and(|at| at <= highest)
+    });
     match (&fault, known) {
         (checkpoint::Fault::Postgres(error), Some(known))
             if matches!(error.sqlstate(), Some(LOCK_NOT_AVAILABLE | QUERY_CANCELED)) =>

@@ -5,6 +5,7 @@ use std::time::Duration;
 use walpost_core::class::{self, Class, Exit, KafkaClass};
 use walpost_core::{BindError, Rejection, RelayError};
 use walpost_kafka::{Fault, Trouble, TroubleKind};
+use walpost_pgoutput::Lsn;
 use walpost_walsender::Conninfo;
 
 use crate::connect::PasswordError;
@@ -47,6 +48,20 @@ pub(crate) enum SessionError {
     /// The server passes over rows because it can't load the publication.
     #[error("the server skips rows: {0}")]
     PublicationSkipped(String),
+    /// Another relay wrote the checkpoint between our look at it and our own write.
+    #[error("another relay moved the checkpoint: looking again")]
+    CheckpointMoved,
+    /// Somebody else moved the slot while it was streamed from, or just before.
+    #[error(
+        "the slot '{slot}' stands at {confirmed}, and this relay has confirmed no more than \
+         {told}: somebody else read from it or advanced it, and what was committed in between was \
+         passed over"
+    )]
+    SlotMoved {
+        slot: String,
+        confirmed: Lsn,
+        told: Lsn,
+    },
     /// The first publication can't be read at this position: the spare is next.
     #[error("the publication can't be read at this position of the WAL: {0}")]
     PublicationGone(String),
@@ -98,7 +113,8 @@ impl SessionError {
                 None if error.is_too_large() => Class::Definite(Exit::Configuration),
                 None => error.tls().map_or(QUIET, tls_class),
             },
-            Self::SlotActive { .. } | Self::ServerEnded => QUIET,
+            Self::SlotActive { .. } | Self::CheckpointMoved | Self::ServerEnded => QUIET,
+            Self::SlotMoved { .. } => Class::Definite(Exit::Gap),
             Self::Answer(_) => Class::Definite(Exit::Internal),
             Self::Standby | Self::OtherServer | Self::Producer(_) | Self::Password(_) => ALARM,
             Self::OtherKafka { .. } => Class::Definite(Exit::Gap),
@@ -170,7 +186,12 @@ impl SessionError {
                 "postgres.url may lead to one server only: name hosts, not a load balancer"
                     .to_owned(),
             ),
+            Self::SlotMoved { confirmed, .. } => Some(format!(
+                "compare the outbox table with Kafka; then walpost run --accept-slot-position \
+                 {confirmed}"
+            )),
             Self::Answer(_)
+            | Self::CheckpointMoved
             | Self::PublicationGone(_)
             | Self::SlotActive { .. }
             | Self::Silent(_)
@@ -198,6 +219,11 @@ impl SessionError {
         )
     }
 
+    /// Whether nothing may be put on record any more: it would hide what happened.
+    pub(super) fn spoils_record(&self) -> bool {
+        matches!(self, Self::SlotMoved { .. } | Self::OtherServer)
+    }
+
     /// Whether a stream that had begun says that its publication is not there.
     pub(crate) fn is_of_publication(&self) -> bool {
         if let Self::Postgres(error) = self {
@@ -210,7 +236,7 @@ impl SessionError {
     pub(super) fn is_of_stream(&self) -> bool {
         matches!(
             self,
-            Self::Postgres(_) | Self::ServerEnded | Self::Silent(_)
+            Self::Postgres(_) | Self::ServerEnded | Self::Silent(_) | Self::SlotMoved { .. }
         )
     }
 }

@@ -114,9 +114,20 @@ impl Session<'_> {
         }
     }
 
-    /// The slot has to be streamed from by our own walsender.
+    /// The slot has to be streamed from by our own walsender, and stand where we left it.
     fn take_slot(&mut self, seen: SlotSeen) -> Result<(), SessionError> {
         self.relay.handle_slot(seen.is_pressed);
+        if seen.is_working {
+            self.silence.at_work(Instant::now());
+        }
+        let told = self.relay.told();
+        if let Some(confirmed) = seen.confirmed.filter(|confirmed| *confirmed > told) {
+            return Err(SessionError::SlotMoved {
+                slot: self.context.config.postgres.slot.clone(),
+                confirmed,
+                told,
+            });
+        }
         match (seen.active_pid, self.stream_pid) {
             (Some(seen), Some(ours)) if seen != ours => {
                 debug!(seen, ours, "another walsender streams from the slot");
@@ -169,7 +180,10 @@ impl Session<'_> {
     /// The checkpoint for everything that is confirmed by now, for the end of the session.
     pub(super) async fn record_last(&mut self) {
         self.relay.record_all();
-        let deadline = Instant::now() + LAST_RECORD;
+        let now = Instant::now();
+        // A stop has a deadline; something is left for a last write in any case.
+        let drained = self.drain.deadline().unwrap_or(now + LAST_RECORD);
+        let deadline = drained.clamp(now + LAST_RECORD / 8, now + LAST_RECORD);
         loop {
             self.write_checkpoint(Instant::now());
             if self.relay.is_recorded() || !self.record.is_writing {

@@ -60,7 +60,7 @@ impl Plant {
 
 const PUBLICATIONS: &[Plant] = &[
     plant(
-        "drop publication @",
+        "drop publication @, @_spare",
         "WP-PUB-MISSING",
         ERROR,
         "the publication '@' does not exist",

@@ -20,6 +20,8 @@ pub(super) struct Held {
     is_kept: bool,
     row: Option<Checkpoint>,
     pub switched_at: Option<Lsn>,
+    /// The end of the WAL after slot and row were looked at.
+    pub flush_lsn: Option<Lsn>,
 }
 
 impl Held {

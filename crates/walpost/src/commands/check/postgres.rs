@@ -163,7 +163,10 @@ async fn look_inside(
     sight
         .transaction_findings(look, connection, slot.is_some())
         .await?;
-    let held = sight.held(look, connection).await?;
+    let mut held = sight.held(look, connection).await?;
+    if !sight.server.is_standby {
+        held.flush_lsn = catalog::flush_lsn(connection).await?;
+    }
     if sight.slot_findings(look, slot.as_ref(), &held) && publication.is_some() {
         sight.age_findings(look, connection).await?;
     }
@@ -351,7 +354,7 @@ impl Sight<'_> {
             database: self.server.database.clone(),
             // Told already, and not the slot's.
             wal_level: "logical".to_owned(),
-            flush_lsn: self.server.flush_lsn.unwrap_or(Lsn::new(u64::MAX)),
+            flush_lsn: held.flush_lsn.unwrap_or(Lsn::new(u64::MAX)),
         };
         if slot.is_none() && limits.slots >= limits.slots_max {
             let seen = format!(

@@ -35,15 +35,16 @@ const LIMIT_EXCEEDED: &str = "53400";
 impl Init<'_> {
     pub(super) async fn make_slot(&mut self, progress: &mut Progress) -> Result<Done, Error> {
         let name = &self.config.postgres.slot;
-        let row = self.row().await?;
+        // The slot first: a relay that runs writes the row before it tells the slot.
         let found = self.slot().await?;
+        let row = self.row().await?;
         let lost = self.accept(found.as_ref(), row.as_ref()).await?;
         if let Some(slot) = found {
             let confirmed = slot.row.confirmed_flush_lsn;
             let detail = confirmed.map(|lsn| format!(", confirmed up to {lsn}"));
             progress.step("exists", "slot", name, detail.unwrap_or_default())?;
             if row.is_none() {
-                self.begin(progress, &slot, None).await?;
+                self.begin(progress, &slot, None, None).await?;
             }
             return self.judge(progress, &slot).await.map(|()| Done::All);
         }
@@ -56,7 +57,7 @@ impl Init<'_> {
         let from = slot.row.confirmed_flush_lsn;
         let from = from.map(|lsn| format!(", from {lsn} on"));
         progress.step("created", "slot", name, from.unwrap_or_default())?;
-        self.begin(progress, &slot, lost).await?;
+        self.begin(progress, &slot, row.as_ref(), lost).await?;
         self.judge(progress, &slot).await.map(|()| Done::All)
     }
 
@@ -69,8 +70,8 @@ impl Init<'_> {
     /// Before anything is made: a slot that is there has to be one that can be streamed from, and
     /// one that is not must not have been there before.
     pub(super) async fn refuse_slot(&mut self) -> Result<(), Error> {
-        let row = self.row().await?;
         let slot = self.slot().await?;
+        let row = self.row().await?;
         self.accept(slot.as_ref(), row.as_ref()).await.map(drop)
     }
 
@@ -133,6 +134,17 @@ impl Init<'_> {
         if let Some(problem) = slot.and_then(|slot| slot.temporary_problem(name)) {
             return Err(refused(problem));
         }
+        if let Some(slot) = slot
+            && let Some(pid) = slot.row.active_pid
+            && slot.row.confirmed_flush_lsn.is_none()
+        {
+            let message = format!(
+                "the slot '{name}' is being made by another session (server process {pid}), which \
+                 waits for open transactions"
+            );
+            let fix = format!("wait for it, or end it: select pg_terminate_backend({pid});");
+            return Err(Error::new(Exit::Unavailable, message).with_fix(fix));
+        }
         let evidence = Evidence {
             server: &state,
             slot: slot.map(|slot| &slot.row),
@@ -172,6 +184,7 @@ impl Init<'_> {
         &mut self,
         progress: &mut Progress,
         slot: &Slot,
+        old: Option<&Checkpoint>,
         accepted: Option<String>,
     ) -> Result<(), Error> {
         let config = self.config;
@@ -188,8 +201,12 @@ impl Init<'_> {
         };
         let (table, name) = (&checkpoint.table, &config.postgres.slot);
         let relay = &mut self.relay;
-        let stored = checkpoint::store(relay, table, name, &row, accepted.as_deref()).await;
-        stored.map_err(|fault| self.fault(fault))?;
+        let accepted = accepted.as_deref();
+        let stored = checkpoint::store(relay, table, name, old, &row, accepted).await;
+        if !stored.map_err(|fault| self.fault(fault))? {
+            // A relay that was started meanwhile has adopted the slot.
+            return Ok(());
+        }
         progress.step("created", "checkpoint", name, format!(", at {lsn}"))
     }
 

@@ -1,0 +1,96 @@
+//! The end of a session: what is in flight is waited for, the position is put on record, and the
+//! stream is left in order.
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+use walpost_core::{Position, Reason, Relay};
+use walpost_kafka::Producer;
+use walpost_walsender::WalStream;
+
+use super::convert::{core_delivery, standby_status};
+use super::{End, Outcome, Session, SessionError};
+
+/// How long the reports of what is in flight are waited for when a session ends.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// How long the server may take to end the stream after we said that we are done.
+const FINISH: Duration = Duration::from_secs(1);
+
+impl Session<'_> {
+    /// Ends the session: what is in flight is waited for without sending more, the last status goes
+    /// out where the stream still stands, and the topics go on to the next session.
+    pub(super) async fn end(mut self, ended: Result<End, SessionError>) -> Outcome {
+        // A server that stops waits for this.
+        if matches!(&ended, Err(error) if error.is_of_stream()) {
+            self.stream = None;
+        }
+        if ended.is_err() {
+            settle(self.producer, &mut self.relay).await;
+        }
+        if !matches!(&ended, Err(error) if error.spoils_record()) {
+            self.record_last().await;
+            if let Some(stream) = self.stream.take() {
+                finish(stream, &mut self.relay).await;
+            }
+        }
+        // After the last status, which may have told more.
+        let (recorded, unrecorded) = self.recorded();
+        let is_recorded = self.relay.is_recorded();
+        self.control.close().await;
+        if self.producer.in_flight() > 0 {
+            self.producer.purge();
+        }
+        let ended = ended.or_else(|error| halted(&self.relay, self.refused).ok_or(error));
+        Outcome {
+            ended,
+            topics: self.relay.into_topics(),
+            recorded,
+            unrecorded,
+            is_recorded,
+        }
+    }
+}
+
+/// The end that an undeliverable event brings, if there is one. `refused` is what the producer did
+/// not send.
+pub(super) fn halted(relay: &Relay, refused: Option<Position>) -> Option<End> {
+    let event = relay.halted()?;
+    let by_broker = matches!(event.reason, Reason::Rejected(_)) && refused != Some(event.position);
+    Some(End::Halted {
+        event: Box::new(event.clone()),
+        in_batch: by_broker,
+    })
+}
+
+/// Tells the confirmed LSN once more and ends the stream in order.
+async fn finish(mut stream: WalStream, relay: &mut Relay) {
+    stream.queue_status(&standby_status(relay.last_status(Instant::now())));
+    if let Err(error) = stream.finish(FINISH).await {
+        debug!(%error, "the stream did not end in order");
+    }
+}
+
+/// Waits for reports without sending anything.
+async fn settle(producer: &mut Producer, relay: &mut Relay) {
+    let deadline = Instant::now() + SETTLE;
+    let mut deliveries = Vec::new();
+    loop {
+        producer.poll(&mut deliveries);
+        for delivery in deliveries.drain(..) {
+            // The session is over already; only a fault of an event still matters, and the relay
+            // remembers it.
+            if let Err(error) = relay.handle_delivery(core_delivery(delivery)) {
+                debug!(%error, "a record failed after the session's end");
+            }
+        }
+        // Also after a fatal error: the reports say whether an event was its cause.
+        if producer.in_flight() == 0 {
+            return;
+        }
+        tokio::select! {
+            () = producer.ready() => {}
+            () = tokio::time::sleep_until(deadline.into()) => return,
+        }
+    }
+}
