@@ -251,9 +251,8 @@ async fn check_set_up(
                     publication = name,
                     spare,
                     "the publication is gone, or was made anew behind the slot: the spare takes \
-                     its \
-                     place. Make it again (walpost init --apply), and restart when the slot has \
-                     passed that"
+                     its place. Make it again (walpost init --apply), and restart when the slot \
+                     has passed that"
                 );
             }
             Ok((tables, publication.name))

@@ -66,8 +66,7 @@ fn head(config: &Config) -> String {
          --\n\
          -- Whoever runs it owns the outbox tables, may create publications (CREATE on the\n\
          -- database) and may use replication slots. The relay itself needs no right to the \
-         outbox, \
-         only\n\
+         outbox, only\n\
          -- to the checkpoint below:\n\
          --   create role {quoted_role} login replication password '...';\n\
          --   grant connect on database {quoted_database} to {quoted_role};\n\
