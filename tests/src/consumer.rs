@@ -292,12 +292,19 @@ impl Consumer {
         &self.records
     }
 
-    /// The first offset of a partition and its end. A broker that was away a moment ago answers
-    /// that there is no such partition until it leads it again.
+    /// The first offset of a partition and its end.
+    ///
+    /// A broker that was away a moment ago may answer for a topic of which it does not know every
+    /// partition yet. The client keeps such an answer for minutes and looks at nothing else, so
+    /// each new try begins with an answer of its own.
     #[track_caller]
     fn watermarks(&self, partition: i32) -> (i64, i64) {
         let mut last = None;
         let found = try_wait_until(ANSWER_TIMEOUT, || {
+            if last.is_some() {
+                let asked = self.consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT);
+                asked.map_err(|error| last = Some(error)).ok()?;
+            }
             let asked = self
                 .consumer
                 .fetch_watermarks(&self.topic, partition, ASK_TIMEOUT);
