@@ -10,7 +10,7 @@
 )]
 
 use std::{
-    env, fs,
+    fs,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +25,7 @@ use rdkafka::{
     error::KafkaError,
 };
 use walpost_tests::{
-    Consumer, Database, Kafka, Lsn, Postgres, Running, Walpost, Writer, wait_until,
+    Consumer, Database, Kafka, Lsn, Postgres, Running, Walpost, Writer, scaled, wait_until,
 };
 
 /// Enough for every server on a busy machine; a test that passes does not wait for it.
@@ -410,15 +410,6 @@ fn cpu_time(pid: i32) -> Duration {
 
 fn distance(from: Lsn, to: Lsn) -> u64 {
     u64::from(to).saturating_sub(u64::from(from))
-}
-
-/// One of two sizes: what `make test` has time for, and the full one.
-fn scaled<T>(small: T, full: T) -> T {
-    if env::var_os("WALPOST_TEST_SCALE").is_some_and(|scale| scale == "full") {
-        full
-    } else {
-        small
-    }
 }
 
 /// About 1 MiB of WAL.

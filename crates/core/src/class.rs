@@ -105,6 +105,12 @@ pub fn kafka(code: i32) -> KafkaClass {
     }
 }
 
+/// Whether a record, or its batch, is larger than somebody takes it: MSG_SIZE_TOO_LARGE,
+/// RECORD_LIST_TOO_LARGE.
+pub fn is_too_large(code: i32) -> bool {
+    matches!(code, 10 | 18)
+}
+
 /// Whether Kafka contradicted a topic's partition count.
 pub fn contradicts_partition_count(code: i32) -> bool {
     matches!(code, 3 | -188 | -190)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use walpost_pgoutput::DecodeError;
 
+use crate::class;
 use crate::event::{EventId, Position, Topic};
 use crate::mapping::{BindError, TableName};
 use crate::stream::ProtocolError;
@@ -69,7 +70,7 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// An event that can't be delivered, by its own fault. Nothing after it was sent.
+/// An event that can't be delivered, by its own fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undeliverable {
     /// Which event.
@@ -116,6 +117,39 @@ pub enum Reason {
     Headers(String),
     /// Kafka refused the record, or the client did before sending it.
     Rejected(Rejection),
+    /// Its dead letter can't be delivered either.
+    DeadLetter {
+        /// The dead-letter topic.
+        topic: Topic,
+        /// Why there is a dead letter.
+        cause: Box<Self>,
+        /// Why it can't be delivered.
+        why: Box<Self>,
+    },
+}
+
+impl Reason {
+    /// The cause in one word, for the header of a dead letter and for metrics: it stays the same in
+    /// every version.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NullId => "null-id",
+            Self::NullPayload => "null-payload",
+            Self::NullTopic => "null-topic",
+            Self::TopicIllegal(_) => "illegal-topic",
+            Self::TopicNotAllowed(_) => "topic-not-allowed",
+            Self::TopicMissing { .. } => "topic-missing",
+            Self::Headers(_) => "bad-headers",
+            Self::Rejected(_) if self.is_too_large() => "too-large",
+            Self::Rejected(_) => "rejected",
+            Self::DeadLetter { .. } => "dead-letter",
+        }
+    }
+
+    /// Whether the event's size is at fault.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Rejected(rejection) if class::is_too_large(rejection.code))
+    }
 }
 
 impl fmt::Display for Reason {
@@ -136,6 +170,9 @@ impl fmt::Display for Reason {
                 waited.as_secs()
             ),
             Self::Rejected(rejection) => write!(f, "Kafka refused it: {rejection}"),
+            Self::DeadLetter { topic, cause, why } => {
+                write!(f, "{cause}; nor can its dead letter, in '{topic}': {why}")
+            }
         }
     }
 }

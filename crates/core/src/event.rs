@@ -2,10 +2,13 @@
 //! [`Record`] that leaves for Kafka.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use uuid::Uuid;
 use walpost_pgoutput::Lsn;
+
+use crate::error::Reason;
 
 /// The `id` column of an outbox row.
 ///
@@ -61,6 +64,30 @@ impl Position {
             ordinal >>= 4;
         }
         text
+    }
+}
+
+impl FromStr for Position {
+    type Err = String;
+
+    /// Reads the printed form.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(lsn, ordinal)| {
+            let is_hex = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if lsn.len() != 16 || ordinal.len() != 8 || !is_hex(lsn) || !is_hex(ordinal) {
+                return None;
+            }
+            let lsn = u64::from_str_radix(lsn, 16).ok()?;
+            let ordinal = u32::from_str_radix(ordinal, 16).ok()?;
+            Some((lsn, ordinal))
+        });
+        let Some((lsn, ordinal)) = numbers else {
+            return Err("expected a position, as 00000000016B3748/0000000C".to_owned());
+        };
+        Ok(Self {
+            commit_lsn: Lsn::new(lsn),
+            ordinal,
+        })
     }
 }
 
@@ -150,6 +177,14 @@ impl Topic {
     }
 }
 
+impl FromStr for Topic {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::new(Bytes::copy_from_slice(name.as_bytes()))
+    }
+}
+
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -179,6 +214,10 @@ pub struct Record {
     pub headers: Vec<Header>,
     /// Where the event stands.
     pub position: Position,
+    /// What decided the partition.
+    pub(crate) placement: Bytes,
+    /// Why this is a dead letter, if it is one.
+    pub(crate) cause: Option<Box<Reason>>,
 }
 
 #[cfg(test)]
@@ -193,6 +232,23 @@ mod tests {
         };
         assert_eq!(position.to_string(), "00000000016B3748/0000000C");
         assert_eq!(&position.to_text(), b"00000000016B3748/0000000C");
+        assert_eq!(position.to_string().parse(), Ok(position));
+    }
+
+    #[test]
+    fn what_is_no_printed_position_is_refused() {
+        for text in [
+            "",
+            "/",
+            "16B3748/C",
+            "00000000016B3748",
+            "00000000016B3748/0000000C/0",
+            "00000000016B3748/0000000G",
+            "+0000000016B3748/0000000C",
+            "0/16B3748",
+        ] {
+            assert!(text.parse::<Position>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@
 
 pub mod backoff;
 pub mod class;
+mod dead_letter;
 mod error;
 mod event;
 mod feedback;
@@ -32,6 +33,7 @@ mod mapping;
 mod placement;
 mod recorder;
 mod relay;
+mod rulings;
 pub mod silence;
 pub mod start;
 mod stream;
@@ -47,5 +49,6 @@ pub use crate::mapping::{
 };
 pub use crate::recorder::Recording;
 pub use crate::relay::{Delivery, Relay, Session, Snapshot};
+pub use crate::rulings::{Exception, Found, Halt, Policy, Rulings};
 pub use crate::stream::ProtocolError;
 pub use crate::topics::{TopicFault, TopicNews, Topics};

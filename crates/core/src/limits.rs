@@ -56,5 +56,11 @@ pub const TOPIC_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// How soon a topic that is missing is asked for again while the line stands.
 pub const TOPIC_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long a topic that was judged missing is not asked for again.
+pub const TOPIC_DENIED_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How many topics are remembered that Kafka has not got.
+pub const DENIED_TOPICS_MAX: usize = 1_000;
+
 /// Default of `delivery.unknown_topic_after`.
 pub const UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(60);

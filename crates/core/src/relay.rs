@@ -1,38 +1,41 @@
 //! The relay: the parts of the core put together, and its contract.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod line;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use walpost_pgoutput::{CopyMessage, Insert, Keepalive, Lsn, Message, Relation, RelationId};
 
-use crate::class::{self, KafkaClass};
-use crate::error::{Reason, Rejection, RelayError, Undeliverable};
+use self::line::Line;
+use crate::error::{Rejection, RelayError, Undeliverable};
 use crate::event::{Position, Record, Ticket, Topic};
 use crate::feedback::{Feedback, Status};
 use crate::limits::WindowLimits;
-use crate::mapping::{Binding, Event, Format, Mapping, TableName, Types, Unmapped, table_name};
-use crate::placement;
+use crate::mapping::{Binding, Format, Mapping, TableName, Types, Unmapped, table_name};
 use crate::recorder::{Confirmed, Recorder, Recording};
+use crate::rulings::{Exception, Halt, Policy, Rulings};
 use crate::stream::{ProtocolError, Step, Stream, Transaction};
-use crate::topics::{Place, TopicFault, TopicNews, Topics};
+use crate::topics::{TopicFault, TopicNews, Topics};
 use crate::window::Window;
 
 /// One session's state machine: WAL in, records out, LSN confirmed.
 ///
 /// It has no socket, no clock and no thread. Its owner feeds it and carries out what it says:
 ///
-/// * **inputs** `handle_wal`, `handle_delivery`, `handle_topic`, `handle_checkpointed`,
-///   `handle_slot`, `drain` and `record_all`;
-/// * **outputs** `poll_record`, `poll_topic`, `poll_checkpoint`, `poll_status`, `poll_timeout`:
-///   after every input, poll all of them in this order, each until it gives nothing;
+/// * **inputs** `handle_wal`, `handle_delivery`, `handle_refusal`, `handle_topic`,
+///   `handle_checkpointed`, `handle_slot`, `drain` and `record_all`;
+/// * **outputs** `poll_record`, `poll_exception`, `poll_topic`, `poll_checkpoint`, `poll_status`,
+///   `poll_timeout`: after every input, poll all of them in this order, each until it gives
+/// nothing;
 /// * **questions** `wants_wal`, `splits_transaction`, `is_drained`, `is_recorded`, `halted`,
-///   `confirmed`, `unrecorded`, `snapshot`.
+///   `halt`, `confirmed`, `unrecorded`, `snapshot`.
 ///
 /// Time is a parameter and must not go back. Records must be handed to Kafka in the order in which
-/// they are polled, by one sender, and every ticket gets exactly one delivery report. `handle_wal`
-/// may only be called while `wants_wal` is true: an owner that does not read lets TCP hold Postgres
-/// back. After an error the value is thrown away and the next session starts from what the server
-/// holds.
+/// they are polled, by one sender, and every ticket gets exactly one delivery report or refusal.
+/// `handle_wal` may only be called while `wants_wal` is true: an owner that does not read lets TCP
+/// hold Postgres back. After an error the value is thrown away and the next session starts from
+/// what the server holds.
 #[derive(Debug)]
 pub struct Relay {
     mapping: Mapping,
@@ -40,23 +43,12 @@ pub struct Relay {
     stream: Stream,
     tables: BTreeMap<RelationId, Table>,
     types: Types,
-    window: Window,
+    line: Line,
     recorder: Recorder,
     feedback: Feedback,
-    topics: Topics,
-    /// An event that the window has no room for yet.
-    pending: Option<Event>,
-    /// Events in the window that have not left yet.
-    ready: VecDeque<Event>,
-    /// A row that is no event. It halts the relay when everything before it has left.
-    refused: Option<Undeliverable>,
-    /// A topic's count changed: what is in flight was placed by the old one and has to arrive
-    /// before anything is placed by the new one. Failing, it would come again behind what had
-    /// overtaken it.
-    recounted: bool,
-    halted: Option<Undeliverable>,
     draining: bool,
-    counts: Counts,
+    /// Updates, deletes and truncates.
+    ignored: u64,
 }
 
 /// Where a session starts and how it reads.
@@ -75,6 +67,11 @@ pub struct Session {
     /// Types, by oid, whose binary form is their text: enums, and extensions' such as `citext`. The
     /// stream describes them by name only, so they come from the catalogue.
     pub textual: BTreeSet<u32>,
+    /// What is done with an event that can't be delivered.
+    pub policy: Policy,
+    /// Until when a record that the client refuses for its size is refused for good. Otherwise the
+    /// relay halts at it under every policy: a producer with larger limits may take it.
+    pub size_is_final_until: Option<Instant>,
 }
 
 /// What Kafka said of one record.
@@ -97,6 +94,10 @@ pub struct Snapshot {
     pub delivered: u64,
     /// Updates, deletes and truncates that were passed over: an outbox is insert-only.
     pub ignored: u64,
+    /// Events that an operator had passed over.
+    pub skipped: u64,
+    /// Events that went, or are to go, to the dead-letter topic.
+    pub dead_letters: u64,
     /// Records between the oldest unacknowledged one and the newest.
     pub in_flight: usize,
     /// Records that were read and wait for their turn to leave.
@@ -109,12 +110,6 @@ pub struct Snapshot {
     pub oldest: Option<Position>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    delivered: u64,
-    ignored: u64,
-}
-
 #[derive(Debug)]
 enum Table {
     Outbox(Box<Binding>),
@@ -123,31 +118,25 @@ enum Table {
 
 impl Relay {
     /// A session's relay. `topics` comes from the session before, if there was one.
-    pub fn new(mapping: Mapping, session: Session, mut topics: Topics) -> Self {
+    pub fn new(mapping: Mapping, session: Session, rulings: Rulings, mut topics: Topics) -> Self {
         topics.restart();
         Self {
+            line: Line::new(&session, rulings, topics),
             mapping,
             format: session.format,
             stream: Stream::new(),
             tables: BTreeMap::new(),
             types: Types::new(session.textual),
-            window: Window::new(session.floor, session.window),
             recorder: Recorder::new(session.recording, session.floor),
             feedback: Feedback::new(session.wal_sender_timeout),
-            topics,
-            pending: None,
-            ready: VecDeque::new(),
-            refused: None,
-            recounted: false,
-            halted: None,
             draining: false,
-            counts: Counts::default(),
+            ignored: 0,
         }
     }
 
     /// The session is over: what was learnt of the topics goes on.
     pub fn into_topics(self) -> Topics {
-        self.topics
+        self.line.topics
     }
 
     /// The next message of the stream.
@@ -173,7 +162,7 @@ impl Relay {
     fn handle_keepalive(&mut self, keepalive: &Keepalive) {
         self.feedback.received(keepalive.wal_end);
         if self.stream.transaction().is_none() {
-            self.window.seal(keepalive.wal_end);
+            self.line.window.seal(keepalive.wal_end);
         }
         if keepalive.reply_requested {
             self.feedback.asked(keepalive.wal_end);
@@ -183,13 +172,13 @@ impl Relay {
     fn handle_message(&mut self, message: Message) -> Result<(), RelayError> {
         match self.stream.advance(message)? {
             Step::Nothing => {}
-            Step::Ignored => self.counts.ignored += 1,
+            Step::Ignored => self.ignored += 1,
             Step::Type(described) => self.types.learn(&described),
             Step::Relation(relation) => self.handle_relation(&relation)?,
             Step::Insert(insert) => self.handle_insert(&insert)?,
             Step::Boundary(end) => {
                 self.feedback.received(end);
-                self.window.seal(end);
+                self.line.window.seal(end);
             }
         }
         Ok(())
@@ -218,26 +207,17 @@ impl Relay {
             .stream
             .transaction()
             .expect("rows outside one are refused");
-        match binding.event(&self.mapping, &insert.new, transaction) {
-            Ok(event) => {
-                self.pending = Some(event);
-                self.admit();
-            }
-            Err(Unmapped::Event { id, reason }) => {
-                let position = transaction.position();
-                self.refused = Some(Undeliverable {
-                    id,
-                    position,
-                    reason,
-                });
-            }
+        let row = match binding.event(&self.mapping, &insert.new, transaction) {
+            Ok(event) => Ok(event),
+            Err(Unmapped::Event(refusal)) => Err(*refusal),
             Err(Unmapped::Stream(problem)) => {
                 return Err(RelayError::Row {
                     table: binding.table().clone(),
                     problem,
                 });
             }
-        }
+        };
+        self.line.take(row);
         self.stream.count_insert();
         Ok(())
     }
@@ -247,41 +227,19 @@ impl Relay {
     /// An error means that the session is over, except for a fault of the event itself: then the
     /// relay is halted, and goes on taking reports of what left before it.
     pub fn handle_delivery(&mut self, delivery: Delivery) -> Result<(), RelayError> {
-        let ticket = delivery.ticket;
-        let Err(rejection) = delivery.result else {
-            self.window.settle(ticket);
-            self.counts.delivered += 1;
-            // Where the owner has no room for a record, nothing polls; the stream is read on.
-            self.admit();
-            return Ok(());
-        };
-        let (id, position) = self.window.event(ticket);
-        match class::kafka(rejection.code) {
-            KafkaClass::Event => {
-                let earlier = self
-                    .halted
-                    .as_ref()
-                    .is_none_or(|halt| position < halt.position);
-                if earlier {
-                    let reason = Reason::Rejected(rejection);
-                    self.halted = Some(Undeliverable {
-                        id: id.clone(),
-                        position,
-                        reason,
-                    });
-                }
-                Ok(())
-            }
-            KafkaClass::Cluster | KafkaClass::Rebuild | KafkaClass::Stop => {
-                if class::contradicts_partition_count(rejection.code) {
-                    self.topics.distrust();
-                }
-                Err(RelayError::Cluster {
-                    position,
-                    rejection,
-                })
-            }
-        }
+        self.line.report(delivery)
+    }
+
+    /// Kafka's client would not send that record, which was polled last. There is no report for it.
+    ///
+    /// Errors as for `handle_delivery`.
+    pub fn handle_refusal(
+        &mut self,
+        now: Instant,
+        record: Record,
+        rejection: Rejection,
+    ) -> Result<(), RelayError> {
+        self.line.take_back(now, record, rejection)
     }
 
     /// The answer to a question of `poll_topic`.
@@ -291,8 +249,10 @@ impl Relay {
         topic: &Topic,
         answer: Result<u32, TopicFault>,
     ) -> TopicNews {
-        let news = self.topics.answer(now, topic, answer);
-        self.recounted |= matches!(news, TopicNews::Recounted { .. });
+        let news = self.line.topics.answer(now, topic, answer);
+        if matches!(news, TopicNews::Recounted { .. }) {
+            self.line.recount();
+        }
         news
     }
 
@@ -300,9 +260,7 @@ impl Relay {
     /// dropped: it lies behind the confirmed LSN and comes again.
     pub fn drain(&mut self) {
         self.draining = true;
-        self.pending = None;
-        self.refused = None;
-        self.ready.clear();
+        self.line.drop_unsent();
     }
 
     /// Asks the server for a keepalive with the next status.
@@ -312,85 +270,29 @@ impl Relay {
 
     /// The next record for Kafka.
     pub fn poll_record(&mut self, now: Instant) -> Option<Record> {
-        self.admit();
-        if self.halted.is_some() {
-            return None;
-        }
-        let Some(event) = self.ready.front() else {
-            self.halted = self.refused.take();
-            return None;
-        };
-        let ticket = self.window.may_send()?;
-        self.recounted &= !self.window.is_settled();
-        if self.recounted {
-            return None;
-        }
-        let partitions = match self.topics.place(&event.topic, now) {
-            Place::Partitions(partitions) => partitions,
-            Place::Wait => return None,
-            Place::Missing(waited) => {
-                let (id, position) = self.window.event(ticket);
-                let reason = Reason::TopicMissing {
-                    topic: event.topic.clone(),
-                    waited,
-                };
-                self.halted = Some(Undeliverable {
-                    id: id.clone(),
-                    position,
-                    reason,
-                });
-                return None;
-            }
-        };
-        let event = self.ready.pop_front()?;
-        let partition = placement::partition(&event.placement, partitions);
-        let ticket = self.window.send();
-        let Event {
-            position,
-            topic,
-            key,
-            value,
-            headers,
-            ..
-        } = event;
-        Some(Record {
-            ticket,
-            topic,
-            partition,
-            key,
-            value,
-            headers,
-            position,
-        })
+        self.line.poll(now)
     }
 
-    /// Takes the pending event into the window when there is room.
-    fn admit(&mut self) {
-        if let Some(event) = self
-            .pending
-            .take_if(|event| self.window.admits(event.bytes))
-        {
-            self.window
-                .take(event.bytes, event.position, event.id.clone());
-            self.ready.push_back(event);
-        }
+    /// The next event that is not sent as it is, for the log.
+    pub fn poll_exception(&mut self) -> Option<Exception> {
+        self.line.poll_exception()
     }
 
     /// Whether Kafka has had this topic before, as far as is remembered: then one that is missing
     /// was deleted.
     pub fn knows_topic(&self, topic: &Topic) -> bool {
-        self.topics.is_known(topic)
+        self.line.topics.is_known(topic)
     }
 
     /// The topic whose partition count is to be asked for. The answer goes to `handle_topic`.
     pub fn poll_topic(&mut self, now: Instant) -> Option<Topic> {
-        self.topics.poll(now)
+        self.line.topics.poll(now)
     }
 
     /// The position that the checkpoint is to hold: written before a status update carries it. The
     /// outcome goes to `handle_checkpointed`; until then there is no other.
     pub fn poll_checkpoint(&mut self, now: Instant) -> Option<Lsn> {
-        self.recorder.poll(now, confirmed(&self.window))
+        self.recorder.poll(now, confirmed(&self.line.window))
     }
 
     /// The outcome of the write that `poll_checkpoint` asked for.
@@ -411,7 +313,7 @@ impl Relay {
 
     /// Whether the checkpoint holds everything that is confirmed. Always where there is none.
     pub fn is_recorded(&self) -> bool {
-        self.is_recorded_to(self.window.confirmed())
+        self.is_recorded_to(self.line.window.confirmed())
     }
 
     /// Whether the checkpoint holds `lsn`. Always where there is none.
@@ -436,13 +338,13 @@ impl Relay {
 
     /// The status update that is due.
     pub fn poll_status(&mut self, now: Instant) -> Option<Status> {
-        self.recorder.look(now, confirmed(&self.window));
+        self.recorder.look(now, confirmed(&self.line.window));
         let status = self.feedback.poll(now, self.recorder.allowed())?;
         if status.flush == self.recorder.allowed() {
             self.recorder.tell();
         }
         assert!(
-            status.flush <= self.window.confirmed(),
+            status.flush <= self.line.window.confirmed(),
             "a status promised too much"
         );
         Some(status)
@@ -450,7 +352,7 @@ impl Relay {
 
     /// The status that ends the session, due or not.
     pub fn last_status(&mut self, now: Instant) -> Status {
-        self.recorder.look(now, confirmed(&self.window));
+        self.recorder.look(now, confirmed(&self.line.window));
         let flush = self.recorder.tell();
         Status {
             write: self.feedback.highest().max(flush),
@@ -462,63 +364,64 @@ impl Relay {
     /// When to poll again if nothing comes in. None: now.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let status = self.feedback.deadline(self.recorder.allowed())?;
-        let checkpoint = self.recorder.deadline(confirmed(&self.window));
-        let others = [checkpoint, self.topics.deadline()];
+        let checkpoint = self.recorder.deadline(confirmed(&self.line.window));
+        let others = [checkpoint, self.line.topics.deadline()];
         Some(others.into_iter().flatten().fold(status, Instant::min))
     }
 
     /// Whether the next message of the stream may be read.
     pub fn wants_wal(&self) -> bool {
-        !self.draining
-            && self.halted.is_none()
-            && self.refused.is_none()
-            && self.pending.is_none()
-            && self.window.admits(0)
+        !self.draining && self.line.has_room()
     }
 
     /// Whether everything that left has been acknowledged. Never again once the broker refused an
     /// event: what its owner then waits for is the last report.
     pub fn is_drained(&self) -> bool {
-        self.window.is_settled()
+        self.line.window.is_settled()
     }
 
     /// Whether records of a transaction have left whose others have not. A drain now would have the
     /// first ones sent again: the transaction's end is behind what did not leave.
     pub fn splits_transaction(&self) -> bool {
-        let next = match self.ready.front().or(self.pending.as_ref()) {
-            Some(event) => Some(event.position),
-            None => self.stream.transaction().map(Transaction::position),
-        };
+        let in_stream = || self.stream.transaction().map(Transaction::position);
+        let next = self.line.next_unsent().or_else(in_stream);
         next.is_some_and(|position| position.ordinal > 0)
     }
 
     /// The event that stands in the way.
     pub fn halted(&self) -> Option<&Undeliverable> {
-        self.halted.as_ref()
+        self.line.halted()
+    }
+
+    /// The event that stands in the way, and how it was found out.
+    pub fn halt(&self) -> Option<Halt> {
+        self.line.halt()
     }
 
     /// Whether the line stands for a topic that is not known yet.
     pub fn waits_for_topic(&self) -> bool {
-        !self.ready.is_empty() && self.topics.is_waiting()
+        self.line.waits_for_topic()
     }
 
     /// The LSN up to which everything is delivered.
     pub fn confirmed(&self) -> Lsn {
-        self.window.confirmed()
+        self.line.window.confirmed()
     }
 
     /// Numbers for logs and metrics.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             received: self.feedback.highest(),
-            confirmed: self.window.confirmed(),
-            delivered: self.counts.delivered,
-            ignored: self.counts.ignored,
-            in_flight: self.window.in_flight(),
-            queued: self.window.queued(),
-            undelivered_bytes: self.window.bytes(),
-            window: self.window.open(),
-            oldest: self.window.oldest(),
+            confirmed: self.line.window.confirmed(),
+            delivered: self.line.counts.delivered,
+            ignored: self.ignored,
+            skipped: self.line.counts.skipped,
+            dead_letters: self.line.counts.dead_letters,
+            in_flight: self.line.window.in_flight(),
+            queued: self.line.window.queued(),
+            undelivered_bytes: self.line.window.bytes(),
+            window: self.line.window.open(),
+            oldest: self.line.window.oldest(),
         }
     }
 }

@@ -3,16 +3,19 @@
 //! Every record goes to an explicit partition, so the count must be known before the record leaves.
 //! A topic that is seen for the first time stops the line until its count was fetched: nothing
 //! later is sent before an unknown topic is judged. A topic that *never* was there is the event's
-//! fault once Kafka has denied it for some time. One that was there before and is missing now is a
-//! fault of the cluster: the line stands until it is back.
+//! fault once Kafka has denied it for some time; its next events are not waited for as long again,
+//! only until Kafka was asked once more, every few seconds. One that was there before and is
+//! missing now is a fault of the cluster: the line stands until it is back.
 //!
 //! The counts outlive a session: they are what tells the two apart.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::event::Topic;
-use crate::limits::{TOPIC_REFRESH_INTERVAL, TOPIC_RETRY_INTERVAL};
+use crate::limits::{
+    DENIED_TOPICS_MAX, TOPIC_DENIED_INTERVAL, TOPIC_REFRESH_INTERVAL, TOPIC_RETRY_INTERVAL,
+};
 
 /// What is known of the topics.
 #[derive(Debug)]
@@ -21,9 +24,9 @@ pub struct Topics {
     known: HashMap<Topic, Known>,
     /// The topic that the line stands for.
     wanted: Option<Wanted>,
-    /// The topic that the session before stood for, and since when Kafka has denied it: sessions
-    /// that are shorter than the patience with a topic must not begin that anew.
-    denied: Option<(Topic, Instant)>,
+    /// Topics that Kafka denied. Patience with one does not begin anew with the next event, nor
+    /// with the next session.
+    denied: BTreeMap<Topic, Denied>,
     /// Known topics whose count is to be asked for again.
     refreshes: VecDeque<Topic>,
 }
@@ -44,7 +47,14 @@ struct Wanted {
     missing_since: Option<Instant>,
     /// When to ask. None while a question is under way.
     ask_at: Option<Instant>,
-    judged: bool,
+}
+
+#[derive(Debug)]
+struct Denied {
+    /// When Kafka first said that it does not exist.
+    since: Instant,
+    /// Until when that is the verdict on its events. Kafka is to be asked first where it is over.
+    holds_until: Option<Instant>,
 }
 
 /// Why a topic's partition count could not be had.
@@ -92,7 +102,7 @@ impl Topics {
             unknown_after,
             known: HashMap::new(),
             wanted: None,
-            denied: None,
+            denied: BTreeMap::new(),
             refreshes: VecDeque::new(),
         }
     }
@@ -105,11 +115,17 @@ impl Topics {
 
     /// A new session begins: questions that were under way are forgotten.
     pub(crate) fn restart(&mut self) {
-        let denied = self
-            .wanted
-            .take()
-            .and_then(|wanted| Some((wanted.topic, wanted.missing_since?)));
-        self.denied = denied.or_else(|| self.denied.take());
+        for denied in self.denied.values_mut() {
+            denied.holds_until = None;
+        }
+        if let Some(Wanted {
+            topic,
+            missing_since: Some(since),
+            ..
+        }) = self.wanted.take()
+        {
+            self.deny(topic, since, None);
+        }
         self.refreshes.clear();
         for known in self.known.values_mut() {
             known.refreshing = false;
@@ -134,22 +150,32 @@ impl Topics {
             }
             return Place::Partitions(known.partitions);
         }
-        let wanted = match &mut self.wanted {
-            Some(wanted) if wanted.topic == *topic => wanted,
-            other => other.insert(Wanted {
-                topic: topic.detached(),
-                missing_since: self
-                    .denied
-                    .take_if(|(denied, _)| denied == topic)
-                    .map(|(_, since)| since),
-                ask_at: Some(now),
-                judged: false,
-            }),
-        };
-        match wanted.missing_since {
-            Some(since) if wanted.judged => Place::Missing(now.saturating_duration_since(since)),
-            _ => Place::Wait,
+        let denied = self.denied.get(topic);
+        if let Some(denied) = denied
+            && denied.holds_until.is_some_and(|until| now < until)
+        {
+            return Place::Missing(now.saturating_duration_since(denied.since));
         }
+        if self
+            .wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.topic != *topic)
+        {
+            self.wanted = Some(Wanted {
+                topic: topic.detached(),
+                missing_since: denied.map(|denied| denied.since),
+                ask_at: Some(now),
+            });
+        }
+        Place::Wait
+    }
+
+    fn deny(&mut self, topic: Topic, since: Instant, holds_until: Option<Instant>) {
+        // Rows name topics: there may be any number of them.
+        if self.denied.len() >= DENIED_TOPICS_MAX {
+            self.denied.clear();
+        }
+        self.denied.insert(topic, Denied { since, holds_until });
     }
 
     /// Whether the topic was there at any time.
@@ -194,6 +220,7 @@ impl Topics {
 
     fn counted(&mut self, now: Instant, topic: &Topic, partitions: u32) -> TopicNews {
         self.wanted = self.wanted.take().filter(|wanted| wanted.topic != *topic);
+        self.denied.remove(topic);
         let known = Known {
             partitions,
             refreshed_at: now,
@@ -223,7 +250,10 @@ impl Topics {
         wanted.ask_at = Some(now + TOPIC_RETRY_INTERVAL);
         if fault == TopicFault::Missing && !was_known {
             let since = *wanted.missing_since.get_or_insert(now);
-            wanted.judged = now.saturating_duration_since(since) >= self.unknown_after;
+            if now.saturating_duration_since(since) >= self.unknown_after {
+                self.wanted = None;
+                self.deny(topic.detached(), since, Some(now + TOPIC_DENIED_INTERVAL));
+            }
         }
         TopicNews::Standing { fault, was_known }
     }

@@ -116,6 +116,15 @@ impl Window {
         ticket
     }
 
+    /// The record that left last did not get as far as Kafka: it is the next one to leave again.
+    pub(crate) fn take_back(&mut self, ticket: Ticket) {
+        assert!(
+            ticket.0 + 1 == self.unsent,
+            "a record was taken back that others have followed"
+        );
+        self.unsent -= 1;
+    }
+
     /// Seals a boundary: once everything that has left so far is settled, `lsn` is confirmed.
     ///
     /// A position that is not above the last one is dropped: after a crash Postgres first reports

@@ -9,6 +9,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::level_filters::LevelFilter;
+use walpost_core::Position;
 use walpost_core::start::Accepted;
 use walpost_pgoutput::Lsn;
 
@@ -101,18 +102,17 @@ pub(crate) enum Command {
     ///
     /// Sends committed rows to Kafka until it is stopped. A server that is away is waited for, with
     /// pauses that grow to 30 s. An event that can't be delivered stops the line: it is named, what
-    /// is before it is delivered, and the process exits with 65.
+    /// is before it is delivered, and the process exits with 65 (unless delivery.on_undeliverable
+    /// says otherwise).
     #[command(after_long_help = help::RUN)]
-    Run {
-        /// Deliver what is committed now, and exit
-        ///
-        /// What run would wait for (a server that is away, a slot in use) ends it after 30 s
-        /// without progress.
-        #[arg(long)]
-        once: bool,
-        #[command(flatten)]
-        accept: AcceptArgs,
-    },
+    Run(RunArgs),
+    /// Let one event pass that can't be delivered
+    ///
+    /// The relay names position and id of an event that it can't deliver. With this command it goes
+    /// on behind it, as if it were delivered: no consumer ever gets it. That is recorded, with who
+    /// did it and why.
+    #[command(after_long_help = help::SKIP, arg_required_else_help = true)]
+    Skip(SkipArgs),
     /// Print or apply the SQL for the table, the publications and the slot
     ///
     /// Prints SQL for psql, which changes nothing by itself. It can be run again: what is there
@@ -156,6 +156,49 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", conflicts_with = "command")]
         out: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Deliver what is committed now, and exit
+    ///
+    /// What run would wait for (a server that is away, a slot in use) ends it after 30 s without
+    /// progress.
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    pub accept: AcceptArgs,
+    /// Pass over the event of this id, where postgres.checkpoint is none; can be repeated
+    ///
+    /// With a checkpoint walpost skip does it, and it is recorded.
+    #[arg(
+        long,
+        value_name = "ID",
+        help_heading = "Going on after a refusal (each names what is accepted)"
+    )]
+    pub skip_id: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SkipArgs {
+    /// Where it stands, as the relay's log has it: 00000000016B3748/0000000C
+    #[arg(
+        value_name = "POSITION",
+        requires = "id",
+        required_unless_present = "list"
+    )]
+    pub position: Option<Position>,
+    /// Its id
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Why it may be passed over
+    #[arg(long, value_name = "TEXT", required_unless_present = "list")]
+    pub reason: Option<String>,
+    /// Show what was let pass
+    #[arg(long, conflicts_with_all = ["position", "id", "reason"])]
+    pub list: bool,
+    #[command(flatten)]
+    pub format: Format,
 }
 
 /// Each names exactly what is accepted, so that one that is left in a unit file accepts nothing
@@ -276,7 +319,8 @@ impl Cli {
     /// How the command reports.
     pub(crate) fn output(&self) -> Output {
         let (command, json) = match &self.command {
-            Command::Run { .. } => ("run", false),
+            Command::Run(_) => ("run", false),
+            Command::Skip(args) => ("skip", args.format.json),
             Command::Init(args) => ("init", args.format.json),
             Command::Check(args) => ("check", args.format.json),
             Command::Demo(_) => ("demo", false),
@@ -295,17 +339,18 @@ impl Cli {
 
     /// Whether the command's life is told by its log. What reports is not to be drowned by it.
     pub(crate) fn is_service(&self) -> bool {
-        matches!(self.command, Command::Run { .. })
+        matches!(self.command, Command::Run(_))
     }
 
     /// Which lines to log.
     pub(crate) fn log_level(&self) -> LogLevel {
         let default = match self.command {
-            Command::Run { .. } => LevelFilter::INFO,
+            Command::Run(_) => LevelFilter::INFO,
             // What goes wrong is told; the rest is what the demo shows itself.
             Command::Demo(_) => LevelFilter::WARN,
             Command::Init(_)
             | Command::Check(_)
+            | Command::Skip(_)
             | Command::Config { .. }
             | Command::Version { .. }
             | Command::Completions { .. }

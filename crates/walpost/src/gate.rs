@@ -27,11 +27,12 @@ use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Mode, StartReplication, WalStream};
 
 use crate::catalog::{self, Pooler, Table};
-use crate::config::Config;
+use crate::config::{Config, Postgres};
 use crate::connect::{ConnectError, connect, connect_again};
 use crate::control::{self, Post};
 use crate::finding::Finding;
 use crate::session::SessionError;
+use crate::skip::{self, Skip};
 
 pub(crate) use self::place::Memory;
 use self::place::{Gate, Place};
@@ -65,6 +66,8 @@ pub(crate) struct Opening {
     pub kafka_cluster: Option<String>,
     /// The publication that is read: the first one, or the spare.
     pub publication: String,
+    /// Events that an operator lets pass.
+    pub skips: Vec<Skip>,
 }
 
 /// Opens the stream, or says why it can't be. With `once`, what asynchronous commits left unwritten
@@ -103,6 +106,7 @@ pub(crate) async fn open(
         kafka_cluster,
     } = place;
     let (tables, publication) = check_set_up(&mut post.connection, config, uses_spare).await?;
+    let skips = skips(&mut post.connection, postgres, floor).await?;
     let textual = catalog::textual_types(&mut post.connection).await?;
     let format = catalog::stream_format(&tables, config);
     let current = if once {
@@ -136,7 +140,28 @@ pub(crate) async fn open(
         post,
         kafka_cluster,
         publication,
+        skips,
     })
+}
+
+/// What an operator lets pass from here on. Where that can't be read, nothing is.
+async fn skips(
+    connection: &mut Connection,
+    postgres: &Postgres,
+    floor: Lsn,
+) -> Result<Vec<Skip>, SessionError> {
+    let Some(checkpoint) = &postgres.checkpoint else {
+        return Ok(Vec::new());
+    };
+    let table = checkpoint.skip_table();
+    match skip::read(connection, &table, &postgres.slot, floor).await {
+        Ok(recorded) => Ok(recorded.into_iter().map(|recorded| recorded.skip).collect()),
+        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
+            warn!(%error, table = %table, "no event can be let pass: the table can't be read");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens the control connection, to the server that the stream will come from.

@@ -15,6 +15,7 @@ mod gate;
 mod output;
 mod session;
 mod shutdown;
+mod skip;
 mod sql;
 mod supervisor;
 mod telemetry;

@@ -26,13 +26,12 @@ use tracing::{info, warn};
 use walpost_core as core;
 use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
-use walpost_core::{Position, Record, Recording, Relay, Topic, TopicFault, Undeliverable};
+use walpost_core::{Exception, Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
 use walpost_kafka::{Delivery, Producer, SendError, TroubleKind};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
 use self::convert::{NoCount, core_delivery, core_rejection, send, standby_status};
-use self::ending::halted;
 pub(crate) use self::error::SessionError;
 use self::record::Record as CheckpointRecord;
 use crate::config::Config;
@@ -72,11 +71,7 @@ pub(crate) enum End {
     /// `--once`: everything that was committed before the stream opened is confirmed.
     CaughtUp { confirmed: Lsn },
     /// An event can't be delivered.
-    Halted {
-        event: Box<Undeliverable>,
-        /// The broker refused it together with its batch: another record may be at fault.
-        in_batch: bool,
-    },
+    Halted(Box<Halt>),
 }
 
 /// What a session is run with.
@@ -92,6 +87,10 @@ pub(crate) struct SessionContext<'a> {
     pub kafka: &'a mut KafkaSeen,
     /// What an operator has accepted.
     pub accepted: &'a Accepted,
+    /// What is known of single events.
+    pub rulings: Rulings,
+    /// Until when a record that the client refuses for its size is refused for good.
+    pub size_is_final_until: Option<Instant>,
 }
 
 /// What is known of Kafka, over all sessions.
@@ -142,8 +141,6 @@ struct Session<'a> {
     producer: &'a mut Producer,
     /// A record that the producer had no room for: it goes first. The stream is read on meanwhile.
     unsent: Option<Record>,
-    /// The record that the producer refused before it sent it.
-    refused: Option<Position>,
     deliveries: Vec<Delivery>,
     answers: UnboundedReceiver<Answer>,
     /// An answer that ended a wait.
@@ -213,6 +210,8 @@ struct Reads {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub ended: Result<End, SessionError>,
+    /// Up to where everything is delivered.
+    pub confirmed: Lsn,
     /// What was learnt of the topics.
     pub topics: core::Topics,
     /// What the checkpoint holds.
@@ -226,7 +225,7 @@ pub(crate) struct Outcome {
 /// Runs a session to its end. The producer is left with nothing in flight, or else is not to be
 /// used again.
 pub(crate) async fn run(
-    context: SessionContext<'_>,
+    mut context: SessionContext<'_>,
     opening: Opening,
     producer: &mut Producer,
     topics: core::Topics,
@@ -243,8 +242,12 @@ pub(crate) async fn run(
             grace: checkpoint.grace,
         }),
         textual: opening.textual,
+        policy: context.config.delivery.policy(),
+        size_is_final_until: context.size_is_final_until,
     };
-    let relay = Relay::new(context.config.mapping.clone(), session, topics);
+    let mapping = context.config.mapping.clone();
+    let rulings = std::mem::take(&mut context.rulings);
+    let relay = Relay::new(mapping, session, rulings, topics);
     let (asker, answers) = unbounded_channel();
     let target = context.once.then_some(opening.current);
     let teller = asker.clone();
@@ -256,7 +259,6 @@ pub(crate) async fn run(
         relay,
         producer,
         unsent: None,
-        refused: None,
         deliveries: Vec::new(),
         answers,
         heard: None,
@@ -292,6 +294,7 @@ impl Session<'_> {
             self.take_answers(now)?;
             self.send_records(now)?;
             let more = self.read_wal(now)?;
+            self.tell_exceptions();
             self.judge_silence(now)?;
             self.leave_stopping_server()?;
             self.ask_for_topics(now);
@@ -387,16 +390,28 @@ impl Session<'_> {
                     return Ok(());
                 }
                 Err(SendError::Rejected(rejection)) => {
-                    let result = Err(core_rejection(&rejection));
-                    let ticket = record.ticket;
-                    self.refused = Some(record.position);
-                    self.relay
-                        .handle_delivery(core::Delivery { ticket, result })?;
+                    let rejection = core_rejection(&rejection);
+                    self.relay.handle_refusal(now, record, rejection)?;
                 }
                 Err(SendError::Fatal(fault)) => return Err(SessionError::Producer(fault)),
             }
         }
         Ok(())
+    }
+
+    /// Every event that is not sent as it is leaves a line.
+    fn tell_exceptions(&mut self) {
+        while let Some(exception) = self.relay.poll_exception() {
+            match exception {
+                Exception::Skipped { id, position } => {
+                    warn!(%position, %id, "an event is passed over, as an operator wants it");
+                }
+                Exception::DeadLetter(event) => {
+                    let topic = self.context.config.delivery.dead_letter_topic.as_str();
+                    warn!(cause = %event, topic, "an event goes to the dead-letter topic");
+                }
+            }
+        }
     }
 
     /// Reads once and relays a bounded number of messages. True when there may be more at once.
@@ -500,7 +515,7 @@ impl Session<'_> {
             let deadline = self.drain.deadline().unwrap_or(now + drain);
             self.drain = Drain::Begun { deadline };
             if idle || now >= deadline {
-                return Ok(halted(&self.relay, self.refused));
+                return Ok(self.relay.halt().map(|halt| End::Halted(Box::new(halt))));
             }
             return Ok(None);
         }

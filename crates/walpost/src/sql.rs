@@ -10,6 +10,7 @@ const OUTBOX: &str = include_str!("../../../sql/010_outbox.sql");
 const OUTBOX_DEBEZIUM: &str = include_str!("../../../sql/011_outbox_debezium.sql");
 const PUBLICATION: &str = include_str!("../../../sql/020_publication.sql");
 const CHECKPOINT: &str = include_str!("../../../sql/025_checkpoint.sql");
+const SKIP: &str = include_str!("../../../sql/027_skip.sql");
 const NO_GAP: &str = include_str!("../../../sql/026_no_gap.sql");
 const FIRST_CHECKPOINT: &str = include_str!("../../../sql/035_first_checkpoint.sql");
 const SLOT: &str = include_str!("../../../sql/030_slot.sql");
@@ -46,6 +47,16 @@ pub(crate) fn checkpoint(table: &TableName, role: &str) -> String {
         ("role", role),
     ];
     fill(CHECKPOINT, &values)
+}
+
+/// Makes the table of events that may be passed over, unless it is there, and lets `role` use it.
+pub(crate) fn skip(table: &TableName, role: &str) -> String {
+    let values = [
+        ("schema", table.schema.as_str()),
+        ("table", table.name.as_str()),
+        ("role", role),
+    ];
+    fill(SKIP, &values)
 }
 
 /// Fails where a slot is gone that has a checkpoint.
@@ -148,11 +159,10 @@ mod tests {
             sql.contains("'walpost.tables', '\"public\".\"outbox\"'"),
             "{sql}"
         );
-        let sql = checkpoint(&table, "relay");
-        assert!(
-            sql.contains("on \"public\".\"outbox\" to \"relay\";"),
-            "{sql}"
-        );
+        for sql in [checkpoint(&table, "relay"), skip(&table, "relay")] {
+            let grant = "on \"public\".\"outbox\" to \"relay\";";
+            assert!(sql.contains(grant), "{sql}");
+        }
         let sql = no_gap(&table, "s") + &first_checkpoint(&table, "s", "{}");
         assert!(!sql.contains(":'") && !sql.contains(":\""), "{sql}");
         for failover in [false, true] {

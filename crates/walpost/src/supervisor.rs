@@ -4,20 +4,26 @@
 //! the error is classified, and either the process stops with a code and the fix, or the next
 //! session starts from what the server holds, after a backoff.
 
+mod hold;
+mod poison;
 mod sizes;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
-use walpost_core::start::Accepted;
-use walpost_core::{Reason, Topics, Undeliverable};
-use walpost_kafka::{ErrorCode, Producer, Trouble};
+use walpost_core::start::{Accepted, Identity};
+use walpost_core::{Found, Halt, Position, Reason, Rulings, Topics, Undeliverable};
+use walpost_kafka::{Producer, Trouble};
+use walpost_pgoutput::Lsn;
 
+use self::poison::Poison;
 use self::sizes::Sizes;
-use crate::config::Config;
+use crate::commands::Orders;
+use crate::config::{Config, OnUndeliverable};
 use crate::error::{Error, chain};
 use crate::exit::Status;
 use crate::gate::{self, Memory};
@@ -46,6 +52,15 @@ pub(crate) struct Supervisor<'a> {
     producer: Option<Producer>,
     topics: Option<Topics>,
     sizes: Sizes,
+    /// What is known of single events.
+    rulings: Rulings,
+    /// What Kafka refused together, for its size, and what is at fault is not known yet.
+    refused_together: BTreeSet<Position>,
+    /// The event that the line was held for last.
+    held: Option<Undeliverable>,
+    poison: Poison,
+    /// Where the last session was, and up to where it delivered.
+    last: Option<(Identity, Lsn)>,
     /// A session has begun since the process started.
     begun: bool,
     credentials_refused_at: Option<Instant>,
@@ -59,16 +74,25 @@ pub(crate) struct Supervisor<'a> {
 enum Next {
     Stop(Result<(), Error>),
     Again { delay: Duration },
+    Hold(Undeliverable),
 }
 
 impl<'a> Supervisor<'a> {
     pub(crate) fn new(
         config: &'a Config,
-        once: bool,
-        accepted: Accepted,
+        orders: Orders,
         shutdown: ShutdownSignal,
         side: Handle,
     ) -> Self {
+        let Orders {
+            once,
+            accepted,
+            skipped_ids,
+        } = orders;
+        let mut rulings = Rulings::default();
+        for id in skipped_ids {
+            rulings.skip_id(id);
+        }
         let after = match (once, config.delivery.unknown_topic_after_set) {
             (true, false) => ONCE_UNKNOWN_TOPIC_AFTER,
             _ => config.delivery.unknown_topic_after,
@@ -87,6 +111,11 @@ impl<'a> Supervisor<'a> {
             producer: None,
             topics: Some(Topics::new(after)),
             sizes: Sizes::new(&config.kafka.settings),
+            rulings,
+            refused_together: BTreeSet::new(),
+            held: None,
+            poison: Poison::default(),
+            last: None,
             begun: false,
             credentials_refused_at: None,
             unread_type: None,
@@ -104,6 +133,7 @@ impl<'a> Supervisor<'a> {
             self.retire_producer();
             match self.next(ended) {
                 Next::Stop(result) => return result,
+                Next::Hold(event) => hold::hold(self.config, &event, &self.shutdown).await,
                 Next::Again { delay } => {
                     self.prepare_producer()?;
                     tokio::select! {
@@ -139,14 +169,25 @@ impl<'a> Supervisor<'a> {
         let topics = self
             .sizes
             .due(self.config.named_topics().into_iter().chain(known));
-        let Some(producer) = self.producer.as_mut().filter(|_| !topics.is_empty()) else {
+        let is_in_doubt = self.sizes.is_in_doubt();
+        let is_due = !topics.is_empty() || is_in_doubt;
+        let Some(producer) = self.producer.as_mut().filter(|_| is_due) else {
             return Ok(());
         };
         let answer = tokio::select! {
             answer = sizes::ask(&self.side, producer, topics) => answer,
             () = self.shutdown.changed() => None,
         };
-        if answer.is_some_and(|answer| self.sizes.learn(answer)) {
+        let mut changes = self.sizes.learn(answer);
+        if is_in_doubt {
+            let refused = std::mem::take(&mut self.refused_together);
+            if self.sizes.blames_record() {
+                self.rulings.suspect(refused);
+            } else {
+                changes = true;
+            }
+        }
+        if changes {
             self.producer = None;
             self.prepare_producer()?;
         }
@@ -174,6 +215,16 @@ impl<'a> Supervisor<'a> {
             start_lsn = %opening.floor,
             "streaming"
         );
+        let identity = opening.post.identity;
+        if self.last.is_some_and(|(last, _)| last != identity) {
+            // Positions of another history are no positions here.
+            self.rulings.forget_found();
+        }
+        self.rulings.forget_skips();
+        for skip in &opening.skips {
+            self.rulings.skip(skip.position, skip.id.clone());
+        }
+        let begun = Instant::now();
         let context = SessionContext {
             config: self.config,
             once: self.once,
@@ -182,8 +233,9 @@ impl<'a> Supervisor<'a> {
             progress: &mut self.progress,
             kafka: &mut self.kafka,
             accepted: &self.accepted,
+            rulings: self.rulings.clone(),
+            size_is_final_until: self.sizes.is_final_until(begun),
         };
-        let identity = opening.post.identity;
         let topics = self
             .topics
             .take()
@@ -192,11 +244,12 @@ impl<'a> Supervisor<'a> {
             .producer
             .as_mut()
             .expect("it was made before the session");
-        let begun = Instant::now();
         let outcome = session::run(context, opening, producer, topics, begun).await;
         self.topics = Some(outcome.topics);
         self.memory
             .session_ended(identity, outcome.recorded, outcome.unrecorded);
+        self.last = Some((identity, outcome.confirmed));
+        self.rulings.forget_before(outcome.confirmed);
         self.backoff.session_ended(begun.elapsed());
         self.is_recorded = outcome.is_recorded;
         match outcome.ended {
@@ -240,7 +293,7 @@ impl<'a> Supervisor<'a> {
                 info!(%confirmed, "everything that was committed before the start is delivered");
                 Next::Stop(Ok(()))
             }
-            Ok(End::Halted { event, in_batch }) => self.after_halt(&event, in_batch),
+            Ok(End::Halted(halt)) => self.after_halt(*halt),
             Err(error) => self.after_error(error),
         }
     }
@@ -255,34 +308,82 @@ impl<'a> Supervisor<'a> {
         Err(error.with_fix("run it again: it goes on from what is confirmed"))
     }
 
-    /// Kafka refuses a batch as a whole, and by its size also one whose records are all small
-    /// enough. So the rest is sent again in smaller ones: a record that is refused alone is at
-    /// fault. Batches that got through are not made larger again: they fit the smallest topic.
-    fn after_halt(&mut self, event: &Undeliverable, in_batch: bool) -> Next {
-        if in_batch && let Some(batch_size) = self.sizes.shrink() {
-            warn!(
-                cause = %event,
-                batch_size,
-                "Kafka refused a batch: what is not acknowledged is sent again in smaller ones"
-            );
-            return self.again_with_other_sizes();
+    /// Kafka refuses a batch as a whole. So what it refused is sent again, each record alone: the
+    /// one that is refused then is at fault. By its size a batch can be refused whose records are
+    /// all small enough; then the next ones are smaller.
+    fn after_halt(&mut self, halt: Halt) -> Next {
+        let Halt { event, found } = halt;
+        let is_too_large = event.reason.is_too_large();
+        match &found {
+            Found::Among(refused) => {
+                warn!(
+                    cause = %event,
+                    records = refused.len(),
+                    "Kafka refused records together: finding out whether one of them is at fault"
+                );
+                if is_too_large {
+                    self.sizes.refuse_batch();
+                    self.refused_together.clone_from(refused);
+                } else {
+                    self.rulings.suspect(refused.clone());
+                }
+                return self.again_with_new_producer();
+            }
+            Found::BeforeSending if is_too_large && self.sizes.may_grow(Instant::now()) => {
+                info!(cause = %event, "asking the topics again how large a record may be");
+                return self.again_with_new_producer();
+            }
+            Found::BeforeSending | Found::Alone => self.sizes.found_record(),
         }
-        if !in_batch && is_too_large(&event.reason) && self.sizes.may_grow() {
-            info!(cause = %event, "asking the topics again how large a record may be");
-            return self.again_with_other_sizes();
+        let is_dead_letter = matches!(event.reason, Reason::DeadLetter { .. });
+        match self.config.delivery.on_undeliverable {
+            OnUndeliverable::DeadLetter if !is_dead_letter => {
+                self.rulings.condemn(event);
+                self.again_with_new_producer()
+            }
+            OnUndeliverable::Hold if !self.once => {
+                self.log_hold(&event, &found);
+                Next::Hold(event)
+            }
+            OnUndeliverable::Halt | OnUndeliverable::Hold | OnUndeliverable::DeadLetter => {
+                let fix = format!(
+                    "{}; then start again; {}",
+                    self.ways_on(&event),
+                    left(&found)
+                );
+                let error = Error::new(Exit::Undeliverable, event.to_string());
+                Next::Stop(Err(error.with_fix(fix)))
+            }
         }
-        let error = Error::new(Exit::Undeliverable, event.to_string());
-        let state = if in_batch {
-            "nothing from it on is confirmed, nothing after it is in its partition; other \
-             partitions may be ahead, and what is in them comes again"
-        } else {
-            "nothing from it on was sent or confirmed"
-        };
-        let fix = format!("{}, and start again; {state}", mend(&event.reason));
-        Next::Stop(Err(error.with_fix(fix)))
     }
 
-    fn again_with_other_sizes(&mut self) -> Next {
+    /// Loud once, and whispered at each try that changes nothing.
+    fn log_hold(&mut self, event: &Undeliverable, found: &Found) {
+        if self.held.as_ref() == Some(event) {
+            debug!(cause = %event, "still holding the line");
+            return;
+        }
+        let fix = format!("{}; {}", self.ways_on(event), left(found));
+        error!(cause = %event, fix, "holding the line until this event can be delivered");
+        self.held = Some(event.clone());
+    }
+
+    /// How the line can go on.
+    fn ways_on(&self, event: &Undeliverable) -> String {
+        let Undeliverable {
+            id,
+            position,
+            reason,
+        } = event;
+        let skip = if self.config.postgres.checkpoint.is_some() {
+            format!("walpost skip {position} {id} --reason '…'")
+        } else {
+            format!("walpost run --skip-id {id}")
+        };
+        format!("{}; or, where no consumer needs it: {skip}", mend(reason))
+    }
+
+    fn again_with_new_producer(&mut self) -> Next {
         self.producer = None;
         Next::Again {
             delay: Duration::ZERO,
@@ -315,6 +416,16 @@ impl<'a> Supervisor<'a> {
             return self.stop(Exit::Unavailable, &error);
         }
         let mut delay = self.backoff.next_delay(fastrand::u32(..));
+        let confirmed = self.last.map_or(Lsn::ZERO, |(_, confirmed)| confirmed);
+        if self.poison.see(error.stream_sqlstate(), confirmed) {
+            delay = poison::RETRY;
+            let fix = poison::fix(&self.config.postgres.slot, confirmed);
+            let cause = chain(&error);
+            error!(
+                cause,
+                fix, "the server can't decode what is next: it is tried once a minute"
+            );
+        }
         if self.once {
             delay = delay.min(ONCE_PATIENCE.saturating_sub(self.progress.age(now)));
         }
@@ -358,9 +469,15 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-fn is_too_large(reason: &Reason) -> bool {
-    matches!(reason, Reason::Rejected(rejection)
-        if rejection.code == ErrorCode::MSG_SIZE_TOO_LARGE.0)
+/// What stands where when the line stands.
+fn left(found: &Found) -> &'static str {
+    match found {
+        Found::BeforeSending => "nothing from it on was sent or confirmed",
+        Found::Alone | Found::Among(_) => {
+            "nothing from it on is confirmed, nothing after it is in its partition; other \
+             partitions may be ahead, and what is in them comes again"
+        }
+    }
 }
 
 /// How an event can be delivered after all. Its row is in the WAL as it was committed: what can be
@@ -387,7 +504,10 @@ fn mend(reason: &Reason) -> String {
         Reason::Headers(_) => {
             "map outbox.columns.headers to a column whose values are flat JSON objects"
         }
-        reason if is_too_large(reason) => {
+        Reason::DeadLetter { topic, .. } => {
+            return format!("have '{topic}' take the dead letter (delivery.dead_letter_topic)");
+        }
+        reason if reason.is_too_large() => {
             "raise the topic's max.message.bytes, and message.max.bytes under kafka.properties \
              where it is set"
         }

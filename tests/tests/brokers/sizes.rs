@@ -14,7 +14,7 @@ const LOGIN: [(&str, &str); 4] = [
     ("sasl.password", SecuredKafka::LIMITED_PASSWORD),
 ];
 
-const REFUSED: &str = "Kafka refused a batch";
+const REFUSED: &str = "Kafka refused records together";
 const ASKED_AGAIN: &str = "asking the topics again";
 
 #[test]

@@ -16,19 +16,12 @@ mod reset;
 mod rig;
 mod stop;
 
-use std::{env, time::Duration};
+use std::time::Duration;
+
+use walpost_tests::scaled;
 
 /// Enough for every server on a busy machine; a test that passes does not wait for it.
 const SOON: Duration = Duration::from_secs(90);
-
-/// One of two sizes: what `make test` has time for, and the full one.
-fn scaled<T>(small: T, full: T) -> T {
-    if env::var_os("WALPOST_TEST_SCALE").is_some_and(|scale| scale == "full") {
-        full
-    } else {
-        small
-    }
-}
 
 /// A size of bytes for people.
 fn mebibytes(bytes: u64) -> u64 {

@@ -402,12 +402,12 @@ fn parse_lsn(digits: &str) -> Lsn {
 }
 
 /// An SQL value of JSON of that size that does not compress well.
-fn random(bytes: usize) -> String {
+pub(crate) fn random(bytes: usize) -> String {
     let filler = std::iter::repeat_with(fastrand::alphanumeric).take(bytes);
     format!("'\"{}\"'", filler.collect::<String>())
 }
 
-fn raise_limit(brokers: &str, topic: &str) {
+pub(crate) fn raise_limit(brokers: &str, topic: &str) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .create()

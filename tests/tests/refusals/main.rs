@@ -14,6 +14,7 @@ mod configuration;
 mod drift;
 mod events;
 mod init;
+mod policies;
 mod scripted;
 mod secrets;
 mod servers;

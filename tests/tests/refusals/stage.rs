@@ -127,6 +127,7 @@ impl Stage {
                  if to_regclass('walpost.checkpoint') is not null then
                      grant usage on schema walpost to {PLAIN}, {STREAMER};
                      grant select, insert, update on walpost.checkpoint to {PLAIN}, {STREAMER};
+                     grant select, insert on walpost.skip to {PLAIN}, {STREAMER};
                  end if;
              end $$"
         ));

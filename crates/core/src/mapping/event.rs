@@ -10,6 +10,7 @@ use super::bind::{Binding, Slot};
 use super::template::{Own, Piece, Template};
 use super::types::{Kind, Malformed, payload, share, text};
 use super::{Mapping, NullPayload, headers};
+use crate::dead_letter::{Letter, Refusal};
 use crate::error::Reason;
 use crate::event::{EventId, Header, Position, Topic};
 use crate::limits::MAPPED_COLUMNS_MAX;
@@ -31,13 +32,23 @@ pub(crate) struct Event {
     pub headers: Vec<Header>,
     /// Size of key, value and headers.
     pub bytes: usize,
+    /// Why this is a dead letter, if it is one.
+    pub cause: Option<Box<Reason>>,
+}
+
+impl Event {
+    /// Sets the size.
+    pub(crate) fn measure(&mut self) {
+        let parts = size(self.key.as_ref()) + size(self.value.as_ref());
+        self.bytes = parts + header_bytes(&self.headers);
+    }
 }
 
 /// Why a row did not become an event.
 #[derive(Debug)]
 pub(crate) enum Unmapped {
     /// The row is at fault.
-    Event { id: EventId, reason: Reason },
+    Event(Box<Refusal>),
     /// The stream is at fault: the cells are not what the table's description promised.
     Stream(&'static str),
 }
@@ -67,10 +78,7 @@ impl Binding {
         let row = self.gather(tuple, transaction)?;
         let id_text = row.text(self.id)?;
         let id = event_id(self.kinds[self.id], id_text.as_deref());
-        let refuse = |reason| Unmapped::Event {
-            id: id.clone(),
-            reason,
-        };
+        let refuse = |reason| self.refusal(&row, id.clone(), reason);
         let Some(id_text) = id_text else {
             return Err(refuse(Reason::NullId));
         };
@@ -85,29 +93,59 @@ impl Binding {
         if !mapping.allows(&topic) {
             return Err(refuse(Reason::TopicNotAllowed(topic)));
         }
+        let own = self
+            .row_headers(&row)?
+            .map_err(|why| refuse(Reason::Headers(why)))?;
+        let (key, placement) = self.key(&row)?;
+        let headers = self.record_headers(&row, own)?;
+        let mut event = Event {
+            id,
+            position: transaction.position(),
+            topic,
+            placement: placement.unwrap_or_else(|| share(id_text, tuple)),
+            key,
+            value,
+            headers,
+            bytes: 0,
+            cause: None,
+        };
+        event.measure();
+        Ok(event)
+    }
+
+    /// The key, and what decides the partition. The id does where there is neither.
+    fn key(&self, row: &Row<'_>) -> Result<(Option<Bytes>, Option<Bytes>), Malformed> {
         let key = row.render(&self.key)?;
         let placed = match &self.placement {
             Some(template) => row.render(template)?,
             None => None,
         };
-        let placement = placed
-            .or_else(|| key.clone())
-            .unwrap_or_else(|| share(id_text, tuple));
-        let headers = self
-            .record_headers(&row)?
-            .map_err(|why| refuse(Reason::Headers(why)))?;
-        let bytes = size(key.as_ref()) + size(value.as_ref()) + header_bytes(&headers);
-        let position = transaction.position();
-        Ok(Event {
-            id,
-            position,
-            topic,
-            key,
-            placement,
-            value,
-            headers,
-            bytes,
-        })
+        let placement = placed.or_else(|| key.clone());
+        Ok((key, placement))
+    }
+
+    /// A row that is no event, with all that can be had of its record.
+    fn refusal(&self, row: &Row<'_>, id: EventId, reason: Reason) -> Unmapped {
+        let letter = || -> Result<Letter, Malformed> {
+            let (key, placement) = self.key(row)?;
+            let own = self.row_headers(row)?.unwrap_or_default();
+            Ok(Letter {
+                key,
+                placement: placement.unwrap_or_else(|| Bytes::from(id.to_string())),
+                value: payload(self.kinds[self.payload], row.cells[self.payload], row.tuple)?,
+                headers: self.record_headers(row, own)?,
+                meant_for: row.render(&self.topic)?,
+            })
+        };
+        match letter() {
+            Ok(letter) => Unmapped::Event(Box::new(Refusal {
+                id,
+                position: row.transaction.position(),
+                reason,
+                letter,
+            })),
+            Err(malformed) => malformed.into(),
+        }
     }
 
     fn gather<'a>(
@@ -134,16 +172,18 @@ impl Binding {
         })
     }
 
-    /// The outer error is the stream's, the inner one the row's.
-    fn record_headers(&self, row: &Row<'_>) -> Result<Result<Vec<Header>, String>, Malformed> {
+    /// The row's own headers. The outer error is the stream's, the inner one the row's.
+    fn row_headers(&self, row: &Row<'_>) -> Result<Result<Vec<Header>, String>, Malformed> {
         let own = match self.row_headers {
             Some(slot) => row.text(slot)?,
             None => None,
         };
-        let own = match own.as_deref().map(headers::parse).transpose() {
-            Ok(own) => own.unwrap_or_default(),
-            Err(problem) => return Ok(Err(problem)),
-        };
+        let parsed = own.as_deref().map(headers::parse).transpose();
+        Ok(parsed.map(Option::unwrap_or_default))
+    }
+
+    /// All headers of the record, the row's own among them.
+    fn record_headers(&self, row: &Row<'_>, own: Vec<Header>) -> Result<Vec<Header>, Malformed> {
         let mut all = Vec::with_capacity(self.headers.len() + own.len() + 2);
         for (name, template) in &self.headers {
             if let Some(value) = row.render(template)? {
@@ -164,7 +204,7 @@ impl Binding {
             name: COMMIT_TIME,
             value: Some(commit_time),
         });
-        Ok(Ok(all))
+        Ok(all)
     }
 }
 

@@ -170,7 +170,7 @@ fn event(spec: &MappingSpec, row: &[Field<'_>]) -> Event {
 /// Why the row can't be delivered.
 fn reason(spec: &MappingSpec, row: &[Field<'_>]) -> Reason {
     match map(spec, row) {
-        Err(Unmapped::Event { reason, .. }) => reason,
+        Err(Unmapped::Event(refusal)) => refusal.reason,
         other => panic!("{other:?}"),
     }
 }

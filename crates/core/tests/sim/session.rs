@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use walpost_core::{
-    Delivery, Mapping, MappingSpec, NullPayload, Position, Record, Recording, Rejection, Relay,
-    RelayError, Session as Start, Status, TableName, Ticket, Topic, TopicFault, Topics,
+    Delivery, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Rejection,
+    Relay, RelayError, Rulings, Session as Start, Status, TableName, Ticket, Topic, TopicFault,
+    Topics,
 };
 use walpost_pgoutput::{CopyMessage, Lsn, PgTimestamp, StandbyStatus};
 
@@ -127,6 +128,8 @@ impl Session {
             wal_sender_timeout: Duration::from_millis(env.plan.wal_sender_timeout_ms),
             window: env.plan.limits,
             textual: BTreeSet::new(),
+            policy: Policy::Halt,
+            size_is_final_until: None,
             recording: match env.plan.grace {
                 None => Recording::Off,
                 Some(grace) => Recording::On { recorded, grace },
@@ -134,7 +137,7 @@ impl Session {
         };
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
         Self {
-            relay: Relay::new(mapping, start, topics),
+            relay: Relay::new(mapping, start, Rulings::default(), topics),
             producer: Producer::new(env.sessions, batch),
             deliveries: VecDeque::new(),
             questions: Vec::new(),

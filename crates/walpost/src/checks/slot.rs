@@ -42,6 +42,12 @@ checks! { Slot, SLOT_CHECKS;
     fix: "`grant usage on schema walpost to ROLE; grant select, insert, update on \
         walpost.checkpoint to ROLE;` or `walpost init --apply`.";
 
+    SKIP_TABLE = "WP-SKIP-TABLE", Warning, "An event can't be let pass",
+    looks_at: "the table `skip` beside the checkpoint, and the role's right to read it.",
+    why: "`walpost skip` records there which event that can't be delivered may be passed over. \
+        Without it the relay does not see it.",
+    fix: "`walpost init --apply` makes it, and grants the right.";
+
     CHECKPOINT_VERSION = "WP-CHECKPOINT-VERSION", Error, "The checkpoint can't be read",
     looks_at: "the row's `schema_version` and values.",
     why: "A newer version of walpost wrote it, or somebody changed it by hand.",

@@ -50,6 +50,12 @@ Signals:
                    or with --once, before everything is delivered, 130
   a second one     exit at once; what was in flight comes again next time";
 
+pub(super) const SKIP: &str = "\
+Examples:
+  walpost skip 00000000016B3748/0000000C 0199c1e2-5f0b-7d5e-a0a1-1b8f6c1d2e3f \\
+      --reason 'payload of 80 MB, sent by hand'
+  walpost skip --list";
+
 pub(super) const INIT: &str = "\
 Examples:
   walpost init | less

@@ -61,7 +61,15 @@ fn rows(config: &Config) -> Vec<Row> {
     rows.outbox(config);
     rows.route(config);
     rows.kafka(config);
-    rows.text("delivery.on_undeliverable", "halt");
+    let delivery = &config.delivery;
+    rows.text(
+        "delivery.on_undeliverable",
+        delivery.on_undeliverable.word(),
+    );
+    rows.text(
+        "delivery.dead_letter_topic",
+        delivery.dead_letter_topic.as_str(),
+    );
     let window = config.delivery.window;
     rows.add(
         "delivery.in_flight_events",

@@ -29,7 +29,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot::Receiver;
 use walpost_core::class::Exit;
-use walpost_core::start::Accepted;
 
 use self::cluster::Cluster;
 use self::introduction::Introduction;
@@ -37,7 +36,7 @@ use self::kafka::{Broker, Viewer};
 use self::stage::Stage;
 use self::view::View;
 use self::writer::Writer;
-use super::run::spawn_relay;
+use super::run::{Orders, spawn_relay};
 use crate::cli::DemoArgs;
 use crate::config::{Config, Sources};
 use crate::error::Error;
@@ -222,12 +221,7 @@ struct Relay {
 impl Relay {
     fn start(config: &Config) -> Result<Self, Error> {
         let (shutdown, signal) = shutdown::channel();
-        let result = Some(spawn_relay(
-            config.clone(),
-            false,
-            Accepted::default(),
-            signal,
-        )?);
+        let result = Some(spawn_relay(config.clone(), Orders::default(), signal)?);
         Ok(Self { shutdown, result })
     }
 

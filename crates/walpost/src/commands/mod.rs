@@ -7,12 +7,14 @@ mod demo;
 mod init;
 mod man;
 mod run;
+mod skip;
 mod version;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 
+pub(crate) use self::run::Orders;
 pub(crate) use self::version::long_version;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::Config;
@@ -23,7 +25,8 @@ pub(crate) fn execute(cli: &Cli) -> Result<ExitCode, Error> {
     let output = cli.output();
     let config = || Config::load(&cli.settings.sources());
     match &cli.command {
-        Command::Run { once, accept } => run::run(config()?, *once, accept.accepted())?,
+        Command::Run(args) => run::run(config()?, args.into())?,
+        Command::Skip(args) => return skip::skip(&config()?, args, output),
         Command::Init(args) if args.apply => return init::apply(&config()?, args, output),
         Command::Init(args) => init::print(&config()?, args, output)?,
         Command::Check(args) => match &args.explain {

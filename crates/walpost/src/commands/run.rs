@@ -13,6 +13,7 @@ use tracing::warn;
 use walpost_core::class::Exit;
 use walpost_core::start::Accepted;
 
+use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Status;
@@ -26,8 +27,34 @@ const SIDE_SHUTDOWN: Duration = Duration::from_millis(100);
 /// that the whole process group has got already, sends it twice. Nobody presses a key as fast.
 const ECHO: Duration = Duration::from_millis(200);
 
-/// Streams until stopped, or with `once` until everything that was committed before is delivered.
-pub(crate) fn run(config: Config, once: bool, accepted: Accepted) -> Result<(), Error> {
+/// How the relay is run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Orders {
+    /// Until everything that was committed before is delivered.
+    pub once: bool,
+    /// What the start gate lets pass.
+    pub accepted: Accepted,
+    /// Ids of events that are passed over.
+    pub skipped_ids: Vec<String>,
+}
+
+impl From<&RunArgs> for Orders {
+    fn from(args: &RunArgs) -> Self {
+        Self {
+            once: args.once,
+            accepted: args.accept.accepted(),
+            skipped_ids: args.skip_id.clone(),
+        }
+    }
+}
+
+/// Streams until stopped, or once.
+pub(crate) fn run(config: Config, orders: Orders) -> Result<(), Error> {
+    if config.postgres.checkpoint.is_some() && !orders.skipped_ids.is_empty() {
+        let message = "--skip-id is for postgres.checkpoint: none";
+        let fix = "walpost skip POSITION ID --reason TEXT records what is let pass";
+        return Err(Error::new(Status::Usage, message).with_fix(fix));
+    }
     for warning in config.postgres.conninfo.warnings() {
         warn!("{warning}");
     }
@@ -37,19 +64,16 @@ pub(crate) fn run(config: Config, once: bool, accepted: Accepted) -> Result<(), 
         .build()
         .context("create the side runtime")
         .map_err(internal)?;
-    let ended = side.block_on(async { supervise(config, once, accepted).await.map_err(internal) });
+    let ended = side.block_on(async { supervise(config, orders).await.map_err(internal) });
     side.shutdown_timeout(SIDE_SHUTDOWN);
     ended?
 }
 
-async fn supervise(
-    config: Config,
-    once: bool,
-    accepted: Accepted,
-) -> anyhow::Result<Result<(), Error>> {
+async fn supervise(config: Config, orders: Orders) -> anyhow::Result<Result<(), Error>> {
+    let once = orders.once;
     let mut signals = Signals::new().context("listen for signals")?;
     let (shutdown, signal) = shutdown::channel();
-    let mut ended = spawn_relay(config, once, accepted, signal)?;
+    let mut ended = spawn_relay(config, orders, signal)?;
     loop {
         tokio::select! {
             ended = &mut ended => return ended.context("the relay's thread is gone"),
@@ -65,8 +89,7 @@ async fn supervise(
 /// Starts the relay's thread. Its result comes through the channel.
 pub(super) fn spawn_relay(
     config: Config,
-    once: bool,
-    accepted: Accepted,
+    orders: Orders,
     signal: ShutdownSignal,
 ) -> anyhow::Result<oneshot::Receiver<Result<(), Error>>> {
     let side = Handle::current();
@@ -78,7 +101,7 @@ pub(super) fn spawn_relay(
     std::thread::Builder::new()
         .name("relay".to_owned())
         .spawn(move || {
-            let supervisor = Supervisor::new(&config, once, accepted, signal, side);
+            let supervisor = Supervisor::new(&config, orders, signal, side);
             let result = runtime.block_on(supervisor.run());
             // The receiver only goes away with the process.
             let _ = sender.send(result);

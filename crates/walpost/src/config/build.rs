@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::limits::{UNKNOWN_TOPIC_AFTER, WindowLimits};
+use walpost_core::{Mapping, Topic};
 use walpost_kafka::{PropertyError, Settings, TopicPlan};
 
 use super::layer::{Entry, Given, Item, Layer};
@@ -14,10 +15,12 @@ use super::origins::Origins;
 use super::problem::{Origin, Problem};
 use super::references::Variables;
 use super::schema::{
-    CREATE_TOPICS, IN_FLIGHT_EVENTS_MAX, LATER_POLICIES, NAME_DEFAULT, PARTITIONS_MAX, PROPERTIES,
-    REPLICATION_MAX, TOPIC_SETTINGS,
+    CREATE_TOPICS, DEAD_LETTER_DEFAULT, IN_FLIGHT_EVENTS_MAX, NAME_DEFAULT, PARTITIONS_MAX,
+    PROPERTIES, REPLICATION_MAX, TOPIC_SETTINGS,
 };
-use super::{Config, Delivery, Kafka, file, value};
+use super::{Config, Delivery, Kafka, OnUndeliverable, file, value};
+
+const DEAD_LETTER_TOPIC: &str = "delivery.dead_letter_topic";
 
 const DRAIN_DEFAULT: Duration = Duration::from_secs(20);
 
@@ -32,7 +35,7 @@ pub(super) fn build(layer: Layer, variables: &Variables) -> Result<Config, Vec<P
     let postgres = builder.postgres(variables);
     let mapping_spec = builder.mapping_spec();
     let mapping = builder.mapping(&mapping_spec);
-    let delivery = builder.delivery();
+    let delivery = builder.delivery(mapping.as_ref());
     let slot = postgres
         .as_ref()
         .map_or(NAME_DEFAULT, |postgres| &postgres.slot);
@@ -61,15 +64,18 @@ struct Builder {
 }
 
 impl Builder {
-    fn delivery(&mut self) -> Delivery {
+    fn delivery(&mut self, mapping: Option<&Mapping>) -> Delivery {
         let defaults = WindowLimits::default();
-        self.parsed("delivery.on_undeliverable", |policy| match policy {
-            "halt" => Ok(()),
-            later if LATER_POLICIES.contains(&later) => Err(
-                "expected halt: hold and dead_letter are not available in this version".to_owned(),
-            ),
-            _ => Err("expected halt".to_owned()),
-        });
+        let on_undeliverable = self.one_of("delivery.on_undeliverable", &OnUndeliverable::WORDS);
+        let on_undeliverable = on_undeliverable.unwrap_or(OnUndeliverable::Halt);
+        let dead_letter_topic = self.dead_letter_topic();
+        let fixed = mapping.and_then(Mapping::fixed_topic);
+        if on_undeliverable == OnUndeliverable::DeadLetter
+            && fixed.as_deref() == Some(dead_letter_topic.as_str())
+        {
+            let text = "is where route.topic sends every event: dead letters need another topic";
+            self.wrong(DEAD_LETTER_TOPIC, text);
+        }
         let events = self.parsed("delivery.in_flight_events", |text| {
             value::number(text, 1, IN_FLIGHT_EVENTS_MAX)
         });
@@ -81,6 +87,8 @@ impl Builder {
         });
         let unknown_topic_after = self.parsed("delivery.unknown_topic_after", value::duration);
         Delivery {
+            on_undeliverable,
+            dead_letter_topic,
             window: WindowLimits {
                 events: events.unwrap_or(defaults.events),
                 bytes: bytes.unwrap_or(defaults.bytes),
@@ -88,6 +96,14 @@ impl Builder {
             unknown_topic_after: unknown_topic_after.unwrap_or(UNKNOWN_TOPIC_AFTER),
             unknown_topic_after_set: unknown_topic_after.is_some(),
         }
+    }
+
+    fn dead_letter_topic(&mut self) -> Topic {
+        let given = self.parsed(DEAD_LETTER_TOPIC, str::parse);
+        given.unwrap_or_else(|| {
+            let default = DEAD_LETTER_DEFAULT.parse();
+            default.expect("the default is a topic's name")
+        })
     }
 
     fn kafka(&mut self, slot: &str, window: WindowLimits) -> Option<Kafka> {

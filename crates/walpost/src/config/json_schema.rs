@@ -31,6 +31,7 @@ const ALTERNATIVES: &[&[&str]] = &[&[
 ]];
 
 /// A table's name in one or two parts, in lower case or in double quotes.
+const TOPIC: &str = "^[a-zA-Z0-9._-]{1,249}$";
 const TABLE: &str =
     r#"^\s*(?:[^".A-Z\s]+|"(?:[^"]|"")+")(?:\.(?:[^".A-Z\s]+|"(?:[^"]|"")+"))?\s*$"#;
 
@@ -170,6 +171,7 @@ fn scalar(form: Form) -> Value {
             "minimum": 1,
             "pattern": r"^\s*[0-9]+\s*(?:B|[kK]B|[MG]B|[KMG]iB)?\s*$",
         }),
+        Form::Topic => json!({ "type": whole, "pattern": TOPIC, "minimum": 0 }),
         Form::TopicRule => json!({
             "type": any,
             "pattern": r"^(?:[a-zA-Z0-9._-]{1,249}|/[\s\S]*/)$",

@@ -36,7 +36,7 @@ pub(crate) use walpost_core::NeededColumn;
 use walpost_core::class::Exit;
 use walpost_core::limits::WindowLimits;
 use walpost_core::start::Fingerprint;
-use walpost_core::{Mapping, MappingSpec, TableName};
+use walpost_core::{Mapping, MappingSpec, Policy, TableName, Topic};
 use walpost_kafka::{Settings, TopicPlan};
 use walpost_walsender::Conninfo;
 
@@ -46,7 +46,7 @@ use self::layer::Layer;
 pub(crate) use self::origins::Origins;
 pub(crate) use self::password::{PasswordCommand, PasswordSource};
 use self::problem::{Origin, Problem};
-use self::schema::SPARE_SUFFIX;
+use self::schema::{SKIP_TABLE, SPARE_SUFFIX};
 pub(crate) use self::value::table_text;
 use crate::error::Error;
 
@@ -90,6 +90,16 @@ pub(crate) struct Checkpoint {
     pub grace: Duration,
 }
 
+impl Checkpoint {
+    /// The table beside it, of events that may be passed over.
+    pub(crate) fn skip_table(&self) -> TableName {
+        TableName {
+            schema: self.table.schema.clone(),
+            name: SKIP_TABLE.to_owned(),
+        }
+    }
+}
+
 impl Postgres {
     /// The publication that takes over when the first one is dropped by mistake.
     pub(crate) fn spare_publication(&self) -> String {
@@ -108,12 +118,43 @@ pub(crate) struct Kafka {
     pub allow_unsafe: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Delivery {
+    pub on_undeliverable: OnUndeliverable,
+    pub dead_letter_topic: Topic,
     pub window: WindowLimits,
     pub unknown_topic_after: Duration,
     /// The user chose it; it is the default otherwise.
     pub unknown_topic_after_set: bool,
+}
+
+/// What is done at an event that can't be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnUndeliverable {
+    /// The process ends.
+    Halt,
+    /// The process waits.
+    Hold,
+    /// Its record goes to the dead-letter topic.
+    DeadLetter,
+}
+
+impl OnUndeliverable {
+    /// The words of the configuration.
+    const WORDS: [(&str, Self); 3] = [
+        ("halt", Self::Halt),
+        ("hold", Self::Hold),
+        ("dead_letter", Self::DeadLetter),
+    ];
+
+    /// As the configuration has it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Halt => "halt",
+            Self::Hold => "hold",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
 }
 
 /// Where a configuration comes from.
@@ -147,6 +188,16 @@ impl Sources {
             }
         }
         sources
+    }
+}
+
+impl Delivery {
+    /// What the relay does at an event that can't be delivered.
+    pub(crate) fn policy(&self) -> Policy {
+        match self.on_undeliverable {
+            OnUndeliverable::Halt | OnUndeliverable::Hold => Policy::Halt,
+            OnUndeliverable::DeadLetter => Policy::DeadLetter(self.dead_letter_topic.clone()),
+        }
     }
 }
 

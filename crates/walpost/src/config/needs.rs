@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use walpost_core::{Layout, NeededColumn, NullPayload};
+use walpost_core::{Layout, NeededColumn, NullPayload, Policy};
 
 use super::Config;
 
@@ -53,6 +53,9 @@ impl Config {
         if topics.is_empty() {
             let is_name = |allowed: &&String| !allowed.starts_with('/');
             topics.extend(self.mapping_spec.allow.iter().filter(is_name).cloned());
+        }
+        if let Policy::DeadLetter(topic) = self.delivery.policy() {
+            topics.push(topic.as_str().to_owned());
         }
         topics.sort_unstable();
         topics.dedup();

@@ -55,6 +55,8 @@ pub(super) enum Form {
     Size,
     /// Text with `${column}` in it.
     Template,
+    /// A topic's name.
+    Topic,
     /// A topic, or a `/regular expression/`.
     TopicRule,
     /// `host:port`.
@@ -84,6 +86,9 @@ pub(super) const TABLE_DEFAULT: &str = "public.outbox";
 /// Where the position is kept.
 pub(super) const CHECKPOINT_DEFAULT: &str = "walpost.checkpoint";
 
+/// The table of events that may be passed over, in the same schema.
+pub(super) const SKIP_TABLE: &str = "skip";
+
 /// In its place: nowhere.
 pub(super) const NO_CHECKPOINT: &str = "none";
 
@@ -108,8 +113,8 @@ pub(super) const PARTITIONS_MAX: i32 = 100_000;
 /// Kafka keeps it in a 16-bit number.
 pub(super) const REPLICATION_MAX: i32 = 32_767;
 
-/// The policies of `delivery.on_undeliverable` that this version has not got.
-pub(super) const LATER_POLICIES: [&str; 2] = ["hold", "dead_letter"];
+/// Where dead letters go.
+pub(super) const DEAD_LETTER_DEFAULT: &str = "walpost.dead-letter";
 
 /// Every key, by section, in the order in which a file would give them.
 pub(super) const KEYS: &[Key] = &[
@@ -343,12 +348,24 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         path: "delivery.on_undeliverable",
         kind: Kind::Text,
-        form: Form::Word(&["halt"]),
+        form: Form::Word(&["halt", "hold", "dead_letter"]),
         default: Some("halt"),
-        description: "What happens at an event that can't be delivered. `halt`: what is before it \
-            is delivered and confirmed, then the process ends with exit code 65 and names the \
-            event. `hold` and `dead_letter` are not available in this version.",
-        example: "halt",
+        description: "What happens at an event that can't be delivered: one that is too large, \
+            names no topic, …. `halt`: what is before it is delivered and confirmed, then the \
+            process ends with exit code 65 and names the event. `hold`: the same, but the process \
+            stays, and goes on when the cause is gone or `walpost skip` lets it pass. \
+            `dead_letter`: its record goes to `delivery.dead_letter_topic`, and the line goes on. \
+            See [events that can't be delivered](undeliverable.md).",
+        example: "hold",
+    },
+    Key {
+        path: "delivery.dead_letter_topic",
+        kind: Kind::Text,
+        form: Form::Topic,
+        default: Some(DEAD_LETTER_DEFAULT),
+        description: "Where `dead_letter` sends what can't be delivered. `route.allow` does not \
+            apply to it.",
+        example: "shop.dead-letter",
     },
     Key {
         path: "delivery.in_flight_events",
@@ -389,7 +406,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Keys and sections that are documented for later versions: no misspellings.
-const LATER: &[&str] = &["delivery.dead_letter_topic", "http"];
+const LATER: &[&str] = &["http"];
 
 /// How alike two keys have to be to be taken for a misspelling, from 0 to 1.
 const ALIKE_MIN: f64 = 0.75;

@@ -522,12 +522,17 @@ const BAD_INPUTS: &[(&str, &str)] = &[
         "1:30: postgres.password_command: names no program",
     ),
     (
-        "delivery: {on_undeliverable: hold}\n",
-        "1:30: delivery.on_undeliverable: expected halt: hold and dead_letter are not available",
+        "delivery: {dead_letter_topic: a b}\n",
+        "1:31: delivery.dead_letter_topic: the topic name has ' ' at byte 1",
+    ),
+    (
+        "route: {topic: dead}\ndelivery: {on_undeliverable: dead_letter, dead_letter_topic: \
+         dead}\n",
+        "2:62: delivery.dead_letter_topic: is where route.topic sends every event",
     ),
     (
         "delivery: {on_undeliverable: skip}\n",
-        "1:30: delivery.on_undeliverable: expected halt",
+        "1:30: delivery.on_undeliverable: expected halt or hold or dead_letter",
     ),
     (
         "kafka: {properties: {linger.ms_file: /etc/hostname}}\n",

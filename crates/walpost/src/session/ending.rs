@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tracing::debug;
-use walpost_core::{Position, Reason, Relay};
+use walpost_core::Relay;
 use walpost_kafka::Producer;
 use walpost_walsender::WalStream;
 
@@ -37,30 +37,24 @@ impl Session<'_> {
         // After the last status, which may have told more.
         let (recorded, unrecorded) = self.recorded();
         let is_recorded = self.relay.is_recorded();
+        self.tell_exceptions();
         self.control.close().await;
         if self.producer.in_flight() > 0 {
             self.producer.purge();
         }
-        let ended = ended.or_else(|error| halted(&self.relay, self.refused).ok_or(error));
+        let ended = ended.or_else(|error| match self.relay.halt() {
+            Some(halt) => Ok(End::Halted(Box::new(halt))),
+            None => Err(error),
+        });
         Outcome {
             ended,
+            confirmed: self.relay.confirmed(),
             topics: self.relay.into_topics(),
             recorded,
             unrecorded,
             is_recorded,
         }
     }
-}
-
-/// The end that an undeliverable event brings, if there is one. `refused` is what the producer did
-/// not send.
-pub(super) fn halted(relay: &Relay, refused: Option<Position>) -> Option<End> {
-    let event = relay.halted()?;
-    let by_broker = matches!(event.reason, Reason::Rejected(_)) && refused != Some(event.position);
-    Some(End::Halted {
-        event: Box::new(event.clone()),
-        in_batch: by_broker,
-    })
 }
 
 /// Tells the confirmed LSN once more and ends the stream in order.

@@ -201,6 +201,14 @@ impl SessionError {
         }
     }
 
+    /// What the server said of the stream, if it did.
+    pub(crate) fn stream_sqlstate(&self) -> Option<&str> {
+        let Self::Postgres(error) = self else {
+            return None;
+        };
+        error.sqlstate()
+    }
+
     /// A type of the database's own that the session did not know. It asks once, at its start.
     pub(crate) fn unread_type(&self) -> Option<u32> {
         let Self::Relay(RelayError::Bind(BindError::UnsupportedType { type_oid, .. })) = self

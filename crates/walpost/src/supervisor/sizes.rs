@@ -8,13 +8,13 @@
 //!
 //! The topics are asked before a session begins. What was refused for its size is sent again, after
 //! they were asked anew: limits can be changed, and topics can be seen for the first time in the
-//! middle of a session.
+//! middle of a session. Where every topic takes batches of the size that was refused, or does not
+//! say what it takes, a record may be at fault: they are sent one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 use tracing::{debug, info};
 use walpost_kafka::{Producer, Settings};
 
@@ -24,8 +24,7 @@ const BATCH_SIZE: &str = "batch.size";
 /// Its default.
 const BATCH_BYTES: usize = 1_000_000;
 
-/// From one size to the next where the topics' limits are not known: four sessions come down to
-/// single records.
+/// From one size to the next where the topics' limits are not known, and no record was at fault.
 const BATCH_DIVISOR: usize = 8;
 
 /// Smaller batches than this hold one record or few: then it can be one at once.
@@ -42,6 +41,12 @@ const FRAMING: usize = 12;
 /// How long the cluster may take to answer. It does not where it is down.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a record that the client refused is refused for good: limits can be raised.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
+
+/// Longer than any session.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// So many topics are asked at once; the limits of the others show when they refuse something.
 const TOPICS_MAX: usize = 1_000;
 
@@ -51,19 +56,21 @@ pub(super) struct Sizes {
     record: usize,
     /// The operator chose it.
     record_is_fixed: bool,
-    /// The size at which the client refused a record, and the topics were asked anew.
-    record_refused: Option<usize>,
+    /// The size at which the client refused a record, and when the topics were asked anew for it.
+    record_refused: Option<(usize, Instant)>,
     batch: usize,
     /// The operator chose it, and no batch was refused yet.
     batch_is_fixed: bool,
-    /// The size at which Kafka refused a batch, until the topics have answered.
+    /// Kafka refused a batch of this size; what is at fault is not known yet.
     batch_refused: Option<usize>,
+    /// At this size the records of a refused batch are sent one by one.
+    probed_at: Option<usize>,
     /// Topics whose limits need not be asked for.
     asked: BTreeSet<String>,
 }
 
 /// What the topics take.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Answer {
     asked: Vec<String>,
     /// Without topics that are missing, or whose configuration may not be read.
@@ -79,6 +86,7 @@ impl Sizes {
             batch: batch_bytes(settings),
             batch_is_fixed: settings.is_chosen(BATCH_SIZE),
             batch_refused: None,
+            probed_at: None,
             asked: BTreeSet::new(),
         }
     }
@@ -101,26 +109,20 @@ impl Sizes {
         due.into_iter().take(TOPICS_MAX).collect()
     }
 
-    /// Takes an answer; returns whether it changes anything.
-    pub(super) fn learn(&mut self, answer: Answer) -> bool {
-        let Answer { asked, limits } = answer;
+    /// Takes an answer; returns whether it changes anything. None where nobody answered.
+    pub(super) fn learn(&mut self, answer: Option<Answer>) -> bool {
         let before = (self.record, self.batch);
-        let is_complete = limits.len() == asked.len();
+        let Answer { asked, limits } = answer.unwrap_or_default();
         self.asked.extend(asked);
-        let (Some(largest), Some(smallest)) = (limits.values().max(), limits.values().min()) else {
-            return false;
-        };
-        if !self.record_is_fixed {
+        if let Some(largest) = limits.values().max()
+            && !self.record_is_fixed
+        {
             let largest = largest.saturating_sub(FRAMING).min(MESSAGE_BYTES_MAX);
             self.record = self.record.max(largest);
         }
-        match self.batch_refused.take() {
-            // Every topic takes batches of that size: a single record is too large.
-            Some(refused) if is_complete && *smallest >= refused => self.batch = 1,
-            Some(refused) if is_complete => self.batch = refused.min(*smallest).max(1),
-            Some(_) => self.batch = self.batch.min(*smallest).max(1),
-            None if self.batch_is_fixed => {}
-            None => self.batch = self.batch.min(*smallest).max(1),
+        let smallest = limits.values().min();
+        if let Some(smallest) = smallest.filter(|_| !self.batch_is_fixed) {
+            self.batch = self.batch.min(*smallest).max(1);
         }
         let changed = (self.record, self.batch) != before;
         if changed {
@@ -133,28 +135,66 @@ impl Sizes {
         changed
     }
 
-    /// Kafka refused a batch. The next ones are smaller, unless single records were sent already.
-    pub(super) fn shrink(&mut self) -> Option<usize> {
-        if self.batch <= 1 {
-            return None;
-        }
+    /// Kafka refused a batch for its size. The topics are to be asked what they take.
+    pub(super) fn refuse_batch(&mut self) {
         self.batch_refused = Some(self.batch);
         self.batch_is_fixed = false;
         self.asked.clear();
-        self.batch = Some(self.batch / BATCH_DIVISOR)
-            .filter(|bytes| *bytes >= BATCH_BYTES_MIN)
-            .unwrap_or(1);
-        Some(self.batch)
+    }
+
+    /// Whether a batch was refused, and what is at fault is not known yet.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.batch_refused.is_some()
+    }
+
+    /// What is at fault where a batch was refused, after the topics were asked: true where it can
+    /// be one of its records, which are to be sent one by one then. They were before, and none was
+    /// refused alone: then batches get smaller.
+    pub(super) fn blames_record(&mut self) -> bool {
+        let Some(refused) = self.batch_refused.take() else {
+            return false;
+        };
+        if self.batch < refused {
+            return false;
+        }
+        if self.probed_at == Some(refused) {
+            self.batch = Some(refused / BATCH_DIVISOR)
+                .filter(|bytes| *bytes >= BATCH_BYTES_MIN)
+                .unwrap_or(1);
+            return false;
+        }
+        self.probed_at = Some(refused);
+        true
+    }
+
+    /// A record was refused alone: no batch is at fault.
+    pub(super) fn found_record(&mut self) {
+        self.probed_at = None;
     }
 
     /// The client refused a record. Returns whether the topics may take a larger one.
-    pub(super) fn may_grow(&mut self) -> bool {
-        if self.record_is_fixed || self.record_refused == Some(self.record) {
+    pub(super) fn may_grow(&mut self, now: Instant) -> bool {
+        if self.record_is_fixed || self.refusal_holds_until().is_some_and(|until| now < until) {
             return false;
         }
-        self.record_refused = Some(self.record);
+        self.record_refused = Some((self.record, now));
         self.asked.clear();
         true
+    }
+
+    /// Until when a record that the client refuses is refused for good.
+    pub(super) fn is_final_until(&self, now: Instant) -> Option<Instant> {
+        if self.record_is_fixed {
+            return Some(now + FOREVER);
+        }
+        self.refusal_holds_until()
+    }
+
+    fn refusal_holds_until(&self) -> Option<Instant> {
+        let (_, at) = self
+            .record_refused
+            .filter(|(size, _)| *size == self.record)?;
+        Some(at + REFUSAL_HOLDS)
     }
 }
 
@@ -184,7 +224,7 @@ pub(super) async fn ask(
                     return None;
                 }
             }
-            () = tokio::time::sleep_until(deadline) => break None,
+            () = tokio::time::sleep_until(deadline.into()) => break None,
         }
     };
     let limits = match limits {

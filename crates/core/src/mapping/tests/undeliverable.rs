@@ -62,13 +62,13 @@ fn row_headers_that_can_not_be_headers_are_undeliverable() {
 #[test]
 fn an_undeliverable_row_is_named_by_its_id() {
     let refused = map(&spec(), &with(&ROW, "payload", None));
-    let Err(Unmapped::Event { id, .. }) = refused else {
+    let Err(Unmapped::Event(refusal)) = refused else {
         panic!("{refused:?}");
     };
-    assert_eq!(id.to_string(), ID);
+    assert_eq!(refusal.id.to_string(), ID);
     let row = with(&with(&ROW, "payload", None), "id", Some("not a uuid\n"));
-    let Err(Unmapped::Event { id, .. }) = map(&spec(), &row) else {
+    let Err(Unmapped::Event(refusal)) = map(&spec(), &row) else {
         panic!("a NULL payload is refused");
     };
-    assert_eq!(id.to_string(), "not a uuid\\n");
+    assert_eq!(refusal.id.to_string(), "not a uuid\\n");
 }

@@ -16,6 +16,8 @@ pub(super) struct Bench {
     pub(super) relay: Relay,
     pub(super) start: Instant,
     halted: bool,
+    /// The record that left last.
+    pub(super) last: Option<Record>,
 }
 
 /// What is put in.
@@ -25,13 +27,17 @@ pub(super) enum Input {
     Wal(CopyMessage),
     Acked(u64),
     Failed(u64, i32),
+    /// The client would not send the last record.
+    Unsent(i32),
     Counted(&'static str, u32),
     Missing(&'static str),
     Unavailable(&'static str),
     Drain,
     Ping,
 }
-pub(super) use Input::{Acked, Counted, Drain, Failed, Missing, Nothing, Ping, Unavailable};
+pub(super) use Input::{
+    Acked, Counted, Drain, Failed, Missing, Nothing, Ping, Unavailable, Unsent,
+};
 
 impl Bench {
     pub(super) fn new() -> Self {
@@ -45,7 +51,13 @@ impl Bench {
     /// A session that has told the floor and knows the table and the topic `a` with one partition;
     /// its window has opened for `open` records.
     pub(super) fn opened(window: WindowLimits, open: u64) -> Self {
-        let mut bench = Self::next_session(window, Topics::new(Duration::from_secs(60)));
+        Self::ruled(window, open, Policy::Halt, Rulings::default())
+    }
+
+    /// The same, with a policy for events that can't be delivered, and what is known of some.
+    pub(super) fn ruled(window: WindowLimits, open: u64, policy: Policy, rulings: Rulings) -> Self {
+        let topics = Topics::new(Duration::from_secs(60));
+        let mut bench = Self::session(window, topics, policy, rulings);
         bench.input(0, Counted("a", 1));
         bench.input(0, Nothing);
         bench.input(0, outbox());
@@ -60,6 +72,10 @@ impl Bench {
     }
 
     pub(super) fn next_session(window: WindowLimits, topics: Topics) -> Self {
+        Self::session(window, topics, Policy::Halt, Rulings::default())
+    }
+
+    fn session(window: WindowLimits, topics: Topics, policy: Policy, rulings: Rulings) -> Self {
         let spec = MappingSpec {
             tables: vec![TableName {
                 schema: "public".to_owned(),
@@ -68,6 +84,8 @@ impl Bench {
             allow: vec!["/[a-z]/".to_owned(), "not here".replace(' ', "-")],
             ..MappingSpec::default()
         };
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
         let session = Session {
             floor: Lsn::new(FLOOR),
             format: Format::Text,
@@ -75,13 +93,14 @@ impl Bench {
             window,
             textual: BTreeSet::new(),
             recording: Recording::Off,
+            policy,
+            size_is_final_until: Some(start + Duration::from_secs(1)),
         };
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        let start = Instant::now();
         Self {
-            relay: Relay::new(Mapping::new(&spec).unwrap(), session, topics),
+            relay: Relay::new(Mapping::new(&spec).unwrap(), session, rulings, topics),
             start,
             halted: false,
+            last: None,
         }
     }
 
@@ -110,6 +129,10 @@ impl Bench {
                 ticket: Ticket(ticket),
                 result: Err(rejection(code)),
             }),
+            Unsent(code) => {
+                let record = self.last.take().unwrap();
+                relay.handle_refusal(now, record, rejection(code))
+            }
             Counted(name, count) => answer(relay, now, &topic(name), Ok(count)),
             Missing(name) => answer(relay, now, &topic(name), Err(TopicFault::Missing)),
             Unavailable(name) => {
@@ -134,18 +157,11 @@ impl Bench {
     fn outputs(&mut self, now: Instant) -> Vec<String> {
         let mut outputs = Vec::new();
         while let Some(record) = self.relay.poll_record(now) {
-            let Record {
-                ticket,
-                topic,
-                partition,
-                value,
-                ..
-            } = record;
-            let value = String::from_utf8(value.unwrap().to_vec()).unwrap();
-            outputs.push(format!(
-                "record {} to {topic}/{partition}: {value}",
-                ticket.0
-            ));
+            outputs.push(record_text(&record));
+            self.last = Some(record);
+        }
+        while let Some(exception) = self.relay.poll_exception() {
+            outputs.push(exception_text(&exception));
         }
         while let Some(topic) = self.relay.poll_topic(now) {
             outputs.push(format!("ask for {topic}"));
@@ -156,13 +172,9 @@ impl Bench {
         if let Some(halt) = self.relay.halted()
             && !std::mem::replace(&mut self.halted, true)
         {
-            let Position {
-                commit_lsn,
-                ordinal,
-            } = halt.position;
             outputs.push(format!(
-                "halted at {}/{ordinal}: {}",
-                commit_lsn.as_u64(),
+                "halted at {}: {}",
+                place(halt.position),
                 halt.reason
             ));
         }
@@ -178,6 +190,38 @@ impl Bench {
         let at = self.relay.poll_timeout()?;
         Some(at.saturating_duration_since(self.start).as_millis())
     }
+}
+
+fn record_text(record: &Record) -> String {
+    let Record {
+        ticket,
+        topic,
+        partition,
+        value,
+        ..
+    } = record;
+    let value = match value {
+        Some(value) => String::from_utf8(value.to_vec()).unwrap(),
+        None => "NULL".to_owned(),
+    };
+    format!("record {} to {topic}/{partition}: {value}", ticket.0)
+}
+
+fn exception_text(exception: &Exception) -> String {
+    match exception {
+        Exception::Skipped { id, position } => format!("skipped {id} at {}", place(*position)),
+        Exception::DeadLetter(event) => {
+            format!(
+                "dead letter of {}: {}",
+                place(event.position),
+                event.reason.code()
+            )
+        }
+    }
+}
+
+fn place(position: Position) -> String {
+    format!("{}/{}", position.commit_lsn.as_u64(), position.ordinal)
 }
 
 pub(super) fn answer(

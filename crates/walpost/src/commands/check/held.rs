@@ -12,6 +12,7 @@ use crate::checks::{self, Area};
 use crate::config::Config;
 use crate::connect::connect;
 use crate::finding::Finding;
+use crate::skip;
 
 /// The checkpoint, and what its judgement needs.
 #[derive(Default)]
@@ -66,6 +67,7 @@ impl Sight<'_> {
             Err(checkpoint::Fault::Postgres(error)) => return Err(error),
         }
         look.extend(checkpoint::right_problem(connection, &checkpoint.table).await?);
+        look.extend(skip::problem(connection, &checkpoint.skip_table()).await?);
         let Some(row) = &held.row else {
             return Ok(held);
         };

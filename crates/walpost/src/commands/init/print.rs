@@ -46,8 +46,10 @@ fn text(config: &Config, failover: bool) -> String {
         return text;
     };
     let (table, name) = (&checkpoint.table, &postgres.slot);
-    step(&mut text, &sql::checkpoint(table, &postgres.conninfo.user));
+    let role = &postgres.conninfo.user;
+    step(&mut text, &sql::checkpoint(table, role));
     step(&mut text, &sql::no_gap(table, name));
+    step(&mut text, &sql::skip(&checkpoint.skip_table(), role));
     step(&mut text, &slot);
     let fingerprint = serde_json::to_string(&config.fingerprint()).unwrap_or_default();
     step(&mut text, &sql::first_checkpoint(table, name, &fingerprint));

@@ -1,5 +1,6 @@
 //! Tables and publications: made where they are missing, judged where they are there.
 
+use walpost_core::TableName;
 use walpost_core::class::Exit;
 use walpost_walsender::{Conninfo, quote_identifier};
 
@@ -7,7 +8,8 @@ use super::{INSUFFICIENT_PRIVILEGE, Init, Progress};
 use crate::catalog::{self, Table};
 use crate::checkpoint;
 use crate::error::Error;
-use crate::sql;
+use crate::finding::Finding;
+use crate::{skip, sql};
 
 impl Init<'_> {
     pub(super) async fn make_tables(&mut self, progress: &mut Progress) -> Result<(), Error> {
@@ -84,22 +86,54 @@ impl Init<'_> {
         Ok(())
     }
 
-    /// The table of the checkpoint. The row comes after the slot.
+    /// The table of the checkpoint, and the one of events that may be passed over. The checkpoint's
+    /// row comes after the slot.
     pub(super) async fn make_checkpoint(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let config = self.config;
         let Some(kept) = &config.postgres.checkpoint else {
             return Ok(());
         };
-        let name = &kept.table;
-        let is_there = catalog::table(self.maker().0, name).await;
-        let is_there = is_there.map_err(|error| Error::postgres(&error, self.maker().1))?;
         let role = &config.postgres.conninfo.user;
+        let name = &kept.table;
+        let (sql, what) = (sql::checkpoint(name, role), "for the checkpoint");
+        self.make_own(progress, name, &sql, what).await?;
+        // Before the slot, which keeps WAL from its beginning on.
+        let problem = checkpoint::right_problem(&mut self.relay, name).await;
+        self.refuse_right(problem)?;
+        let name = &kept.skip_table();
+        let (sql, what) = (sql::skip(name, role), "for events that may be passed over");
+        self.make_own(progress, name, &sql, what).await?;
+        let problem = skip::problem(&mut self.relay, name).await;
+        self.refuse_right(problem)
+    }
+
+    fn refuse_right(
+        &self,
+        problem: Result<Option<Finding>, walpost_walsender::Error>,
+    ) -> Result<(), Error> {
+        let conninfo = &self.config.postgres.conninfo;
+        match problem.map_err(|error| Error::postgres(&error, conninfo))? {
+            Some(problem) => Err(Error::new(Exit::Permission, problem.line())
+                .with_fix(problem.fix.unwrap_or_default())),
+            None => Ok(()),
+        }
+    }
+
+    /// A table of the relay's own.
+    async fn make_own(
+        &mut self,
+        progress: &mut Progress,
+        name: &TableName,
+        sql: &str,
+        what: &str,
+    ) -> Result<(), Error> {
+        let is_there = self.table(name).await?.is_some();
         let (connection, conninfo) = self.maker();
         // Also where it is there: the role may be another one by now.
-        if let Err(error) = connection.query(&sql::checkpoint(name, role)).await
-            && (is_there.is_none() || error.sqlstate() != Some(INSUFFICIENT_PRIVILEGE))
+        if let Err(error) = connection.query(sql).await
+            && (!is_there || error.sqlstate() != Some(INSUFFICIENT_PRIVILEGE))
         {
-            let action = format!("create the table {name} for the checkpoint");
+            let action = format!("create the table {name} {what}");
             let right = format!(
                 "grant create on database {} to {}; or name the role that may with --admin-url; \
                      or set postgres.checkpoint: none",
@@ -108,23 +142,11 @@ impl Init<'_> {
             );
             return Err(failed(&action, &error, conninfo, &right));
         }
-        let done = if is_there.is_some() {
-            "exists"
-        } else {
-            "created"
-        };
-        progress.step(done, "table", &name.to_string(), String::new())?;
-        // Before the slot, which keeps WAL from its beginning on.
-        let problem = checkpoint::right_problem(&mut self.relay, name).await;
-        let conninfo = &config.postgres.conninfo;
-        match problem.map_err(|error| Error::postgres(&error, conninfo))? {
-            Some(problem) => Err(Error::new(Exit::Permission, problem.line())
-                .with_fix(problem.fix.unwrap_or_default())),
-            None => Ok(()),
-        }
+        let done = if is_there { "exists" } else { "created" };
+        progress.step(done, "table", &name.to_string(), String::new())
     }
 
-    async fn table(&mut self, name: &walpost_core::TableName) -> Result<Option<Table>, Error> {
+    async fn table(&mut self, name: &TableName) -> Result<Option<Table>, Error> {
         let (connection, conninfo) = self.maker();
         let table = catalog::table(connection, name).await;
         table.map_err(|error| Error::postgres(&error, conninfo))

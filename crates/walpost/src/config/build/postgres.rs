@@ -8,7 +8,7 @@ use super::{Builder, value};
 use crate::config::layer::{Entry, Given};
 use crate::config::references::Variables;
 use crate::config::schema::{
-    CHECKPOINT_DEFAULT, IDENTIFIER_BYTES_MAX, NAME_DEFAULT, NO_CHECKPOINT, SPARE_SUFFIX,
+    CHECKPOINT_DEFAULT, IDENTIFIER_BYTES_MAX, NAME_DEFAULT, NO_CHECKPOINT, SKIP_TABLE, SPARE_SUFFIX,
 };
 use crate::config::{Checkpoint, PasswordCommand, PasswordSource, Postgres, file, shown_url};
 
@@ -52,7 +52,12 @@ impl Builder {
         if table.as_deref() == Some(NO_CHECKPOINT) {
             return None;
         }
-        let table = self.parsed("postgres.checkpoint", value::table);
+        let table = self.parsed("postgres.checkpoint", |text| match value::table(text)? {
+            table if table.name == SKIP_TABLE => {
+                Err("'skip' is the table beside it, of events that may be passed over".to_owned())
+            }
+            table => Ok(table),
+        });
         Some(Checkpoint {
             table: table.or_else(|| value::table(CHECKPOINT_DEFAULT).ok())?,
             grace: grace.unwrap_or(CHECKPOINT_GRACE),

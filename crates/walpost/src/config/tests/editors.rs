@@ -270,6 +270,7 @@ const REFUSED: &[&str] = &[
     "delivery: {in_flight_bytes: 0}",
     "delivery: {in_flight_bytes: 64M}",
     "delivery: {unknown_topic_after: 5}",
-    "delivery: {on_undeliverable: hold}",
+    "delivery: {on_undeliverable: skip}",
+    "delivery: {dead_letter_topic: a b}",
     "shutdown: {drain: 5 parsecs}",
 ];

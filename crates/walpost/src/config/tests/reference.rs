@@ -84,6 +84,7 @@ fn one(form: Form) -> String {
         Form::Duration => "a duration".to_owned(),
         Form::Size => "a size of at least 1 byte".to_owned(),
         Form::Template => "a template".to_owned(),
+        Form::Topic => "a topic's name".to_owned(),
         Form::TopicRule => "a topic or a `/regular expression/`".to_owned(),
         Form::Broker => "`host:port`".to_owned(),
     }

@@ -9,11 +9,11 @@ fn sizes(properties: &[(&str, &str)]) -> Sizes {
 }
 
 /// The topics `a`, `b`, ... answer. One with 0 does not.
-fn answer(limits: &[usize]) -> Answer {
+fn answer(limits: &[usize]) -> Option<Answer> {
     let named = ('a'..).map(String::from).zip(limits.iter().copied());
     let (asked, limits): (Vec<_>, Vec<_>) = named.map(|one| (one.0.clone(), one)).unzip();
     let limits = limits.into_iter().filter(|(_, limit)| *limit > 0).collect();
-    Answer { asked, limits }
+    Some(Answer { asked, limits })
 }
 
 fn both(sizes: &Sizes) -> (usize, usize) {
@@ -47,10 +47,13 @@ fn what_the_operator_chose_stays() {
     let mut sizes = sizes(&[("max.request.size", "2000000"), ("batch.size", "500000")]);
     assert!(!sizes.learn(answer(&[20_000, 5 * MEBIBYTE])));
     assert_eq!(both(&sizes), (2_000_000, 500_000));
-    assert!(!sizes.may_grow());
+    let now = Instant::now();
+    assert!(!sizes.may_grow(now));
+    assert!(sizes.is_final_until(now).is_some_and(|until| until > now));
     // A batch that was refused says that it can't.
-    assert_eq!(sizes.shrink(), Some(62_500));
+    sizes.refuse_batch();
     assert!(sizes.learn(answer(&[20_000, 5 * MEBIBYTE])));
+    assert!(!sizes.blames_record());
     assert_eq!(both(&sizes), (2_000_000, 20_000));
 }
 
@@ -61,44 +64,77 @@ fn topics_are_asked_once_and_again_when_something_was_refused() {
     assert_eq!(sizes.due(topics()), ["a", "b"]);
     sizes.learn(answer(&[0]));
     assert_eq!(sizes.due(topics()), ["b"]);
-    sizes.shrink();
+    sizes.refuse_batch();
     assert_eq!(sizes.due(topics()), ["a", "b"]);
     sizes.learn(answer(&[0, 0]));
-    assert!(sizes.may_grow());
+    assert!(sizes.may_grow(Instant::now()));
     assert_eq!(sizes.due(topics()), ["a", "b"]);
 }
 
 #[test]
-fn a_record_that_was_refused_is_tried_again_once_for_each_size() {
+fn a_record_that_was_refused_is_tried_again_once_for_each_size_and_now_and_then() {
     let mut sizes = sizes(&[]);
-    assert!(sizes.may_grow());
-    assert!(!sizes.may_grow(), "nothing has grown");
+    let now = Instant::now();
+    assert_eq!(sizes.is_final_until(now), None);
+    assert!(sizes.may_grow(now));
+    assert!(!sizes.may_grow(now), "nothing has grown");
+    assert_eq!(sizes.is_final_until(now), Some(now + REFUSAL_HOLDS));
     sizes.learn(answer(&[2 * MEBIBYTE]));
-    assert!(sizes.may_grow());
-    assert!(!sizes.may_grow());
+    assert_eq!(sizes.is_final_until(now), None);
+    assert!(sizes.may_grow(now));
+    assert!(!sizes.may_grow(now));
+    assert!(sizes.may_grow(now + REFUSAL_HOLDS), "limits can be raised");
 }
 
 #[test]
-fn batches_come_down_to_single_records_where_no_limit_is_known() {
-    let mut sizes = sizes(&[]);
-    for bytes in [125_000, 15_625, 1_953, 1] {
-        assert_eq!(sizes.shrink(), Some(bytes));
-        sizes.learn(answer(&[0, MEBIBYTE]));
-        assert_eq!(sizes.batch, bytes);
+fn where_no_limit_is_known_records_are_tried_alone_before_batches_get_smaller() {
+    for nobody in [None, answer(&[0, MEBIBYTE])] {
+        let mut sizes = sizes(&[]);
+        let refused = |sizes: &mut Sizes| {
+            sizes.refuse_batch();
+            assert!(sizes.is_in_doubt());
+            sizes.learn(nobody.as_ref().map(|answer| Answer {
+                asked: answer.asked.clone(),
+                limits: answer.limits.clone(),
+            }));
+            let blames_record = sizes.blames_record();
+            assert!(!sizes.is_in_doubt());
+            blames_record
+        };
+        for bytes in [125_000, 15_625, 1_953, 1] {
+            let before = sizes.batch;
+            assert!(refused(&mut sizes));
+            assert_eq!(sizes.batch, before);
+            assert!(!refused(&mut sizes), "none was refused alone");
+            assert_eq!(sizes.batch, bytes);
+        }
     }
-    assert_eq!(sizes.shrink(), None);
+}
+
+#[test]
+fn a_record_that_was_refused_alone_leaves_the_batches_as_they_are() {
+    let mut sizes = sizes(&[]);
+    for _ in 0..3 {
+        sizes.refuse_batch();
+        sizes.learn(None);
+        assert!(sizes.blames_record());
+        sizes.found_record();
+        assert_eq!(sizes.batch, 1_000_000);
+    }
 }
 
 #[test]
 fn a_batch_that_was_refused_is_as_large_as_the_smallest_topic_takes_it() {
     let mut sizes = sizes(&[]);
-    sizes.shrink();
+    sizes.refuse_batch();
     assert!(sizes.learn(answer(&[400_000, MEBIBYTE])));
+    assert!(!sizes.blames_record());
     assert_eq!(sizes.batch, 400_000);
     // Refused although every topic takes such batches: a record is at fault.
-    sizes.shrink();
-    assert!(sizes.learn(answer(&[400_000, MEBIBYTE])));
-    assert_eq!(sizes.batch, 1);
+    sizes.refuse_batch();
+    assert!(!sizes.learn(answer(&[400_000, MEBIBYTE])));
+    assert!(sizes.blames_record());
+    assert_eq!(sizes.batch, 400_000);
 }
 
 #[test]

@@ -1,0 +1,377 @@
+//! The line to Kafka: events in commit order, from the row to the acknowledgement, and what stands
+//! in their way.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use super::{Delivery, Session};
+use crate::class::{self, KafkaClass};
+use crate::dead_letter::Refusal;
+use crate::error::{Reason, Rejection, RelayError, Undeliverable};
+use crate::event::{EventId, Position, Record, Ticket};
+use crate::mapping::Event;
+use crate::placement;
+use crate::rulings::{Exception, Found, Halt, Policy, Rulings};
+use crate::topics::{Place, Topics};
+use crate::window::Window;
+
+/// Events between the stream and Kafka.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub window: Window,
+    pub topics: Topics,
+    policy: Policy,
+    rulings: Rulings,
+    /// Until when a record that the client refuses for its size is refused for good.
+    size_is_final_until: Option<Instant>,
+    /// An event that the window has no room for yet.
+    pending: Option<Event>,
+    /// Events in the window that have not left yet.
+    ready: VecDeque<Event>,
+    /// A row that is no event. It halts the relay when everything before it has left.
+    refused: Option<Undeliverable>,
+    /// A topic's count changed: what is in flight was placed by the old one and has to arrive
+    /// before anything is placed by the new one. Failing, it would come again behind what had
+    /// overtaken it.
+    recounted: bool,
+    /// A suspect is in flight: nothing else leaves until Kafka has said what it thinks of it.
+    alone: bool,
+    /// Dead letters in flight, with their causes.
+    letters: BTreeMap<Ticket, Box<Reason>>,
+    /// What Kafka refused and called the events' own fault.
+    failed: BTreeSet<Position>,
+    halted: Option<Undeliverable>,
+    exceptions: VecDeque<Exception>,
+    pub counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub delivered: u64,
+    pub skipped: u64,
+    pub dead_letters: u64,
+}
+
+impl Line {
+    pub(super) fn new(session: &Session, rulings: Rulings, topics: Topics) -> Self {
+        Self {
+            window: Window::new(session.floor, session.window),
+            topics,
+            policy: session.policy.clone(),
+            rulings,
+            size_is_final_until: session.size_is_final_until,
+            pending: None,
+            ready: VecDeque::new(),
+            refused: None,
+            recounted: false,
+            alone: false,
+            letters: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            halted: None,
+            exceptions: VecDeque::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The next row, as an event or not.
+    pub(super) fn take(&mut self, row: Result<Event, Refusal>) {
+        let (position, id) = match &row {
+            Ok(event) => (event.position, &event.id),
+            Err(refusal) => (refusal.position, &refusal.id),
+        };
+        if self.rulings.skips(position, id) {
+            self.counts.skipped += 1;
+            let id = id.clone();
+            self.exceptions
+                .push_back(Exception::Skipped { id, position });
+            return;
+        }
+        let row = match (self.rulings.verdict(position, id), row) {
+            (Some(reason), Ok(event)) => Err(Refusal::of(event, reason.clone())),
+            (_, row) => row,
+        };
+        match row {
+            Ok(event) => self.pending = Some(event),
+            Err(refusal) => match self.redirect(refusal) {
+                Ok(letter) => self.pending = Some(letter),
+                Err(event) => self.refused = Some(event),
+            },
+        }
+        self.admit();
+    }
+
+    /// The dead letter of an event, where that is the policy.
+    fn redirect(&mut self, refusal: Refusal) -> Result<Event, Undeliverable> {
+        let event = refusal.undeliverable();
+        let Policy::DeadLetter(topic) = &self.policy else {
+            return Err(event);
+        };
+        self.counts.dead_letters += 1;
+        self.exceptions.push_back(Exception::DeadLetter(event));
+        Ok(refusal.into_dead_letter(topic))
+    }
+
+    /// Takes the pending event into the window when there is room.
+    pub(super) fn admit(&mut self) {
+        if let Some(event) = self
+            .pending
+            .take_if(|event| self.window.admits(event.bytes))
+        {
+            self.window
+                .take(event.bytes, event.position, event.id.clone());
+            self.ready.push_back(event);
+        }
+    }
+
+    /// The next record for Kafka.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Record> {
+        self.admit();
+        loop {
+            if self.halted.is_some() {
+                return None;
+            }
+            let Some(event) = self.ready.front() else {
+                self.halted = self.refused.take();
+                return None;
+            };
+            self.window.may_send()?;
+            let is_settled = self.window.is_settled();
+            self.recounted &= !is_settled;
+            self.alone &= !is_settled;
+            let suspected = self.rulings.suspects(event.position);
+            if self.recounted || self.alone || (suspected && !is_settled) {
+                return None;
+            }
+            let partitions = match self.topics.place(&event.topic, now) {
+                Place::Partitions(partitions) => partitions,
+                Place::Wait => return None,
+                Place::Missing(waited) => {
+                    let topic = event.topic.clone();
+                    self.give_up_first(Reason::TopicMissing { topic, waited });
+                    continue;
+                }
+            };
+            self.alone = suspected;
+            return self.send_first(partitions);
+        }
+    }
+
+    fn send_first(&mut self, partitions: u32) -> Option<Record> {
+        let event = self.ready.pop_front()?;
+        let partition = placement::partition(&event.placement, partitions);
+        let ticket = self.window.send();
+        let Event {
+            position,
+            topic,
+            key,
+            placement,
+            value,
+            headers,
+            cause,
+            ..
+        } = event;
+        if let Some(cause) = &cause {
+            self.letters.insert(ticket, cause.clone());
+        }
+        Some(Record {
+            ticket,
+            topic,
+            partition,
+            key,
+            value,
+            headers,
+            position,
+            placement,
+            cause,
+        })
+    }
+
+    /// The event that is next can't be delivered.
+    fn give_up_first(&mut self, reason: Reason) {
+        let Some(event) = self.ready.pop_front() else {
+            return;
+        };
+        match self.give_up(event, reason) {
+            Ok(letter) => self.ready.push_front(letter),
+            Err(event) => self.halted = Some(event),
+        }
+    }
+
+    fn give_up(&mut self, event: Event, why: Reason) -> Result<Event, Undeliverable> {
+        let Some(cause) = event.cause else {
+            return self.redirect(Refusal::of(event, why));
+        };
+        Err(Undeliverable {
+            id: event.id,
+            position: event.position,
+            reason: of_dead_letter(event.topic, cause, why),
+        })
+    }
+
+    /// A record that Kafka's client would not send.
+    pub(super) fn take_back(
+        &mut self,
+        now: Instant,
+        record: Record,
+        rejection: Rejection,
+    ) -> Result<(), RelayError> {
+        let position = record.position;
+        if class::kafka(rejection.code) != KafkaClass::Event {
+            return Err(self.cluster_fault(position, rejection));
+        }
+        let (id, _) = self.window.event(record.ticket);
+        let event = event(record, id.clone(), &mut self.letters, &mut self.window);
+        let reason = Reason::Rejected(rejection);
+        // Another producer may take it: the topics' limits can have been raised.
+        let is_final = self.size_is_final_until.is_some_and(|until| now < until);
+        if reason.is_too_large() && !is_final && event.cause.is_none() {
+            self.halted = Some(Undeliverable {
+                id: event.id,
+                position,
+                reason,
+            });
+            return Ok(());
+        }
+        match self.give_up(event, reason) {
+            Ok(letter) => self.ready.push_front(letter),
+            Err(event) => self.halted = Some(event),
+        }
+        Ok(())
+    }
+
+    /// Kafka's report for one record.
+    pub(super) fn report(&mut self, delivery: Delivery) -> Result<(), RelayError> {
+        let ticket = delivery.ticket;
+        let letter = self.letters.remove(&ticket);
+        let Err(rejection) = delivery.result else {
+            self.window.settle(ticket);
+            self.counts.delivered += 1;
+            // Where the owner has no room for a record, nothing polls; the stream is read on.
+            self.admit();
+            return Ok(());
+        };
+        let (id, position) = self.window.event(ticket);
+        if class::kafka(rejection.code) != KafkaClass::Event {
+            return Err(self.cluster_fault(position, rejection));
+        }
+        self.failed.insert(position);
+        let is_first = |halted: &Undeliverable| position < halted.position;
+        if self.halted.as_ref().is_none_or(is_first) {
+            let reason = Reason::Rejected(rejection);
+            let reason = match (letter, &self.policy) {
+                (Some(cause), Policy::DeadLetter(topic)) => {
+                    of_dead_letter(topic.clone(), cause, reason)
+                }
+                _ => reason,
+            };
+            self.halted = Some(Undeliverable {
+                id: id.clone(),
+                position,
+                reason,
+            });
+        }
+        Ok(())
+    }
+
+    fn cluster_fault(&mut self, position: Position, rejection: Rejection) -> RelayError {
+        if class::contradicts_partition_count(rejection.code) {
+            self.topics.distrust();
+        }
+        RelayError::Cluster {
+            position,
+            rejection,
+        }
+    }
+
+    /// A topic has another number of partitions by now.
+    pub(super) fn recount(&mut self) {
+        self.recounted = true;
+    }
+
+    /// Drops what did not leave yet.
+    pub(super) fn drop_unsent(&mut self) {
+        self.pending = None;
+        self.refused = None;
+        self.ready.clear();
+    }
+
+    /// Whether the next row may come.
+    pub(super) fn has_room(&self) -> bool {
+        self.halted.is_none()
+            && self.refused.is_none()
+            && self.pending.is_none()
+            && self.window.admits(0)
+    }
+
+    /// Where the next event stands that was read and did not leave yet.
+    pub(super) fn next_unsent(&self) -> Option<Position> {
+        let event = self.ready.front().or(self.pending.as_ref())?;
+        Some(event.position)
+    }
+
+    /// Whether a record waits for its topic.
+    pub(super) fn waits_for_topic(&self) -> bool {
+        !self.ready.is_empty() && self.topics.is_waiting()
+    }
+
+    pub(super) fn halted(&self) -> Option<&Undeliverable> {
+        self.halted.as_ref()
+    }
+
+    pub(super) fn halt(&self) -> Option<Halt> {
+        let event = self.halted.clone()?;
+        let position = event.position;
+        let found = if !self.failed.contains(&position) {
+            Found::BeforeSending
+        } else if self.failed.len() == 1 || self.rulings.suspects(position) {
+            Found::Alone
+        } else {
+            Found::Among(self.failed.clone())
+        };
+        Some(Halt { event, found })
+    }
+
+    pub(super) fn poll_exception(&mut self) -> Option<Exception> {
+        self.exceptions.pop_front()
+    }
+}
+
+fn of_dead_letter(topic: crate::Topic, cause: Box<Reason>, why: Reason) -> Reason {
+    let why = Box::new(why);
+    Reason::DeadLetter { topic, cause, why }
+}
+
+/// The event of a record that did not leave after all. It is the next one again.
+fn event(
+    record: Record,
+    id: EventId,
+    letters: &mut BTreeMap<Ticket, Box<Reason>>,
+    window: &mut Window,
+) -> Event {
+    let Record {
+        ticket,
+        topic,
+        key,
+        value,
+        headers,
+        position,
+        placement,
+        cause,
+        ..
+    } = record;
+    window.take_back(ticket);
+    letters.remove(&ticket);
+    let mut event = Event {
+        id,
+        position,
+        topic,
+        key,
+        placement,
+        value,
+        headers,
+        bytes: 0,
+        cause,
+    };
+    event.measure();
+    event
+}
