@@ -8,8 +8,8 @@
 //!
 //! The crate is pure: no async, no clock, no randomness, no sockets, no environment. [`Relay`] is
 //! one session's state machine and holds its contract; [`start`] says where a session may begin,
-//! [`silence`] when a stream is dead, [`class`] what an error means, [`backoff`] how long to wait
-//! before the next one.
+//! [`silence`] when a stream is dead, [`park`] when Kafka is, [`class`] what an error means,
+//! [`backoff`] how long to wait before the next one.
 //!
 //! What always holds, and is asserted in every build:
 //!
@@ -30,6 +30,7 @@ mod event;
 mod feedback;
 pub mod limits;
 mod mapping;
+pub mod park;
 mod placement;
 mod recorder;
 mod relay;

@@ -64,3 +64,6 @@ pub const DENIED_TOPICS_MAX: usize = 1_000;
 
 /// Default of `delivery.unknown_topic_after`.
 pub const UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(60);
+
+/// With records in flight and none delivered for so long, the stream is closed until Kafka answers.
+pub const PARK_AFTER: Duration = Duration::from_secs(20);

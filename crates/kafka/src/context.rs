@@ -40,6 +40,8 @@ pub(crate) struct Context {
     has_answered: AtomicBool,
     facts: Facts,
     redactor: Redactor,
+    /// What goes wrong is kept, and logged for developers only.
+    is_quiet: bool,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ struct Troubles {
 impl Troubles {
     /// "All brokers down" follows the error that says why: it must not hide it. Where a broker just
     /// hangs up, only a log line says why.
-    fn add(&mut self, mut fault: Fault) {
+    fn add(&mut self, mut fault: Fault, is_loud: bool) {
         let is_summary = fault.code == ErrorCode::ALL_BROKERS_DOWN;
         if is_summary
             && self.last.is_none()
@@ -75,7 +77,7 @@ impl Troubles {
         let Fault { code, detail } = &fault;
         if is_summary {
             self.is_total = true;
-        } else if self.worst.is_none() && self.logged.insert(code.name()) {
+        } else if is_loud && self.worst.is_none() && self.logged.insert(code.name()) {
             tracing::warn!(target: LOG_TARGET, %code, detail, "Kafka error");
         }
         if !is_summary || self.last.is_none() {
@@ -107,6 +109,15 @@ impl Context {
             has_news: AtomicBool::new(false),
             is_purged: AtomicBool::new(false),
             redactor: settings.redactor(),
+            is_quiet: false,
+        }
+    }
+
+    /// Of a client whose failures are told otherwise.
+    pub(crate) fn quiet(settings: &Settings) -> Self {
+        Self {
+            is_quiet: true,
+            ..Self::new(settings)
         }
     }
 
@@ -178,7 +189,7 @@ impl Context {
     /// There is no token to log in with.
     pub(crate) fn no_token(&self, trouble: Trouble) {
         let mut troubles = locked(&self.troubles);
-        troubles.explain(trouble, true);
+        troubles.explain(trouble, !self.is_quiet);
         troubles.is_total = true;
         self.is_troubled.store(true, Ordering::Relaxed);
     }
@@ -195,7 +206,7 @@ impl Context {
         let is_normal = self.has_answered() && line.contains("Disconnected");
         let mut troubles = locked(&self.troubles);
         troubles.hint = Some(line);
-        troubles.explain(trouble, !is_normal);
+        troubles.explain(trouble, !is_normal && !self.is_quiet);
         self.is_troubled.store(true, Ordering::Relaxed);
     }
 
@@ -215,7 +226,11 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let line = self.redactor.redacted(without_thread(line));
-        log_line(level, facility, &line);
+        if self.is_quiet {
+            tracing::debug!(target: LOG_TARGET, facility, "librdkafka: {line}");
+        } else {
+            log_line(level, facility, &line);
+        }
         if facility == "FAIL" && !self.is_purged.load(Ordering::Relaxed) {
             self.failed(line);
         }
@@ -233,10 +248,10 @@ impl ClientContext for Context {
         }
         let mut troubles = locked(&self.troubles);
         if code == ErrorCode::CLUSTER_AUTHORIZATION_FAILED {
-            troubles.explain(self.facts.nothing_writable(), true);
+            troubles.explain(self.facts.nothing_writable(), !self.is_quiet);
             troubles.is_total = true;
         }
-        troubles.add(Fault { code, detail });
+        troubles.add(Fault { code, detail }, !self.is_quiet);
         self.is_troubled.store(true, Ordering::Relaxed);
     }
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::properties::Settings;
 
 /// Properties that name files.
-const FILES: &[&str] = &[
+pub(crate) const FILES: &[&str] = &[
     "ssl.ca.location",
     "ssl.certificate.location",
     "ssl.key.location",

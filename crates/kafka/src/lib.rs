@@ -24,6 +24,7 @@ mod mock;
 mod native;
 mod oauth;
 mod producer;
+mod proof;
 mod properties;
 mod trouble;
 mod wakeup;
@@ -34,6 +35,7 @@ pub use error::{CreateFault, Error, ErrorCode, Fault, Rejection, SendError, Topi
 pub use metadata::{Metadata, TopicPlan, TopicShape, reach};
 pub use mock::{MockBroker, MockRequest};
 pub use producer::{Delivery, Header, Placed, Producer, Record};
+pub use proof::prove;
 pub use properties::{PropertyError, Settings, is_secret};
 pub use trouble::{Trouble, TroubleKind};
 

@@ -150,10 +150,15 @@ impl Producer {
     /// When properties contradict each other, a certificate can't be read, or no threads or file
     /// descriptors are left.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
+        Self::with_context(settings, Context::new(settings))
+    }
+
+    /// As [`Producer::new`], with a context that may be quieter.
+    pub(crate) fn with_context(settings: &Settings, context: Context) -> Result<Self, Error> {
         let action = "create the Kafka producer";
         let client = settings
             .client_config()
-            .create_with_context(Context::new(settings))
+            .create_with_context(context)
             .map_err(|error| creation::explained(action, &error, settings))?;
         let client: Arc<Client> = Arc::new(client);
         let wakeup = Wakeup::new(Arc::clone(&client))
@@ -272,6 +277,12 @@ impl Producer {
             code: ErrorCode(code as i32),
             detail,
         })
+    }
+
+    /// Whether it takes records: it was not purged, and did not fail for good.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.end.is_none() && self.fatal().is_none()
     }
 
     /// The last error of the connections (a broker away, credentials refused), as far as

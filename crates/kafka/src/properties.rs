@@ -22,6 +22,7 @@ use rdkafka::types::RDKafkaConfRes;
 use self::java::{Given, Stores};
 use crate::LOG_TARGET;
 use crate::context::Redactor;
+use crate::creation;
 use crate::oauth::{self, Grant, TokenSource};
 
 /// The caller's default window: records in flight.
@@ -230,6 +231,13 @@ impl Settings {
         }
         config.set_log_level(log_level());
         config
+    }
+
+    /// The files, or directories, that certificates and keys are read from.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let names = creation::FILES.iter().chain(&[oauth::CA_LOCATION]);
+        let files = names.filter_map(|name| self.get(name));
+        files.filter(|file| *file != "probe")
     }
 
     /// Where tokens come from, if logging in takes them.

@@ -22,7 +22,7 @@ use walpost_core::start::Identity;
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Endpoint, Error, Mode};
 
-use crate::catalog::{self, Table};
+use crate::catalog::{self, Limits, Slot, Table};
 use crate::checkpoint;
 use crate::config::{Config, Postgres};
 use crate::connect::{ConnectError, connect_again};
@@ -83,6 +83,10 @@ pub(crate) struct SlotSeen {
     pub is_pressed: bool,
     /// Its walsender decodes, and waits neither for WAL nor for us.
     pub is_working: bool,
+    /// It is gone, or can't be read from any more.
+    pub is_lost: bool,
+    /// After so long without a walsender the server gives it up; zero: never.
+    pub idle_timeout: Duration,
 }
 
 /// What the task needs to know of the session.
@@ -134,7 +138,7 @@ impl Control {
             has_spare: post.has_spare,
             commands: received,
             listener: Box::new(tell),
-            keep_bytes: None,
+            limits: None,
             has_stopped: false,
         };
         let task = side.spawn(task.run(post.connection));
@@ -185,8 +189,8 @@ struct Task {
     commands: UnboundedReceiver<Command>,
     /// False: nobody listens any more.
     listener: Box<dyn Fn(News) -> bool + Send + Sync>,
-    /// `max_slot_wal_keep_size`, once it was asked for.
-    keep_bytes: Option<u64>,
+    /// What the server sets for slots, once it was asked for.
+    limits: Option<Limits>,
     /// The server said that it is stopping.
     has_stopped: bool,
 }
@@ -333,19 +337,21 @@ impl Task {
     }
 
     async fn see(&mut self, connection: &mut Connection) -> Result<SlotSeen, Error> {
-        let keep = match self.keep_bytes {
-            Some(keep) => keep,
-            None => {
-                let limits = catalog::limits(connection).await?;
-                *self.keep_bytes.insert(limits.keep_bytes.unwrap_or(0))
-            }
-        };
+        if self.limits.is_none() {
+            self.limits = Some(catalog::limits(connection).await?);
+        }
+        let limits = self.limits.as_ref();
+        let keep = limits.and_then(|limits| limits.keep_bytes).unwrap_or(0);
+        let idle_timeout = limits.map(|limits| limits.idle_slot_timeout);
         let slot = catalog::slot(connection, &self.config.postgres.slot).await?;
         let safe = slot.as_ref().and_then(|slot| slot.safe_wal_size);
         let safe = safe.map(|size| u64::try_from(size).unwrap_or(0));
         let active_pid = slot.as_ref().and_then(|slot| slot.row.active_pid);
+        let is_lost = slot.as_ref().is_none_or(Slot::is_lost);
         Ok(SlotSeen {
             active_pid,
+            is_lost,
+            idle_timeout: idle_timeout.unwrap_or_default(),
             confirmed: slot.and_then(|slot| slot.row.confirmed_flush_lsn),
             is_working: match active_pid {
                 Some(pid) => catalog::is_working(connection, pid).await?,

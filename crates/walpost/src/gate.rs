@@ -41,6 +41,10 @@ use self::place::{Gate, Place};
 /// have to bear, and a vanished relay's slot is free again after it.
 const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// All that is asked before the stream opens has to be answered within this time. A dozen short
+/// questions take milliseconds; each waits for a lock for seconds at most.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// `insufficient_privilege`
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
@@ -86,7 +90,23 @@ pub(crate) async fn open(
         ..ConnectOptions::default()
     };
     let connected = connect(postgres, &options).await;
-    let mut connection = connected.map_err(|error| not_connected(config, error))?;
+    let connection = connected.map_err(|error| not_connected(config, error))?;
+    // A server that freezes now keeps its connections, and says nothing on them.
+    let opening = open_on(connection, config, once, accepted, memory);
+    match tokio::time::timeout(ANSWER_TIMEOUT, Box::pin(opening)).await {
+        Ok(opening) => opening,
+        Err(_) => Err(SessionError::NoAnswer(ANSWER_TIMEOUT)),
+    }
+}
+
+async fn open_on(
+    mut connection: Connection,
+    config: &Config,
+    once: bool,
+    accepted: &Accepted,
+    memory: &mut Memory,
+) -> Result<Opening, SessionError> {
+    let postgres = &config.postgres;
     let server = catalog::server(&mut connection).await?;
     if server.is_standby {
         return Err(SessionError::Standby);

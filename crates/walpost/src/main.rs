@@ -13,10 +13,12 @@ mod exit;
 mod finding;
 mod gate;
 mod output;
+mod rotation;
 mod session;
 mod shutdown;
 mod skip;
 mod sql;
+mod state;
 mod supervisor;
 mod telemetry;
 

@@ -15,6 +15,8 @@
 mod convert;
 mod ending;
 mod error;
+mod kafka;
+mod park;
 mod record;
 mod topics;
 
@@ -24,20 +26,26 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 use walpost_core as core;
+use walpost_core::park::Circuit;
 use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
 use walpost_core::{Exception, Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
-use walpost_kafka::{Delivery, Producer, SendError, TroubleKind};
+use walpost_kafka::{Delivery, Producer, SendError};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
 use self::convert::{NoCount, core_delivery, core_rejection, send, standby_status};
 pub(crate) use self::error::SessionError;
+pub(crate) use self::kafka::KafkaSeen;
+use self::park::Breaker;
+pub(crate) use self::park::Parked;
 use self::record::Record as CheckpointRecord;
 use crate::config::Config;
 use crate::control::{Control, News};
 use crate::gate::Opening;
+use crate::rotation::Rotation;
 use crate::shutdown::{Shutdown, ShutdownSignal};
+use crate::state::StateCell;
 
 /// WAL messages that one wake serves before it looks at the other sources.
 const WAL_BATCH_MAX: usize = 256;
@@ -60,6 +68,9 @@ pub(crate) const ONCE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long refused credentials are tried again once they had worked: a rotation reaches the server
 /// and us at different moments.
 pub(crate) const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long what is in flight is waited for when the producer is replaced.
+const ROTATION_DRAIN: Duration = Duration::from_secs(2);
 
 /// How a session ended when nothing went wrong.
 #[derive(Debug)]
@@ -85,23 +96,18 @@ pub(crate) struct SessionContext<'a> {
     pub progress: &'a mut Progress,
     /// What Kafka said to us so far.
     pub kafka: &'a mut KafkaSeen,
+    /// Whether Kafka takes anything.
+    pub circuit: &'a mut Circuit,
+    /// Other certificates and passwords for Kafka.
+    pub rotation: &'a mut Rotation,
+    /// Where it is said what the relay is doing.
+    pub state: &'a StateCell,
     /// What an operator has accepted.
     pub accepted: &'a Accepted,
     /// What is known of single events.
     pub rulings: Rulings,
     /// Until when a record that the client refuses for its size is refused for good.
     pub size_is_final_until: Option<Instant>,
-}
-
-/// What is known of Kafka, over all sessions.
-#[derive(Debug, Default)]
-pub(crate) struct KafkaSeen {
-    /// It has worked before: a refusal may be a rotation of passwords, or of certificates.
-    answered: bool,
-    /// Since when it refuses us while something waits for it.
-    refused_since: Option<Instant>,
-    /// `cluster.id`, once it was asked for.
-    cluster: Option<String>,
 }
 
 /// When the relay last got ahead, over all sessions.
@@ -153,9 +159,12 @@ struct Session<'a> {
     pinged_at: Instant,
     reads: Reads,
     drain: Drain,
+    /// It ends for another producer.
+    rotates: bool,
     control: Control,
     record: CheckpointRecord,
     silence: Silence,
+    breaker: Breaker,
     /// The server's process that streams to us.
     stream_pid: Option<i32>,
     /// The cluster that the events went to before this session.
@@ -220,6 +229,8 @@ pub(crate) struct Outcome {
     pub unrecorded: Option<Lsn>,
     /// It holds all that was delivered in order.
     pub is_recorded: bool,
+    /// What goes on although the session has ended: Kafka takes nothing.
+    pub parked: Option<Box<Parked>>,
 }
 
 /// Runs a session to its end. The producer is left with nothing in flight, or else is not to be
@@ -268,9 +279,11 @@ pub(crate) async fn run(
         pinged_at: now,
         reads: Reads::default(),
         drain: Drain::No,
+        rotates: false,
         control,
         record: CheckpointRecord::new(opening.floor),
         silence: Silence::new(now, opening.wal_sender_timeout),
+        breaker: Breaker::new(opening.current),
         stream_pid: opening.stream_pid,
         kafka_recorded: opening.kafka_cluster,
     };
@@ -290,12 +303,14 @@ impl Session<'_> {
         loop {
             let now = Instant::now();
             self.hear_shutdown(now);
+            self.hear_rotation(now);
             self.take_deliveries(now)?;
             self.take_answers(now)?;
             self.send_records(now)?;
             let more = self.read_wal(now)?;
             self.tell_exceptions();
             self.judge_silence(now)?;
+            self.judge_stall(now)?;
             self.leave_stopping_server()?;
             self.ask_for_topics(now);
             self.write_checkpoint(now);
@@ -315,12 +330,23 @@ impl Session<'_> {
 
     fn hear_shutdown(&mut self, now: Instant) {
         let is_wished = self.context.shutdown.requested() == Shutdown::Drain;
-        if is_wished && matches!(self.drain, Drain::No) {
+        if is_wished && (self.rotates || matches!(self.drain, Drain::No)) {
             info!(
                 in_flight = self.producer.in_flight(),
                 "stopping: waiting for what is in flight"
             );
             let deadline = now + self.context.config.drain;
+            self.rotates = false;
+            self.drain = Drain::Asked { deadline };
+        }
+    }
+
+    /// Other certificates and passwords for Kafka are ready: the session ends in order for a
+    /// producer that has them.
+    fn hear_rotation(&mut self, now: Instant) {
+        if matches!(self.drain, Drain::No) && self.context.rotation.is_due() {
+            self.rotates = true;
+            let deadline = now + ROTATION_DRAIN;
             self.drain = Drain::Asked { deadline };
         }
     }
@@ -354,25 +380,6 @@ impl Session<'_> {
             if let Some(fault) = self.producer.fatal() {
                 return Err(SessionError::Producer(fault));
             }
-        }
-        Ok(())
-    }
-
-    /// Kafka does not let us in, or not with this configuration. Where that was never different it
-    /// ends the session at once: nothing waits for a change.
-    fn hear_kafka(&mut self, now: Instant) -> Result<(), SessionError> {
-        let trouble = self.producer.total_trouble();
-        self.context.kafka.answered |= self.producer.has_answered();
-        let refusal = trouble.filter(|trouble| trouble.kind != TroubleKind::Unreachable);
-        let has_worked = self.context.kafka.answered;
-        let is_needed = self.producer.in_flight() > 0 || self.relay.waits_for_topic();
-        let Some(refusal) = refusal.filter(|_| is_needed || !has_worked) else {
-            self.context.kafka.refused_since = None;
-            return Ok(());
-        };
-        let since = *self.context.kafka.refused_since.get_or_insert(now);
-        if !has_worked || now.duration_since(since) >= CREDENTIALS_PATIENCE {
-            return Err(SessionError::Kafka(refusal));
         }
         Ok(())
     }
@@ -556,8 +563,8 @@ impl Session<'_> {
         if let Some(deadline) = self.drain.deadline() {
             until = until.min(deadline);
         }
-        if let Some(deadline) = self.silence.deadline() {
-            until = until.min(deadline);
+        for deadline in [self.silence.deadline(), self.breaker.deadline()] {
+            until = until.min(deadline.unwrap_or(until));
         }
         if self.target.is_some() {
             until = until.min(now + ONCE_INTERVAL);
@@ -568,6 +575,7 @@ impl Session<'_> {
         tokio::select! {
             // 1. Stop.
             () = self.context.shutdown.changed() => {}
+            () = self.context.rotation.due(), if matches!(self.drain, Drain::No) => {}
             // 2. Reports.
             () = self.producer.ready() => {}
             // 3. Timers: status updates, topics, deadlines.

@@ -5,6 +5,7 @@
 //! session starts from what the server holds, after a backoff.
 
 mod hold;
+mod park;
 mod poison;
 mod sizes;
 
@@ -15,9 +16,10 @@ use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
+use walpost_core::park::Circuit;
 use walpost_core::start::{Accepted, Identity};
 use walpost_core::{Found, Halt, Position, Reason, Rulings, Topics, Undeliverable};
-use walpost_kafka::{Producer, Trouble};
+use walpost_kafka::{Producer, Settings, Trouble};
 use walpost_pgoutput::Lsn;
 
 use self::poison::Poison;
@@ -27,14 +29,22 @@ use crate::config::{Config, OnUndeliverable};
 use crate::error::{Error, chain};
 use crate::exit::Status;
 use crate::gate::{self, Memory};
+use crate::rotation::Rotation;
 use crate::session::{
-    self, CREDENTIALS_PATIENCE, End, KafkaSeen, ONCE_PATIENCE, Progress, SessionContext,
+    self, CREDENTIALS_PATIENCE, End, KafkaSeen, ONCE_PATIENCE, Parked, Progress, SessionContext,
     SessionError,
 };
 use crate::shutdown::{Shutdown, ShutdownSignal};
+use crate::state::{State, StateCell};
 
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
 const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
+
+/// So long an attempt of `--once` may take in any case.
+const ONCE_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// How long after the making of a producer failed the next one is tried.
+const PRODUCER_RETRY: Duration = Duration::from_secs(1);
 
 /// Keeps the relay going.
 pub(crate) struct Supervisor<'a> {
@@ -49,6 +59,13 @@ pub(crate) struct Supervisor<'a> {
     backoff: Backoff,
     progress: Progress,
     kafka: KafkaSeen,
+    circuit: Circuit,
+    state: StateCell,
+    /// What the last session left to go on while there is no stream.
+    parked: Option<Box<Parked>>,
+    /// What producers are made with.
+    settings: Settings,
+    rotation: Rotation,
     producer: Option<Producer>,
     topics: Option<Topics>,
     sizes: Sizes,
@@ -97,6 +114,7 @@ impl<'a> Supervisor<'a> {
             (true, false) => ONCE_UNKNOWN_TOPIC_AFTER,
             _ => config.delivery.unknown_topic_after,
         };
+        let rotation = Rotation::watch(&side, &config.kafka);
         Self {
             config,
             once,
@@ -108,6 +126,11 @@ impl<'a> Supervisor<'a> {
             backoff: Backoff::new(),
             progress: Progress::new(Instant::now()),
             kafka: KafkaSeen::default(),
+            circuit: Circuit::default(),
+            state: StateCell::new(),
+            parked: None,
+            settings: config.kafka.settings.clone(),
+            rotation,
             producer: None,
             topics: Some(Topics::new(after)),
             sizes: Sizes::new(&config.kafka.settings),
@@ -125,40 +148,74 @@ impl<'a> Supervisor<'a> {
 
     /// Runs sessions until one ends for good.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
-        loop {
+        while self.shutdown.requested() == Shutdown::None {
+            self.renew();
             // Before the slot is ours: a producer's first record waits while it is young.
-            self.prepare_producer()?;
+            self.prepare_producer().await?;
             self.fit_producer().await?;
+            if self.producer.is_none() {
+                break;
+            }
             let ended = self.session().await;
             self.retire_producer();
-            match self.next(ended) {
+            let next = match (ended, self.parked.take()) {
+                (Err(cause), Some(parked)) => self.park(&cause, *parked).await?,
+                (ended, _) => self.next(ended),
+            };
+            match next {
                 Next::Stop(result) => return result,
                 Next::Hold(event) => hold::hold(self.config, &event, &self.shutdown).await,
                 Next::Again { delay } => {
-                    self.prepare_producer()?;
+                    self.prepare_producer().await?;
                     tokio::select! {
                         () = self.shutdown.changed() => {}
                         () = tokio::time::sleep(delay) => {}
                     }
                 }
             }
-            if self.shutdown.requested() == Shutdown::Drain {
-                info!("stopped while no session was open");
-                return self.stopped();
-            }
         }
+        info!("stopped while no session was open");
+        self.stopped()
     }
 
-    fn prepare_producer(&mut self) -> Result<(), Error> {
-        if self.producer.is_none() {
-            let settings = self.sizes.apply(&self.config.kafka.settings);
-            let producer = Producer::new(&settings).map_err(|error| {
-                Error::new(Exit::Configuration, error.to_string())
-                    .with_fix("check kafka.properties")
-            })?;
-            self.producer = Some(producer);
+    /// Makes a producer where there is none. Once Kafka has worked, files that can't be used may be
+    /// half of a rotation: tried again for a while.
+    async fn prepare_producer(&mut self) -> Result<(), Error> {
+        let begun = Instant::now();
+        let mut is_told = false;
+        while self.producer.is_none() && self.shutdown.requested() == Shutdown::None {
+            self.renew();
+            let error = match Producer::new(&self.sizes.apply(&self.settings)) {
+                Ok(producer) => {
+                    self.producer = Some(producer);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            if !self.kafka.has_answered() || begun.elapsed() >= CREDENTIALS_PATIENCE {
+                let error = Error::new(Exit::Configuration, error.to_string());
+                return Err(error.with_fix("check kafka.properties"));
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                error!(%error, "there is no Kafka producer: trying again");
+            }
+            tokio::select! {
+                () = self.shutdown.changed() => {}
+                () = tokio::time::sleep(PRODUCER_RETRY) => {}
+            }
         }
         Ok(())
+    }
+
+    /// Certificates or passwords for Kafka have changed: the next producer has them.
+    fn renew(&mut self) {
+        if let Some(settings) = self.rotation.take() {
+            info!(
+                "files of kafka.properties have changed: connecting to Kafka with what is in them"
+            );
+            self.settings = settings;
+            self.producer = None;
+        }
     }
 
     /// Asks what the topics take that are known by now, and makes the producer anew where it does
@@ -189,26 +246,35 @@ impl<'a> Supervisor<'a> {
         }
         if changes {
             self.producer = None;
-            self.prepare_producer()?;
+            self.prepare_producer().await?;
         }
         Ok(())
     }
 
     /// Keeps the producer only if it is whole and has nothing left from the session.
     fn retire_producer(&mut self) {
-        let whole = |producer: &Producer| producer.in_flight() == 0 && producer.fatal().is_none();
+        let whole = |producer: &Producer| producer.in_flight() == 0 && producer.is_whole();
         self.producer = self.producer.take().filter(whole);
     }
 
     async fn session(&mut self) -> Result<End, SessionError> {
         let open = gate::open(self.config, self.once, &self.accepted, &mut self.memory);
+        let age = self.progress.age(Instant::now());
+        let left = ONCE_PATIENCE.saturating_sub(age).max(ONCE_ATTEMPT);
         let opening = tokio::select! {
             opening = open => opening?,
             () = self.shutdown.changed() => return Ok(End::Drained),
+            () = tokio::time::sleep(left), if self.once => {
+                return Err(SessionError::NoAnswer(age + left));
+            }
         };
         self.begun = true;
         self.credentials_refused_at = None;
         self.last_cause.clear();
+        self.state.set(match self.circuit {
+            Circuit::Closed => State::Streaming,
+            Circuit::Parked { .. } | Circuit::Trying { .. } => State::Trying,
+        });
         info!(
             slot = %self.config.postgres.slot,
             publication = %opening.publication,
@@ -232,6 +298,9 @@ impl<'a> Supervisor<'a> {
             side: self.side.clone(),
             progress: &mut self.progress,
             kafka: &mut self.kafka,
+            rotation: &mut self.rotation,
+            circuit: &mut self.circuit,
+            state: &self.state,
             accepted: &self.accepted,
             rulings: self.rulings.clone(),
             size_is_final_until: self.sizes.is_final_until(begun),
@@ -245,7 +314,9 @@ impl<'a> Supervisor<'a> {
             .as_mut()
             .expect("it was made before the session");
         let outcome = session::run(context, opening, producer, topics, begun).await;
+        self.state.set(State::Connecting);
         self.topics = Some(outcome.topics);
+        self.parked = outcome.parked;
         self.memory
             .session_ended(identity, outcome.recorded, outcome.unrecorded);
         self.last = Some((identity, outcome.confirmed));
@@ -277,7 +348,14 @@ impl<'a> Supervisor<'a> {
     }
 
     fn next(&mut self, ended: Result<End, SessionError>) -> Next {
+        let is_over = self.shutdown.requested() == Shutdown::Drain;
         match ended {
+            // It made room for a producer with other certificates or passwords.
+            Ok(End::Drained | End::DrainDeadline { .. }) if !is_over && self.rotation.is_due() => {
+                Next::Again {
+                    delay: Duration::ZERO,
+                }
+            }
             Ok(End::Drained) => {
                 self.log_drained();
                 Next::Stop(self.stopped())

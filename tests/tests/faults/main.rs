@@ -10,6 +10,7 @@
 )]
 
 mod kafka;
+mod park;
 mod postgres;
 mod relay;
 mod reset;

@@ -100,7 +100,7 @@ fn wait_until_unread(relay: &Relay) {
 /// Stops Postgres as its service does, and returns how long that took. What the server has to write
 /// is written before: only the relay is left to be waited for.
 #[track_caller]
-fn stop_postgres(rig: &Rig, running: &Running) -> Duration {
+pub(crate) fn stop_postgres(rig: &Rig, running: &Running) -> Duration {
     rig.postgres
         .client()
         .batch_execute("checkpoint")

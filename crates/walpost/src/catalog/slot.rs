@@ -227,6 +227,11 @@ fn lost_because(slot: &Slot) -> String {
 }
 
 impl Slot {
+    /// Whether it can't be read from any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.row.wal_status.as_deref() == Some("lost") || self.row.restart_lsn.is_none()
+    }
+
     /// It can't be anybody else's.
     pub(crate) fn temporary_problem(&self, name: &str) -> Option<Finding> {
         if !self.is_temporary {

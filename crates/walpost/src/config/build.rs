@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use walpost_core::limits::{UNKNOWN_TOPIC_AFTER, WindowLimits};
 use walpost_core::{Mapping, Topic};
-use walpost_kafka::{PropertyError, Settings, TopicPlan};
+use walpost_kafka::{PropertyError, TopicPlan};
 
+use super::kafka_files::KafkaFiles;
 use super::layer::{Entry, Given, Item, Layer};
 use super::origins::Origins;
 use super::problem::{Origin, Problem};
@@ -108,26 +109,25 @@ impl Builder {
 
     fn kafka(&mut self, slot: &str, window: WindowLimits) -> Option<Kafka> {
         let allow_unsafe = self.parsed("kafka.unsafe", value::boolean).unwrap_or(false);
-        let properties = self.properties();
+        let (properties, secrets) = self.properties();
         let create_topics = self.topic_plan();
         let brokers = self.brokers();
-        let client_id = format!("walpost-{slot}");
-        let settings = Settings::new(
+        let files = KafkaFiles {
             // The properties are judged also where no broker is named.
-            brokers.as_deref().unwrap_or("localhost:9092"),
-            &properties,
-            &client_id,
+            brokers: brokers.clone().unwrap_or("localhost:9092".to_owned()),
+            client_id: format!("walpost-{slot}"),
             allow_unsafe,
-        );
-        match settings {
+            window,
+            properties,
+            secrets,
+        };
+        match files.settings(&files.properties) {
             Ok(settings) => Some(Kafka {
                 brokers: brokers?,
                 allow_unsafe,
                 create_topics,
-                settings: settings.with_window(
-                    usize::try_from(window.events).unwrap_or(usize::MAX),
-                    window.bytes,
-                ),
+                settings,
+                files,
             }),
             Err(errors) => {
                 for error in errors {
@@ -188,9 +188,9 @@ impl Builder {
         is_given.then_some(plan)
     }
 
-    /// The properties by name, the contents of files in place of their names.
-    fn properties(&mut self) -> BTreeMap<String, String> {
-        let mut properties = BTreeMap::new();
+    /// The properties by name, the contents of files in place of their names; and those files.
+    fn properties(&mut self) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+        let (mut properties, mut secrets) = (BTreeMap::new(), BTreeMap::new());
         let given = self.map(PROPERTIES);
         for (name, text) in &given {
             // These are files for librdkafka itself.
@@ -213,11 +213,12 @@ impl Builder {
             match file::secret(text) {
                 Ok(secret) => {
                     properties.insert(secret_name.to_owned(), secret);
+                    secrets.insert(secret_name.to_owned(), text.clone());
                 }
                 Err(problem) => self.wrong(&path, problem),
             }
         }
-        properties
+        (properties, secrets)
     }
 
     /// Whether a problem of a property says nothing new, or follows from another one: what could

@@ -17,6 +17,7 @@ mod build;
 mod environment;
 mod file;
 mod json_schema;
+mod kafka_files;
 mod layer;
 mod needs;
 mod origins;
@@ -42,6 +43,7 @@ use walpost_walsender::Conninfo;
 
 pub(crate) use self::file::secret as secret_from_file;
 pub(crate) use self::json_schema::json_schema;
+pub(crate) use self::kafka_files::KafkaFiles;
 use self::layer::Layer;
 pub(crate) use self::origins::Origins;
 pub(crate) use self::password::{PasswordCommand, PasswordSource};
@@ -112,6 +114,8 @@ pub(crate) struct Kafka {
     /// `host:port,…`
     pub brokers: String,
     pub settings: Settings,
+    /// What the settings are made of, where files can change.
+    pub files: KafkaFiles,
     /// How a topic is made that is missing when an event names it first; `None`: not at all.
     pub create_topics: Option<TopicPlan>,
     /// Properties that can lose or reorder events are let through.

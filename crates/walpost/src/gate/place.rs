@@ -243,6 +243,14 @@ impl Memory {
         self.unrecorded = unrecorded.map(|lsn| Unrecorded { identity, lsn });
     }
 
+    /// The checkpoint was moved after the session had ended.
+    pub(crate) fn recorded(&mut self, lsn: Lsn) {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.lsn = lsn;
+        }
+        self.unrecorded = None;
+    }
+
     /// Whether this process has had a session.
     fn has_begun(&self) -> bool {
         self.checkpoint.is_some()

@@ -9,7 +9,7 @@ use walpost_kafka::Producer;
 use walpost_walsender::WalStream;
 
 use super::convert::{core_delivery, standby_status};
-use super::{End, Outcome, Session, SessionError};
+use super::{End, Outcome, Parked, Session, SessionError};
 
 /// How long the reports of what is in flight are waited for when a session ends.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -25,9 +25,16 @@ impl Session<'_> {
         if matches!(&ended, Err(error) if error.is_of_stream()) {
             self.stream = None;
         }
+        let parks = matches!(&ended, Err(error) if error.parks());
+        if parks {
+            // It was waited for long enough.
+            self.producer.purge();
+        }
         if ended.is_err() {
             settle(self.producer, &mut self.relay).await;
         }
+        // Nothing leaves later than that: the slot may be another relay's by now.
+        self.producer.purge();
         if !matches!(&ended, Err(error) if error.spoils_record()) {
             self.record_last().await;
             if let Some(stream) = self.stream.take() {
@@ -38,21 +45,26 @@ impl Session<'_> {
         let (recorded, unrecorded) = self.recorded();
         let is_recorded = self.relay.is_recorded();
         self.tell_exceptions();
-        self.control.close().await;
-        if self.producer.in_flight() > 0 {
-            self.producer.purge();
-        }
         let ended = ended.or_else(|error| match self.relay.halt() {
             Some(halt) => Ok(End::Halted(Box::new(halt))),
             None => Err(error),
         });
+        let confirmed = self.relay.confirmed();
+        let (topics, parked) = if parks && ended.is_err() {
+            let (parked, topics) = Parked::new(self, is_recorded);
+            (topics, Some(Box::new(parked)))
+        } else {
+            self.control.close().await;
+            (self.relay.into_topics(), None)
+        };
         Outcome {
             ended,
-            confirmed: self.relay.confirmed(),
-            topics: self.relay.into_topics(),
+            confirmed,
+            topics,
             recorded,
             unrecorded,
             is_recorded,
+            parked,
         }
     }
 }

@@ -68,6 +68,20 @@ pub(crate) enum SessionError {
     /// Nothing came for longer than a healthy server is silent.
     #[error("nothing came from the server for {} s: the connection is dead", .0.as_secs())]
     Silent(Duration),
+    /// Kafka takes nothing: the stream is closed until it answers.
+    #[error(
+        "Kafka has taken nothing for {} s, {in_flight} records wait for it{}",
+        .waited.as_secs(),
+        because(.trouble.as_deref(), None)
+    )]
+    KafkaAway {
+        waited: Duration,
+        in_flight: usize,
+        trouble: Option<Box<Trouble>>,
+    },
+    /// The server took the connection and says nothing to what it is asked there.
+    #[error("the server does not answer: nothing was heard of it for {} s", .0.as_secs())]
+    NoAnswer(Duration),
     /// The server ended the stream in order.
     #[error("the server ended the stream: it is stopping")]
     ServerEnded,
@@ -87,7 +101,7 @@ pub(crate) enum SessionError {
     #[error(
         "nothing was delivered for {} s{}",
         super::ONCE_PATIENCE.as_secs(),
-        because(trouble, checkpoint)
+        because(trouble.as_ref(), checkpoint.as_deref())
     )]
     Stalled {
         in_flight: usize,
@@ -120,7 +134,8 @@ impl SessionError {
             Self::OtherKafka { .. } => Class::Definite(Exit::Gap),
             Self::Refused { exit, .. } => Class::Definite(*exit),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
-            Self::PublicationGone(_) | Self::Silent(_) => ALARM,
+            Self::PublicationGone(_) | Self::Silent(_) | Self::NoAnswer(_) => ALARM,
+            Self::KafkaAway { .. } => ALARM,
             Self::Relay(error) => relay_class(error),
             Self::Stalled { .. } => Class::Definite(Exit::Unavailable),
             Self::TopicUnmakeable { .. } => Class::Definite(Exit::Configuration),
@@ -147,6 +162,7 @@ impl SessionError {
                 trouble: Some(trouble),
                 ..
             } => Some(trouble.fix.clone()),
+            Self::KafkaAway { trouble, .. } => trouble.as_ref().map(|trouble| trouble.fix.clone()),
             Self::TopicUnmakeable { .. } => {
                 Some("mend kafka.topics.create, or create the topic beforehand".to_owned())
             }
@@ -195,6 +211,7 @@ impl SessionError {
             | Self::PublicationGone(_)
             | Self::SlotActive { .. }
             | Self::Silent(_)
+            | Self::NoAnswer(_)
             | Self::ServerEnded
             | Self::Relay(_)
             | Self::Producer(_) => None,
@@ -227,6 +244,11 @@ impl SessionError {
         )
     }
 
+    /// Whether the next session waits until Kafka answers.
+    pub(super) fn parks(&self) -> bool {
+        matches!(self, Self::KafkaAway { .. })
+    }
+
     /// Whether nothing may be put on record any more: it would hide what happened.
     pub(super) fn spoils_record(&self) -> bool {
         matches!(self, Self::SlotMoved { .. } | Self::OtherServer)
@@ -254,7 +276,7 @@ fn is_denial(code: i32) -> bool {
     matches!(code, 29 | 31)
 }
 
-fn because(trouble: &Option<Trouble>, checkpoint: &Option<String>) -> String {
+fn because(trouble: Option<&Trouble>, checkpoint: Option<&str>) -> String {
     match (trouble, checkpoint) {
         (Some(trouble), _) => format!(": {trouble}"),
         (None, Some(why)) => format!(" or confirmed: the checkpoint can't be written ({why})"),

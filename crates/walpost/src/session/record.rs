@@ -26,6 +26,8 @@ pub(super) struct Record {
     /// What is wrong with tables and publication, and where nothing was for the last time.
     altered: Vec<String>,
     whole_at: Lsn,
+    /// After so long without a walsender the server gives the slot up; zero: never.
+    pub(super) idle_slot_timeout: Duration,
 }
 
 impl Record {
@@ -38,7 +40,37 @@ impl Record {
             server_stops: false,
             altered: Vec::new(),
             whole_at: floor,
+            idle_slot_timeout: Duration::ZERO,
         }
+    }
+
+    /// Something was altered under the relay: said once, with the part of the WAL that it may have
+    /// left out. `now` is how far the stream was read: it goes on, what it sends is right, and what
+    /// it does not send is in the table.
+    pub(super) fn take_set_up(&mut self, found: &[Finding], now: Lsn) {
+        for finding in found {
+            let line = finding.line();
+            if self.altered.contains(&line) {
+                continue;
+            }
+            error!(
+                fix = finding.fix.as_deref().unwrap_or_default(),
+                from_lsn = %self.whole_at, to_lsn = %now,
+                "altered while streaming: {line}"
+            );
+        }
+        let altered: Vec<_> = found.iter().map(Finding::line).collect();
+        if altered.is_empty() {
+            if !self.altered.is_empty() {
+                warn!(
+                    from_lsn = %self.whole_at, to_lsn = %now,
+                    "tables and publication are whole again: compare what was written in between \
+                     with Kafka"
+                );
+            }
+            self.whole_at = now;
+        }
+        self.altered = altered;
     }
 
     /// Why the checkpoint can't be written, if it can't.
@@ -76,7 +108,10 @@ impl Session<'_> {
         match news {
             News::Recorded(outcome) => self.take_recorded(outcome),
             News::Slot(seen) => return self.take_slot(seen),
-            News::SetUp(found) => self.take_set_up(&found),
+            News::SetUp(found) => {
+                let received = self.relay.snapshot().received;
+                self.record.take_set_up(&found, received);
+            }
             News::ServerStops => {
                 debug!("the server is stopping");
                 self.record.server_stops = true;
@@ -117,6 +152,7 @@ impl Session<'_> {
     /// The slot has to be streamed from by our own walsender, and stand where we left it.
     fn take_slot(&mut self, seen: SlotSeen) -> Result<(), SessionError> {
         self.relay.handle_slot(seen.is_pressed);
+        self.record.idle_slot_timeout = seen.idle_timeout;
         if seen.is_working {
             self.silence.at_work(Instant::now());
         }
@@ -135,37 +171,6 @@ impl Session<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Something was altered under the relay: said once, with the part of the WAL that it may have
-    /// left out. The stream goes on: what it sends is right, and what it does not send is in the
-    /// table.
-    fn take_set_up(&mut self, found: &[Finding]) {
-        let now = self.relay.snapshot().received;
-        let record = &mut self.record;
-        for finding in found {
-            let line = finding.line();
-            if record.altered.contains(&line) {
-                continue;
-            }
-            error!(
-                fix = finding.fix.as_deref().unwrap_or_default(),
-                from_lsn = %record.whole_at, to_lsn = %now,
-                "altered while streaming: {line}"
-            );
-        }
-        let altered: Vec<_> = found.iter().map(Finding::line).collect();
-        if altered.is_empty() {
-            if !record.altered.is_empty() {
-                warn!(
-                    from_lsn = %record.whole_at, to_lsn = %now,
-                    "tables and publication are whole again: compare what was written in between \
-                     with Kafka"
-                );
-            }
-            record.whole_at = now;
-        }
-        record.altered = altered;
     }
 
     /// A server that stops waits for its walsender. Where the stream is read, its question comes

@@ -1,0 +1,158 @@
+//! A Kafka that is away for longer than it is waited for with an open stream.
+
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use walpost_tests::{Binaries, Database, Postgres, Walpost, free_port, wait_until};
+
+use crate::{
+    SOON, mebibytes,
+    rig::{BACK, Relay, Rig},
+    scaled,
+    stop::stop_postgres,
+};
+
+/// At full scale.
+const LONG_OUTAGE: Duration = Duration::from_secs(600);
+
+#[test]
+fn a_kafka_that_stays_away_is_waited_for_without_a_stream() {
+    let rig = Rig::take();
+    let relay = rig.relay("parked");
+    // A load that a reader can check also after a long outage.
+    let writer = relay.writer().rows_between(1, 5).rate(100.0).start();
+    let running = relay.run();
+    let other = rig.relay("parked_stop");
+    let others = other.run();
+    let mut first = other.writer().bulk(20);
+    other.consumer().wait_for_events(&first, SOON);
+    let mut consumer = relay.consumer();
+    consumer.wait_for_new_events(200, SOON);
+    rig.kafka.kill();
+    let killed = Instant::now();
+    first.committed.extend(other.writer().bulk(20).committed);
+    for running in [&running, &others] {
+        running.wait_for_log(PARKED, SOON);
+    }
+    let parked = killed.elapsed();
+    for relay in [&relay, &other] {
+        wait_until(SOON, "the slot is free", || {
+            let slot = relay.database.slot(&relay.slot).expect("the slot");
+            slot.active_pid.is_none().then_some(())
+        });
+        wait_for_control(relay);
+    }
+
+    // It is asked to stop: there is nothing to wait for.
+    let asked = Instant::now();
+    let finished = others.stop(SOON);
+    let stopped = asked.elapsed();
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert_eq!(said(&finished.stderr, "stopped"), 1, "{}", finished.stderr);
+    assert!(stopped < Duration::from_secs(2), "down after {stopped:?}");
+
+    // Postgres comes and goes.
+    let down = stop_postgres(&rig, &running);
+    rig.postgres.start();
+    wait_for_control(&relay);
+    writer.wait_for(writer.committed() + 100, SOON);
+    let before = running.rss_peak_bytes();
+    thread::sleep(scaled(
+        Duration::ZERO,
+        LONG_OUTAGE.saturating_sub(killed.elapsed()),
+    ));
+    let after = running.rss_peak_bytes();
+    assert!(
+        after <= before + before / 10,
+        "{} MiB resident, {} before",
+        mebibytes(after),
+        mebibytes(before)
+    );
+    assert!(running.is_running(), "{}", running.log());
+    let away = killed.elapsed();
+
+    rig.kafka.start();
+    let answers = Instant::now();
+    running.wait_for_log(LEFT, BACK);
+    consumer.wait_for_new_events(1, BACK);
+    let event = answers.elapsed();
+    writer.wait_for(writer.committed() + 100, SOON);
+    let log = running.log();
+    assert_eq!((said(&log, PARKED), said(&log, LEFT)), (1, 1), "{log}");
+    let duplicates = relay.finish(running, &writer.stop());
+    let running = other.run();
+    other.finish(running, &first);
+    println!(
+        "parked after {parked:.1?}, asked to stop: down after {stopped:.2?}, Postgres down after \
+         {down:.2?}, resident {} MiB before and {} MiB after {away:.0?}, first event {event:.2?} \
+         after Kafka's return, {duplicates} duplicates",
+        mebibytes(before),
+        mebibytes(after)
+    );
+}
+
+/// Waits until a parked relay's control connection is there.
+fn wait_for_control(relay: &Relay) {
+    let name = format!("walpost {} control", relay.slot);
+    let mut client = relay.database.client();
+    wait_until(SOON, "the control connection", || {
+        let sql = "select from pg_stat_activity where application_name = $1";
+        client.query_opt(sql, &[&name]).ok()?.map(drop)
+    });
+}
+
+/// From 18 on a server can give up a slot that nobody streams from.
+#[test]
+fn a_parked_relay_visits_its_slot_before_the_server_gives_it_up() {
+    let Some(binaries) = Binaries::major(18) else {
+        return;
+    };
+    let server = Postgres::builder()
+        .binaries(binaries)
+        .setting("idle_replication_slot_timeout", "6s")
+        .start();
+    let database = server.database("idle");
+    let slot = database.slot_name();
+    let nowhere = free_port();
+    let brokers = format!("127.0.0.1:{}", nowhere.number());
+    let walpost = Walpost::minimal(&database.url(), &brokers, &slot);
+    walpost.init();
+    database.insert_event("nowhere", "a", "{}");
+    let running = walpost.start(&["run"]);
+    running.wait_for_log(PARKED, SOON);
+    let mut times = BTreeSet::new();
+    wait_until(SOON, "four visits", || {
+        let (since, reason) = idle_since(&database, &slot);
+        assert_eq!(reason, None, "{}", running.log());
+        times.extend(since);
+        // It is at checkpoints that slots are given up.
+        database.execute("checkpoint");
+        (times.len() > 4).then_some(())
+    });
+    assert_eq!(said(&running.log(), PARKED), 1, "{}", running.log());
+    let finished = running.stop(SOON);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+}
+
+/// Since when nobody has streamed from the slot, and why it was given up.
+fn idle_since(database: &Database<'_>, slot: &str) -> (Option<String>, Option<String>) {
+    let sql = "select inactive_since::text, invalidation_reason from pg_replication_slots
+               where slot_name = $1";
+    let row = database
+        .client()
+        .query_one(sql, &[&slot])
+        .expect("the slot");
+    (row.get(0), row.get(1))
+}
+
+/// How many lines of a log say that.
+fn said(log: &str, words: &str) -> usize {
+    log.lines().filter(|line| line.contains(words)).count()
+}
+
+/// What the log says when the stream is closed because of Kafka, and when records arrive again.
+const PARKED: &str = "parked: the stream is closed";
+const LEFT: &str = "no longer parked";
