@@ -4,6 +4,7 @@ mod admin;
 mod properties;
 mod rights;
 mod secured;
+mod users;
 
 use std::{
     fs::{self, OpenOptions},

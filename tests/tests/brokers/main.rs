@@ -11,9 +11,11 @@
 mod away;
 mod codecs;
 mod docs;
+mod fatal;
 mod refusals;
 mod replicas;
 mod rights;
+mod rotation;
 mod sizes;
 mod stage;
 mod tokens;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use walpost_tests::wait_until;
+use walpost_tests::{Walpost, wait_until};
 
 use crate::{
     SOON,
@@ -66,6 +66,46 @@ fn of_two_relays_on_one_slot_one_streams_and_the_other_takes_over_after_its_deat
     consumer.wait_for_new_events(scaled(100, 2000), SOON);
     let duplicates = relay.finish(second, &writer.stop());
     println!("standby: took over after {took_over:.1?}, {duplicates} duplicates");
+}
+
+/// What waited for Kafka when the slot went to the other relay never leaves: it would arrive after
+/// what the other one has sent since.
+#[test]
+fn what_a_relay_had_in_flight_when_it_lost_the_slot_does_not_leave_after_its_settle() {
+    let rig = Rig::take();
+    let relay = rig.relay("taken");
+    let way = rig.kafka.proxy();
+    let url = relay.database.url();
+    let slow = Walpost::minimal(&url, &way.address(), &relay.slot);
+    let writer = relay.writer().start();
+    let mut consumer = relay.consumer();
+    let first = slow.start(&["run"]);
+    consumer.wait_for_new_events(100, SOON);
+    let second = relay.run();
+    second.wait_for_log("is in use by", SOON);
+    // Nothing of the first one arrives from here on.
+    way.down();
+    writer.wait_for(writer.committed() + scaled(200, 2000), SOON);
+    relay.wait_until_sent();
+    wait_until(SOON, "the slot goes to the second relay", || {
+        relay.database.execute(&format!(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots
+             where slot_name = '{}' and active",
+            relay.slot
+        ));
+        second.log().contains(STREAMING).then_some(())
+    });
+    first.wait_for_log("is in use by", SOON);
+    consumer.wait_for_new_events(scaled(300, 3000), SOON);
+    let met = way.accepted();
+    way.resume();
+    wait_until(SOON, "the first relay is with Kafka again", || {
+        (way.accepted() > met && way.connections() > 0).then_some(())
+    });
+    let finished = first.stop(SOON);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    let duplicates = relay.finish(second, &writer.stop());
+    println!("slot taken: {duplicates} duplicates");
 }
 
 #[test]

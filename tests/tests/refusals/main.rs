@@ -13,6 +13,7 @@ mod checkpoint;
 mod configuration;
 mod drift;
 mod events;
+mod frozen;
 mod init;
 mod policies;
 mod scripted;
