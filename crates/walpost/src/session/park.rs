@@ -88,6 +88,10 @@ pub(crate) struct Parked {
     /// The end of what was read.
     received: Lsn,
     is_recorded: bool,
+    /// Writes of the checkpoint whose outcome is not known yet.
+    unanswered: u32,
+    /// One of them is for everything that has arrived.
+    has_asked: bool,
     retry_at: Instant,
     is_pressed: bool,
 }
@@ -97,6 +101,7 @@ impl Parked {
     /// has arrived.
     pub(super) fn new(session: Session<'_>, is_recorded: bool) -> (Self, walpost_core::Topics) {
         let snapshot = session.relay.snapshot();
+        let is_writing = session.record.is_writing();
         let parked = Self {
             control: session.control,
             answers: session.answers,
@@ -105,6 +110,8 @@ impl Parked {
             confirmed: snapshot.confirmed,
             received: snapshot.received,
             is_recorded,
+            unanswered: u32::from(is_writing),
+            has_asked: false,
             retry_at: Instant::now() + RECORD_RETRY,
             is_pressed: false,
         };
@@ -126,6 +133,8 @@ impl Parked {
                 },
                 () = retry, if !self.is_recorded => {
                     self.retry_at = Instant::now() + RECORD_RETRY;
+                    self.unanswered += 1;
+                    self.has_asked = true;
                     self.control.record(self.confirmed, self.cluster.clone());
                 }
             }
@@ -138,9 +147,14 @@ impl Parked {
 
     fn hear(&mut self, news: News) {
         match news {
-            News::Recorded(Ok(())) => {
-                self.is_recorded = true;
-                info!("the checkpoint is written again");
+            News::Recorded(outcome) => {
+                self.unanswered = self.unanswered.saturating_sub(1);
+                // What the session asked for may be less.
+                let is_of_all = self.has_asked && self.unanswered == 0;
+                if is_of_all && outcome.is_ok() && !self.is_recorded {
+                    self.is_recorded = true;
+                    info!("the checkpoint is written again");
+                }
             }
             News::Slot(seen) => {
                 self.record.idle_slot_timeout = seen.idle_timeout;
@@ -155,8 +169,8 @@ impl Parked {
             News::SetUp(found) => self.record.take_set_up(&found, self.received),
             // No walsender is waited for, and the connection comes back by itself.
             News::ServerStops | News::ServerAnswers => {}
-            // It was said when the session ended.
-            News::Recorded(Err(_)) | News::OtherServer(_) => {}
+            // The next session looks where it is.
+            News::OtherServer(_) => {}
         }
     }
 

@@ -73,6 +73,11 @@ impl Record {
         self.altered = altered;
     }
 
+    /// Whether the outcome of a write is not known yet.
+    pub(super) fn is_writing(&self) -> bool {
+        self.is_writing
+    }
+
     /// Why the checkpoint can't be written, if it can't.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failed.as_deref()
