@@ -26,8 +26,7 @@ use crate::window::Window;
 /// * **inputs** `handle_wal`, `handle_delivery`, `handle_refusal`, `handle_topic`,
 ///   `handle_checkpointed`, `handle_slot`, `drain` and `record_all`;
 /// * **outputs** `poll_record`, `poll_exception`, `poll_topic`, `poll_checkpoint`, `poll_status`,
-///   `poll_timeout`: after every input, poll all of them in this order, each until it gives
-/// nothing;
+///   `poll_timeout`: after every input, poll all of them in this order, until nothing comes;
 /// * **questions** `wants_wal`, `splits_transaction`, `is_drained`, `is_recorded`, `halted`,
 ///   `halt`, `confirmed`, `unrecorded`, `snapshot`.
 ///
