@@ -7,6 +7,7 @@
 mod hold;
 mod park;
 mod poison;
+mod producer;
 mod sizes;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use crate::commands::Orders;
 use crate::config::{Config, OnUndeliverable};
 use crate::error::{Error, chain};
 use crate::exit::Status;
-use crate::gate::{self, Memory};
+use crate::gate::{self, Memory, Opening};
 use crate::rotation::Rotation;
 use crate::session::{
     self, CREDENTIALS_PATIENCE, End, KafkaSeen, ONCE_PATIENCE, Parked, Progress, SessionContext,
@@ -42,9 +43,6 @@ const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
 
 /// So long an attempt of `--once` may take in any case.
 const ONCE_ATTEMPT: Duration = Duration::from_secs(1);
-
-/// How long after the making of a producer failed the next one is tried.
-const PRODUCER_RETRY: Duration = Duration::from_secs(1);
 
 /// Keeps the relay going.
 pub(crate) struct Supervisor<'a> {
@@ -178,95 +176,21 @@ impl<'a> Supervisor<'a> {
         self.stopped()
     }
 
-    /// Makes a producer where there is none. Once Kafka has worked, files that can't be used may be
-    /// half of a rotation: tried again for a while.
-    async fn prepare_producer(&mut self) -> Result<(), Error> {
-        let begun = Instant::now();
-        let mut is_told = false;
-        while self.producer.is_none() && self.shutdown.requested() == Shutdown::None {
-            self.renew();
-            let error = match Producer::new(&self.sizes.apply(&self.settings)) {
-                Ok(producer) => {
-                    self.producer = Some(producer);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            if !self.kafka.has_answered() || begun.elapsed() >= CREDENTIALS_PATIENCE {
-                let error = Error::new(Exit::Configuration, error.to_string());
-                return Err(error.with_fix("check kafka.properties"));
-            }
-            if !std::mem::replace(&mut is_told, true) {
-                error!(%error, "there is no Kafka producer: trying again");
-            }
-            tokio::select! {
-                () = self.shutdown.changed() => {}
-                () = tokio::time::sleep(PRODUCER_RETRY) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Certificates or passwords for Kafka have changed: the next producer has them.
-    fn renew(&mut self) {
-        if let Some(settings) = self.rotation.take() {
-            info!(
-                "files of kafka.properties have changed: connecting to Kafka with what is in them"
-            );
-            self.settings = settings;
-            self.producer = None;
-        }
-    }
-
-    /// Asks what the topics take that are known by now, and makes the producer anew where it does
-    /// not fit them. A Kafka that is down is not waited for.
-    async fn fit_producer(&mut self) -> Result<(), Error> {
-        let known = self.topics.iter().flat_map(Topics::known);
-        let known = known.map(|topic| topic.as_str().to_owned());
-        let topics = self
-            .sizes
-            .due(self.config.named_topics().into_iter().chain(known));
-        let is_in_doubt = self.sizes.is_in_doubt();
-        let is_due = !topics.is_empty() || is_in_doubt;
-        let Some(producer) = self.producer.as_mut().filter(|_| is_due) else {
-            return Ok(());
-        };
-        let answer = tokio::select! {
-            answer = sizes::ask(&self.side, producer, topics) => answer,
-            () = self.shutdown.changed() => None,
-        };
-        let mut changes = self.sizes.learn(answer);
-        if is_in_doubt {
-            let refused = std::mem::take(&mut self.refused_together);
-            if self.sizes.blames_record() {
-                self.rulings.suspect(refused);
-            } else {
-                changes = true;
-            }
-        }
-        if changes {
-            self.producer = None;
-            self.prepare_producer().await?;
-        }
-        Ok(())
-    }
-
-    /// Keeps the producer only if it is whole and has nothing left from the session.
-    fn retire_producer(&mut self) {
-        let whole = |producer: &Producer| producer.in_flight() == 0 && producer.is_whole();
-        self.producer = self.producer.take().filter(whole);
-    }
-
-    async fn session(&mut self) -> Result<End, SessionError> {
+    /// Opens the stream. None: the process is asked to stop.
+    async fn open(&mut self) -> Result<Option<Opening>, SessionError> {
         let open = gate::open(self.config, self.once, &self.accepted, &mut self.memory);
         let age = self.progress.age(Instant::now());
         let left = ONCE_PATIENCE.saturating_sub(age).max(ONCE_ATTEMPT);
-        let opening = tokio::select! {
-            opening = open => opening?,
-            () = self.shutdown.changed() => return Ok(End::Drained),
-            () = tokio::time::sleep(left), if self.once => {
-                return Err(SessionError::NoAnswer(age + left));
-            }
+        tokio::select! {
+            opening = open => opening.map(Some),
+            () = self.shutdown.changed() => Ok(None),
+            () = tokio::time::sleep(left), if self.once => Err(SessionError::NoAnswer(age + left)),
+        }
+    }
+
+    async fn session(&mut self) -> Result<End, SessionError> {
+        let Some(opening) = self.open().await? else {
+            return Ok(End::Drained);
         };
         self.begun = true;
         self.credentials_refused_at = None;

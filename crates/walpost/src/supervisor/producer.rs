@@ -1,0 +1,96 @@
+//! The producer between the sessions: made, fitted to the topics, replaced, or thrown away.
+
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+use walpost_core::Topics;
+use walpost_core::class::Exit;
+use walpost_kafka::Producer;
+
+use super::{CREDENTIALS_PATIENCE, Supervisor, sizes};
+use crate::error::Error;
+use crate::shutdown::Shutdown;
+
+/// How long after the making of a producer failed the next one is tried.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Supervisor<'_> {
+    /// Makes a producer where there is none. Once Kafka has worked, files that can't be used may be
+    /// half of a rotation: tried again for a while.
+    pub(super) async fn prepare_producer(&mut self) -> Result<(), Error> {
+        let begun = Instant::now();
+        let mut is_told = false;
+        while self.producer.is_none() && self.shutdown.requested() == Shutdown::None {
+            self.renew();
+            let error = match Producer::new(&self.sizes.apply(&self.settings)) {
+                Ok(producer) => {
+                    self.producer = Some(producer);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            if !self.kafka.has_answered() || begun.elapsed() >= CREDENTIALS_PATIENCE {
+                let error = Error::new(Exit::Configuration, error.to_string());
+                return Err(error.with_fix("check kafka.properties"));
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                error!(%error, "there is no Kafka producer: trying again");
+            }
+            tokio::select! {
+                () = self.shutdown.changed() => {}
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Certificates or passwords for Kafka have changed: the next producer has them.
+    pub(super) fn renew(&mut self) {
+        if let Some(settings) = self.rotation.take() {
+            info!(
+                "files of kafka.properties have changed: connecting to Kafka with what is in them"
+            );
+            self.settings = settings;
+            self.producer = None;
+        }
+    }
+
+    /// Asks what the topics take that are known by now, and makes the producer anew where it does
+    /// not fit them. A Kafka that is down is not waited for.
+    pub(super) async fn fit_producer(&mut self) -> Result<(), Error> {
+        let known = self.topics.iter().flat_map(Topics::known);
+        let known = known.map(|topic| topic.as_str().to_owned());
+        let topics = self
+            .sizes
+            .due(self.config.named_topics().into_iter().chain(known));
+        let is_in_doubt = self.sizes.is_in_doubt();
+        let is_due = !topics.is_empty() || is_in_doubt;
+        let Some(producer) = self.producer.as_mut().filter(|_| is_due) else {
+            return Ok(());
+        };
+        let answer = tokio::select! {
+            answer = sizes::ask(&self.side, producer, topics) => answer,
+            () = self.shutdown.changed() => None,
+        };
+        let mut changes = self.sizes.learn(answer);
+        if is_in_doubt {
+            let refused = std::mem::take(&mut self.refused_together);
+            if self.sizes.blames_record() {
+                self.rulings.suspect(refused);
+            } else {
+                changes = true;
+            }
+        }
+        if changes {
+            self.producer = None;
+            self.prepare_producer().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the producer only if it is whole and has nothing left from the session.
+    pub(super) fn retire_producer(&mut self) {
+        let whole = |producer: &Producer| producer.in_flight() == 0 && producer.is_whole();
+        self.producer = self.producer.take().filter(whole);
+    }
+}
