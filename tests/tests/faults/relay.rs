@@ -87,14 +87,15 @@ fn what_a_relay_had_in_flight_when_it_lost_the_slot_does_not_leave_after_its_set
     way.down();
     writer.wait_for(writer.committed() + scaled(200, 2000), SOON);
     relay.wait_until_sent();
-    wait_until(SOON, "the slot goes to the second relay", || {
-        relay.database.execute(&format!(
-            "select pg_terminate_backend(active_pid) from pg_replication_slots
-             where slot_name = '{}' and active",
-            relay.slot
-        ));
-        second.log().contains(STREAMING).then_some(())
-    });
+    // Frozen, so that it does not come back to the slot before the other one has it.
+    first.pause();
+    let slot = relay.database.slot(&relay.slot).expect("the slot");
+    let pid = slot.active_pid.expect("the first relay streams");
+    relay
+        .database
+        .execute(&format!("select pg_terminate_backend({pid})"));
+    second.wait_for_log(STREAMING, BACK);
+    first.resume();
     first.wait_for_log("is in use by", SOON);
     consumer.wait_for_new_events(scaled(300, 3000), SOON);
     let met = way.accepted();
