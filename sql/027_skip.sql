@@ -6,8 +6,8 @@ create table if not exists :"schema".:"table" (
     ordinal    bigint      not null,
     id         text        not null,
     reason     text        not null,
-    by         text        not null default session_user,
+    by         text        not null,
     at         timestamptz not null default now(),
-    primary key (slot, commit_lsn, ordinal)
+    primary key (slot, commit_lsn, ordinal, id)
 );
 grant select, insert on :"schema".:"table" to :"role";

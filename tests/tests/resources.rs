@@ -207,6 +207,30 @@ fn the_walsender_is_not_kept_busy_while_kafka_is_dead() {
     assert_eq!(running.stop(SOON).code, 0);
 }
 
+#[test]
+fn a_long_decode_of_other_tables_is_not_taken_for_a_dead_server() {
+    let rows = scaled(200_000, 8_000_000);
+    let rig = Rig::new("long_decode", 1);
+    rig.database.execute("create table other (number bigint)");
+    let running = rig.run();
+    rig.one_event();
+    rig.database.execute(&format!(
+        "insert into other select generate_series(1, {rows})"
+    ));
+    let committed = Instant::now();
+    rig.insert_numbered(0, 1);
+    let mut counter = Counter::new(&rig, 1);
+    counter.read(Duration::from_secs(300));
+    let log = running.log();
+    println!(
+        "{rows} rows of another table in one transaction: the event behind it after {:.1?}",
+        committed.elapsed()
+    );
+    assert!(!log.contains("the session ended"), "{log}");
+    assert_eq!(log.matches("\"streaming\"").count(), 1, "{log}");
+    assert_eq!(running.stop(SOON).code, 0);
+}
+
 /// The turn of one test: a database, a topic and a configuration.
 struct Rig {
     kafka: &'static Kafka,

@@ -90,13 +90,13 @@ pub enum KafkaClass {
 /// not known rebuilds: nothing is ever passed over because of it.
 pub fn kafka(code: i32) -> KafkaClass {
     match code {
-        // MSG_SIZE_TOO_LARGE, INVALID_TOPIC, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP,
-        // POLICY_VIOLATION, INVALID_RECORD.
-        10 | 17 | 18 | 32 | 44 | 87 => KafkaClass::Event,
+        // MSG_SIZE_TOO_LARGE, INVALID_TOPIC, RECORD_LIST_TOO_LARGE, POLICY_VIOLATION,
+        // INVALID_RECORD.
+        10 | 17 | 18 | 44 | 87 => KafkaClass::Event,
         // UNKNOWN_TOPIC_OR_PART, LEADER_NOT_AVAILABLE, NOT_LEADER, REQUEST_TIMED_OUT,
         // NOT_ENOUGH_REPLICAS (also after append), TOPIC and CLUSTER_AUTHORIZATION_FAILED,
-        // KAFKA_STORAGE_ERROR.
-        3 | 5 | 6 | 7 | 19 | 20 | 29 | 31 | 56 => KafkaClass::Cluster,
+        // KAFKA_STORAGE_ERROR. INVALID_TIMESTAMP: the time is this machine's, not the event's.
+        3 | 5 | 6 | 7 | 19 | 20 | 29 | 31 | 32 | 56 => KafkaClass::Cluster,
         // librdkafka: unknown topic, unknown partition, all brokers down, authentication.
         -188 | -190 | -187 | -169 => KafkaClass::Cluster,
         // UNSUPPORTED_VERSION, UNSUPPORTED_FOR_MESSAGE_FORMAT.
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_record_is_given_up_only_by_codes_that_blame_the_record() {
         let blaming = codes(|code| kafka(code) == KafkaClass::Event);
-        assert_eq!(blaming, [10, 17, 18, 32, 44, 87]);
+        assert_eq!(blaming, [10, 17, 18, 44, 87]);
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_cluster_at_fault_is_told_from_a_producer_at_fault() {
-        let cluster = [-190, -188, -187, -169, 3, 5, 6, 7, 19, 20, 29, 31, 56];
+        let cluster = [-190, -188, -187, -169, 3, 5, 6, 7, 19, 20, 29, 31, 32, 56];
         assert_eq!(codes(|code| kafka(code) == KafkaClass::Cluster), cluster);
         for code in [-152, -150, 45, 46, 47, 9_999] {
             assert_eq!(kafka(code), KafkaClass::Rebuild, "{code}");

@@ -19,6 +19,9 @@ const LEFT_OUT: Bytes = Bytes::from_static(b"walpost-payload-bytes");
 /// Rows may ask for any topic: so much of the name is kept, in bytes.
 const TOPIC_LEN_MAX: usize = 1_024;
 
+/// So much of the reason is told, in bytes.
+const DETAIL_LEN_MAX: usize = 1_024;
+
 /// Why a row is not delivered, and what there is of its record.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -91,30 +94,48 @@ impl Refusal {
             });
         };
         tell(ERROR, Bytes::from_static(reason.code().as_bytes()));
-        tell(DETAIL, Bytes::from(reason.to_string()));
+        tell(DETAIL, Bytes::from(shortened(reason.to_string())));
         if let Some(meant_for) = letter.meant_for {
             let len = meant_for.len().min(TOPIC_LEN_MAX);
             tell(TOPIC, meant_for.slice(..len));
         }
-        let value = match letter.value {
-            Some(value) if reason.is_too_large() => {
-                tell(LEFT_OUT, Bytes::from(value.len().to_string()));
-                None
-            }
-            value => value,
-        };
         let mut event = Event {
             id,
             position,
             topic: topic.clone(),
             key: letter.key,
             placement: letter.placement,
-            value,
+            value: letter.value,
             headers,
             bytes: 0,
-            cause: Some(Box::new(reason)),
+            cause: None,
         };
-        event.measure();
+        if !reason.is_too_large() || !leave_value_out(&mut event) {
+            event.measure();
+        }
+        event.cause = Some(Box::new(reason));
         event
     }
+}
+
+/// Leaves the value of a dead letter out, if it has one.
+pub(crate) fn leave_value_out(letter: &mut Event) -> bool {
+    let Some(value) = letter.value.take() else {
+        return false;
+    };
+    letter.headers.push(Header {
+        name: LEFT_OUT,
+        value: Some(Bytes::from(value.len().to_string())),
+    });
+    letter.measure();
+    true
+}
+
+/// What Kafka or a row has to say can be of any length.
+fn shortened(mut detail: String) -> String {
+    if detail.len() > DETAIL_LEN_MAX {
+        detail.truncate(detail.floor_char_boundary(DETAIL_LEN_MAX));
+        detail.push('…');
+    }
+    detail
 }

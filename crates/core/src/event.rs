@@ -22,6 +22,16 @@ pub enum EventId {
     Other(Box<[u8]>),
 }
 
+impl EventId {
+    /// Whether it is the id that somebody typed: as it is printed, or a UUID in another spelling.
+    pub fn is(&self, typed: &str) -> bool {
+        match self {
+            Self::Uuid(uuid) => Uuid::try_parse(typed).is_ok_and(|typed| typed == *uuid),
+            Self::Other(_) => self.to_string() == typed,
+        }
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -233,6 +243,17 @@ mod tests {
         assert_eq!(position.to_string(), "00000000016B3748/0000000C");
         assert_eq!(&position.to_text(), b"00000000016B3748/0000000C");
         assert_eq!(position.to_string().parse(), Ok(position));
+    }
+
+    #[test]
+    fn an_id_is_known_as_it_is_printed_and_a_uuid_in_any_spelling() {
+        let uuid = EventId::Uuid(Uuid::from_u128(0xAB));
+        assert!(uuid.is(&uuid.to_string()));
+        assert!(uuid.is(&uuid.to_string().to_uppercase()));
+        assert!(!uuid.is("ab"));
+        let text = EventId::Other(b"a\xFF'".as_slice().into());
+        assert!(text.is(&text.to_string()));
+        assert!(!text.is("A\\xff\\'"));
     }
 
     #[test]

@@ -138,6 +138,11 @@ impl Relay {
         self.line.topics
     }
 
+    /// What is known of single events by now.
+    pub fn rulings(&self) -> &Rulings {
+        self.line.rulings()
+    }
+
     /// The next message of the stream.
     pub fn handle_wal(&mut self, message: CopyMessage) -> Result<(), RelayError> {
         assert!(

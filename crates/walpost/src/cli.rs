@@ -189,13 +189,16 @@ pub(crate) struct SkipArgs {
     )]
     pub position: Option<Position>,
     /// Its id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
     pub id: Option<String>,
     /// Why it may be passed over
     #[arg(long, value_name = "TEXT", required_unless_present = "list")]
     pub reason: Option<String>,
+    /// Who lets it pass [default: the user of this shell]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
     /// Show what was let pass
-    #[arg(long, conflicts_with_all = ["position", "id", "reason"])]
+    #[arg(long, conflicts_with_all = ["position", "id", "reason", "by"])]
     pub list: bool,
     #[command(flatten)]
     pub format: Format,

@@ -176,8 +176,9 @@ async fn skips(
     let table = checkpoint.skip_table();
     match skip::read(connection, &table, &postgres.slot, floor).await {
         Ok(recorded) => Ok(recorded.into_iter().map(|recorded| recorded.skip).collect()),
-        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
-            warn!(%error, table = %table, "no event can be let pass: the table can't be read");
+        // Whatever is wrong with it, it is no reason to deliver nothing.
+        Err(error) if error.server().is_some() => {
+            warn!(%error, %table, "no event can be let pass: the table can't be read");
             Ok(Vec::new())
         }
         Err(error) => Err(error.into()),

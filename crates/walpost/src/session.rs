@@ -30,7 +30,7 @@ use walpost_core::park::Circuit;
 use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
 use walpost_core::{Exception, Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
-use walpost_kafka::{Delivery, Producer, SendError};
+use walpost_kafka::{Delivery, Fault, Producer, SendError, Settings};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, StreamMessage, WalStream};
 
@@ -108,6 +108,8 @@ pub(crate) struct SessionContext<'a> {
     pub rulings: Rulings,
     /// Until when a record that the client refuses for its size is refused for good.
     pub size_is_final_until: Option<Instant>,
+    /// What another producer is made with.
+    pub settings: Settings,
 }
 
 /// When the relay last got ahead, over all sessions.
@@ -221,6 +223,8 @@ pub(crate) struct Outcome {
     pub ended: Result<End, SessionError>,
     /// Up to where everything is delivered.
     pub confirmed: Lsn,
+    /// What is known of single events by now.
+    pub rulings: Rulings,
     /// What was learnt of the topics.
     pub topics: core::Topics,
     /// What the checkpoint holds.
@@ -378,8 +382,21 @@ impl Session<'_> {
             result?;
             self.hear_kafka(now)?;
             if let Some(fault) = self.producer.fatal() {
-                return Err(SessionError::Producer(fault));
+                return self.replace_producer(fault);
             }
+        }
+        Ok(())
+    }
+
+    /// Librdkafka gives a producer up with the first record that Kafka refuses. Where nothing else
+    /// has left, another one can go on from there.
+    fn replace_producer(&mut self, fault: Fault) -> Result<(), SessionError> {
+        if self.producer.in_flight() > 0 || !self.relay.is_drained() {
+            return Err(SessionError::Producer(fault));
+        }
+        match Producer::new(&self.context.settings) {
+            Ok(producer) => *self.producer = producer,
+            Err(_) => return Err(SessionError::Producer(fault)),
         }
         Ok(())
     }

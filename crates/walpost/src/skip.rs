@@ -68,22 +68,24 @@ pub(crate) async fn read(
     Ok(recorded.collect())
 }
 
-/// Records one. What was recorded for its place before is replaced.
+/// Records one. What is recorded already stays. `by` is a person; the role is recorded beside.
 pub(crate) async fn record(
     connection: &mut Connection,
     table: &TableName,
     slot: &str,
     skip: &Skip,
-    reason: &str,
+    (reason, by): (&str, &str),
 ) -> Result<(), Error> {
     let sql = format!(
-        "insert into {} (slot, commit_lsn, ordinal, id, reason) values ({}, {}, {}, {}, {})",
+        "insert into {} (slot, commit_lsn, ordinal, id, reason, by) values ({}, {}, {}, {}, {}, {} \
+         || ' as ' || session_user) on conflict do nothing",
         qualified(table),
         quote_literal(slot),
         quote_literal(&skip.position.commit_lsn.to_string()),
         skip.position.ordinal,
         quote_literal(&skip.id),
-        quote_literal(reason)
+        quote_literal(reason),
+        quote_literal(by)
     );
     connection.query(&sql).await.map(drop)
 }
@@ -100,27 +102,44 @@ pub(crate) async fn problem(
     connection: &mut Connection,
     table: &TableName,
 ) -> Result<Option<Finding>, Error> {
-    match read(connection, table, "", Lsn::ZERO).await {
-        Ok(_) => {}
+    let name = quote_literal(&qualified(table));
+    let sql = format!(
+        "select has_table_privilege(table_oid, 'select') and has_table_privilege(table_oid, \
+         'insert') from (select to_regclass({name}) as table_oid) found"
+    );
+    let rows = match connection.query(&sql).await {
+        Ok(rows) => rows,
+        // Not even the schema may be looked into.
         Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
             return Ok(Some(denied_problem(table)));
         }
         Err(error) => return Err(error),
+    };
+    let problem =
+        |seen: String, fix: &str| Ok(Some(checks::SKIP_TABLE.found(table.to_string(), seen, fix)));
+    match rows.first().and_then(|row| row.get(0)) {
+        Some("t") => {}
+        Some(_) => return Ok(Some(denied_problem(table))),
+        None => {
+            let seen = format!("there is no table {table} for events that may be passed over");
+            return problem(seen, "walpost init --apply");
+        }
     }
-    let sql = format!(
-        "select to_regclass({}) is null",
-        quote_literal(&qualified(table))
-    );
-    let rows = connection.query(&sql).await?;
-    let is_missing = rows.first().and_then(|row| row.get(0)) == Some("t");
-    Ok(is_missing.then(|| {
-        let seen = format!("there is no table {table} for events that may be passed over");
-        checks::SKIP_TABLE.found(table.to_string(), seen, "walpost init --apply")
-    }))
+    match read(connection, table, "", Lsn::ZERO).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.server().is_some() => {
+            let seen = format!("{table} can't be read: {error}");
+            problem(
+                seen,
+                "put its columns right; or name another table in postgres.checkpoint",
+            )
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn denied_problem(table: &TableName) -> Finding {
-    let seen = format!("the role may not read {table}: an event can't be let pass");
+    let seen = format!("the role may not read and write {table}: no event can be let pass");
     let fix = format!(
         "grant usage on schema {} to ROLE; grant select, insert on {} to ROLE;",
         quote_identifier(&table.schema),

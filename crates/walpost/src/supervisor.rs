@@ -19,12 +19,12 @@ use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
 use walpost_core::park::Circuit;
 use walpost_core::start::{Accepted, Identity};
-use walpost_core::{Found, Halt, Position, Reason, Rulings, Topics, Undeliverable};
+use walpost_core::{EventId, Found, Halt, Position, Reason, Rulings, Topics, Undeliverable};
 use walpost_kafka::{Producer, Settings, Trouble};
 use walpost_pgoutput::Lsn;
 
 use self::poison::Poison;
-use self::sizes::Sizes;
+use self::sizes::{Refused, Sizes};
 use crate::commands::Orders;
 use crate::config::{Config, OnUndeliverable};
 use crate::error::{Error, chain};
@@ -37,6 +37,10 @@ use crate::session::{
 };
 use crate::shutdown::{Shutdown, ShutdownSignal};
 use crate::state::{State, StateCell};
+
+/// Why a record that is too large for the client may not be too large for its topic.
+const LIMITS_UNREAD: &str = "; not every topic says what it takes: grant the user DESCRIBE_CONFIGS \
+                             on the topics, or set message.max.bytes under kafka.properties";
 
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
 const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
@@ -74,6 +78,8 @@ pub(crate) struct Supervisor<'a> {
     /// The event that the line was held for last.
     held: Option<Undeliverable>,
     poison: Poison,
+    /// The stream was open when the last session ended.
+    has_streamed: bool,
     /// Where the last session was, and up to where it delivered.
     last: Option<(Identity, Lsn)>,
     /// A session has begun since the process started.
@@ -136,6 +142,7 @@ impl<'a> Supervisor<'a> {
             refused_together: BTreeSet::new(),
             held: None,
             poison: Poison::default(),
+            has_streamed: false,
             last: None,
             begun: false,
             credentials_refused_at: None,
@@ -162,7 +169,7 @@ impl<'a> Supervisor<'a> {
             };
             match next {
                 Next::Stop(result) => return result,
-                Next::Hold(event) => hold::hold(self.config, &event, &self.shutdown).await,
+                Next::Hold(event) => self.hold(&event).await,
                 Next::Again { delay } => {
                     self.prepare_producer().await?;
                     tokio::select! {
@@ -189,6 +196,7 @@ impl<'a> Supervisor<'a> {
     }
 
     async fn session(&mut self) -> Result<End, SessionError> {
+        self.has_streamed = false;
         let Some(opening) = self.open().await? else {
             return Ok(End::Drained);
         };
@@ -228,6 +236,7 @@ impl<'a> Supervisor<'a> {
             accepted: &self.accepted,
             rulings: self.rulings.clone(),
             size_is_final_until: self.sizes.is_final_until(begun),
+            settings: self.sizes.apply(&self.settings),
         };
         let topics = self
             .topics
@@ -237,7 +246,9 @@ impl<'a> Supervisor<'a> {
             .producer
             .as_mut()
             .expect("it was made before the session");
+        self.has_streamed = true;
         let outcome = session::run(context, opening, producer, topics, begun).await;
+        self.rulings = outcome.rulings;
         self.state.set(State::Connecting);
         self.topics = Some(outcome.topics);
         self.parked = outcome.parked;
@@ -331,9 +342,16 @@ impl<'a> Supervisor<'a> {
                 }
                 return self.again_with_new_producer();
             }
-            Found::BeforeSending if is_too_large && self.sizes.may_grow(Instant::now()) => {
-                info!(cause = %event, "asking the topics again how large a record may be");
-                return self.again_with_new_producer();
+            Found::BeforeSending if is_too_large => {
+                match self.sizes.refuse_record(event.position) {
+                    Refused::Asking => {
+                        info!(cause = %event, "asking the topics again how large a record may be");
+                        return self.again_with_new_producer();
+                    }
+                    Refused::ForGood => {}
+                    // A topic that does not say so may take it.
+                    Refused::Unknown => return self.halt(&event, &found, LIMITS_UNREAD),
+                }
             }
             Found::BeforeSending | Found::Alone => self.sizes.found_record(),
         }
@@ -348,20 +366,25 @@ impl<'a> Supervisor<'a> {
                 Next::Hold(event)
             }
             OnUndeliverable::Halt | OnUndeliverable::Hold | OnUndeliverable::DeadLetter => {
-                let fix = format!(
-                    "{}; then start again; {}",
-                    self.ways_on(&event),
-                    left(&found)
-                );
-                let error = Error::new(Exit::Undeliverable, event.to_string());
-                Next::Stop(Err(error.with_fix(fix)))
+                self.halt(&event, &found, "")
             }
         }
     }
 
+    fn halt(&self, event: &Undeliverable, found: &Found, more: &str) -> Next {
+        let ways = self.ways_on(event);
+        let fix = format!("{ways}{more}; then start again; {}", left(found));
+        let error = Error::new(Exit::Undeliverable, event.to_string());
+        Next::Stop(Err(error.with_fix(fix)))
+    }
+
     /// Loud once, and whispered at each try that changes nothing.
     fn log_hold(&mut self, event: &Undeliverable, found: &Found) {
-        if self.held.as_ref() == Some(event) {
+        let is_same = |held: &Undeliverable| {
+            let same_event = (held.position, &held.id) == (event.position, &event.id);
+            same_event && held.reason.code() == event.reason.code()
+        };
+        if self.held.as_ref().is_some_and(is_same) {
             debug!(cause = %event, "still holding the line");
             return;
         }
@@ -378,9 +401,9 @@ impl<'a> Supervisor<'a> {
             reason,
         } = event;
         let skip = if self.config.postgres.checkpoint.is_some() {
-            format!("walpost skip {position} {id} --reason '…'")
+            format!("walpost skip {position} {id} --reason '…'", id = quoted(id))
         } else {
-            format!("walpost run --skip-id {id}")
+            format!("walpost run --skip-id={id}", id = quoted(id))
         };
         format!("{}; or, where no consumer needs it: {skip}", mend(reason))
     }
@@ -419,7 +442,8 @@ impl<'a> Supervisor<'a> {
         }
         let mut delay = self.backoff.next_delay(fastrand::u32(..));
         let confirmed = self.last.map_or(Lsn::ZERO, |(_, confirmed)| confirmed);
-        if self.poison.see(error.stream_sqlstate(), confirmed) {
+        let of_stream = error.stream_sqlstate().filter(|_| self.has_streamed);
+        if self.poison.see(of_stream, confirmed) {
             delay = poison::RETRY;
             let fix = poison::fix(&self.config.postgres.slot, confirmed);
             let cause = chain(&error);
@@ -469,6 +493,16 @@ impl<'a> Supervisor<'a> {
         }
         self.last_cause = cause;
     }
+}
+
+/// An id as a shell takes it for one word: a row can have anything there.
+fn quoted(id: &EventId) -> String {
+    let id = id.to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if !id.is_empty() && id.bytes().all(is_plain) {
+        return id;
+    }
+    format!("'{}'", id.replace('\'', r"'\''"))
 }
 
 /// What stands where when the line stands.

@@ -5,6 +5,7 @@ use walpost_tests::{Lsn, Running, wait_until};
 
 use crate::{
     SERVER, SOON,
+    small_disk::SmallDisk,
     stage::{Refusal, STREAMER, Stage, ended},
 };
 
@@ -299,6 +300,53 @@ fn past_the_grace_positions_are_confirmed_without_the_row_and_a_restart_has_to_b
     assert_eq!(accepted.code, 0, "{}", accepted.stderr);
     let values = values(&stage, "grace");
     assert_eq!(values[..2], ["\"first\"", "\"second\""], "{values:?}");
+}
+
+/// The row's new versions need a page that the file system has no room for.
+#[test]
+fn a_full_disk_under_the_checkpoint_holds_positions_back_and_not_events() {
+    let topic = "full_disk";
+    let stage = delivered(topic);
+    let Some(disk) = SmallDisk::mount(&stage) else {
+        return;
+    };
+    let running = stage.walpost.start(&["run"]);
+    running.wait_for_log("streaming", SOON);
+    disk.fill();
+    // Versions that somebody may still look at are not replaced.
+    let mut client = stage.database.client();
+    let mut snapshot = client.transaction().unwrap();
+    snapshot
+        .batch_execute("set transaction isolation level repeatable read; select 1 from outbox")
+        .unwrap();
+    let mut written = 1;
+    wait_until(SOON, "the disk to be full", || {
+        stage.write(topic, "\"more\"");
+        written += 1;
+        running
+            .log()
+            .contains("No space left on device")
+            .then_some(())
+    });
+    let log = running.log();
+    assert!(log.contains("the checkpoint can't be written"), "{log}");
+    let before = stage.confirmed();
+    stage.write(topic, "\"last\"");
+    wait_for_values(&stage, topic, written + 1);
+    assert_eq!(stage.confirmed(), before);
+    snapshot.commit().unwrap();
+    disk.clear();
+    running.wait_for_log("the checkpoint is written again", SOON);
+    wait_until(SOON, "the slot to move", || {
+        (stage.confirmed() > before).then_some(())
+    });
+    stop(running);
+    stage.once();
+    assert_eq!(
+        values(&stage, topic).len(),
+        written + 1,
+        "nothing came again"
+    );
 }
 
 /// A stage whose first event is delivered and confirmed.

@@ -20,6 +20,7 @@ mod scripted;
 mod secrets;
 mod servers;
 mod setup;
+mod small_disk;
 mod spare;
 mod stage;
 mod tls;

@@ -338,6 +338,113 @@ fn twenty_starts_against_an_event_that_the_broker_refuses_repeat_at_most_twenty_
     assert_eq!(scene.stage.read(&scene.small).len(), 1);
 }
 
+/// A value of more than half a gigabyte is more than a gigabyte of text, which the server can't
+/// make.
+#[test]
+fn a_row_that_the_server_can_not_decode_is_told_apart_from_an_outage_and_can_be_stepped_over() {
+    let scene = Scene::new("undecodable", "");
+    let database = &scene.stage.database;
+    database.execute("alter table outbox add blob bytea");
+    scene.write(1..=1);
+    database.execute(&format!(
+        "insert into outbox (destination, payload, blob)
+         values ('{}', '0', convert_to(repeat('x', 537000000), 'UTF8'))",
+        scene.topic
+    ));
+    let behind = database.current_lsn().to_string();
+    scene.write(2..=2);
+    let running = scene.stage.walpost.start(&["run"]);
+    let log = running.wait_for_log("the server can't decode what is next", SOON);
+    assert!(log.contains("pg_replication_slot_advance"), "{log}");
+    assert!(log.contains("--accept-slot-position"), "{log}");
+    scene.consumer().wait_for(1, SOON);
+    running.stop(SOON);
+    let slot = &scene.stage.slot;
+    database.execute(&format!(
+        "select pg_replication_slot_advance('{slot}', '{behind}')"
+    ));
+    let position = scene.stage.confirmed().to_string();
+    let args = ["run", "--once", "--accept-slot-position", &position];
+    let finished = scene.stage.finish(&args);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert_eq!(scene.numbers(), [1, 2]);
+}
+
+#[test]
+fn three_bad_events_among_many_become_dead_letters_and_nothing_else_does() {
+    let scene = Scene::dead("many_dead", "");
+    let bad = scene.write_many();
+    let finished = scene.stage.once();
+    let letters = scene.stage.read(&scene.dead);
+    let ids: Vec<_> = letters
+        .iter()
+        .filter_map(|record| record.header("id"))
+        .collect();
+    assert_eq!(
+        ids,
+        [&bad.null, &bad.illegal, &bad.large],
+        "{}",
+        finished.stderr
+    );
+    scene.assert_all();
+}
+
+#[test]
+fn at_each_of_three_bad_events_among_many_the_line_stops_until_it_is_let_pass() {
+    let scene = Scene::new("many_halts", "");
+    let bad = scene.write_many();
+    let mut seen = 0;
+    for (id, behind) in [(&bad.null, 1), (&bad.illegal, 2), (&bad.large, 3)] {
+        let refusal = scene.stage.refused(65, &[id]);
+        let numbers = firsts(&scene.numbers());
+        let is_ahead = |number: &u64| *number > between() * behind;
+        // What only the broker saw is alone in its topic; others may be ahead.
+        assert!(behind == 3 || !numbers.iter().any(is_ahead), "{numbers:?}");
+        assert!(numbers.len() > seen || behind == 3, "it had gone on");
+        seen = numbers.len();
+        let (position, _) = named(&refusal.message);
+        let args = ["skip", &position, id, "--reason", "a test"];
+        assert_eq!(scene.stage.finish(&args).code, 0);
+    }
+    scene.stage.once();
+    scene.assert_all();
+}
+
+#[test]
+fn a_relay_that_holds_goes_on_behind_each_of_three_bad_events_among_many() {
+    let scene = Scene::new("many_holds", "delivery:\n  on_undeliverable: hold\n");
+    let bad = scene.write_many();
+    let running = scene.stage.walpost.start(&["run"]);
+    for id in [&bad.null, &bad.illegal, &bad.large] {
+        let cause = format!("event {id} at ");
+        let log = running.wait_for_log(&cause, SOON);
+        let (_, rest) = log.split_once(&cause).unwrap();
+        let position = rest.split(' ').next().unwrap();
+        let args = ["skip", position, id, "--reason", "a test"];
+        assert_eq!(scene.stage.finish(&args).code, 0);
+    }
+    scene
+        .consumer()
+        .wait_until("the last event", SOON, |records| {
+            let last = records.last().and_then(Record::json);
+            last.and_then(|last| last.as_u64()) == Some(between() * 4)
+        });
+    assert_eq!(running.stop(SOON).code, 0);
+    scene.assert_all();
+}
+
+/// Events before, between and behind the bad ones, in transactions of ten.
+fn between() -> u64 {
+    scaled(500, 25_000)
+}
+
+/// Their ids.
+struct ThreeBad {
+    null: String,
+    illegal: String,
+    large: String,
+}
+
 /// A database, a topic, one that takes little, and one for dead letters: one partition each.
 struct Scene {
     stage: Stage,
@@ -395,6 +502,43 @@ impl Scene {
         );
         let row = self.stage.database.client().query_one(&sql, &[]);
         row.expect("insert an event").get(0)
+    }
+
+    /// Many good events with three bad ones among them. The large one is for the topic that takes
+    /// little, so that only the broker sees it.
+    fn write_many(&self) -> ThreeBad {
+        let write = |part: u64| {
+            let (first, last) = (part * between() + 1, (part + 1) * between());
+            let topic = &self.topic;
+            self.stage.database.execute(&format!(
+                "do $$ begin
+                     for number in {first}..{last} loop
+                         insert into outbox (destination, aggregate_id, payload)
+                         values ('{topic}', 'a', to_jsonb(number));
+                         if number % 10 = 0 then commit; end if;
+                     end loop;
+                 end $$"
+            ));
+        };
+        write(0);
+        let null = self.write_null();
+        write(1);
+        let illegal = self.insert("no topic", "'1'", "{}");
+        write(2);
+        let large = self.insert(&self.small, &random(20_000), "{}");
+        write(3);
+        ThreeBad {
+            null,
+            illegal,
+            large,
+        }
+    }
+
+    /// All that `write_many` wrote for the topic is there, in order.
+    fn assert_all(&self) {
+        let expected: Vec<_> = (1..=between() * 4).collect();
+        assert_eq!(firsts(&self.numbers()), expected);
+        assert_eq!(self.stage.read(&self.small).len(), 0);
     }
 
     fn consumer(&self) -> Consumer {

@@ -21,7 +21,12 @@ pub(crate) fn parse(json: &[u8]) -> Result<Vec<Header>, String> {
     let headers = deserializer
         .deserialize_map(Flat)
         .and_then(|headers| deserializer.end().map(|()| headers))
-        .map_err(|error| format!("the headers are not a flat JSON object: {error}"))?;
+        .map_err(|error| {
+            format!(
+                "the headers are not a flat JSON object: {}",
+                told(text, &error)
+            )
+        })?;
     let bytes = headers
         .iter()
         .map(|header| header.name.len() + value_len(header))
@@ -32,6 +37,28 @@ pub(crate) fn parse(json: &[u8]) -> Result<Vec<Header>, String> {
         ));
     }
     Ok(headers)
+}
+
+/// What is wrong, without what is in the row: the parser would tell a text that it did not expect.
+fn told(json: &str, error: &serde_json::Error) -> String {
+    let what = match json.trim_ascii_start().bytes().next() {
+        Some(b'{') => return error.to_string(),
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        _ => "no JSON",
+    };
+    format!("they are {what}")
+}
+
+/// A name of a header in a message.
+fn shown(name: &str) -> String {
+    const SHOWN: usize = 100;
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 /// Whether walpost sets a header of this name itself.
@@ -71,13 +98,13 @@ fn header(name: String, json: &str) -> Result<Header, String> {
         return Err("a header's name is empty or has a NUL".to_owned());
     }
     if is_reserved(&name) {
-        return Err(format!("the name '{name}' is walpost's own"));
+        return Err(format!("the name '{}' is walpost's own", shown(&name)));
     }
     let value = match json.as_bytes()[0] {
-        b'{' | b'[' => return Err(format!("the value of '{name}' is nested")),
+        b'{' | b'[' => return Err(format!("the value of '{}' is nested", shown(&name))),
         b'"' => {
             let text: String = serde_json::from_str(json)
-                .map_err(|_| format!("the value of '{name}' is no Unicode string"))?;
+                .map_err(|_| format!("the value of '{}' is no Unicode string", shown(&name)))?;
             Bytes::from(text)
         }
         _ => Bytes::copy_from_slice(json.as_bytes()),
@@ -99,6 +126,24 @@ mod tests {
             .iter()
             .map(|h| (text(&h.name), text(h.value.as_ref().unwrap())))
             .collect()
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_without_what_it_says() {
+        for (json, what) in [
+            (r#""{\"token\": \"secret\"}""#, "they are a string"),
+            (r#"["secret"]"#, "they are an array"),
+            ("12", "they are a number"),
+            ("true", "they are a boolean"),
+            ("secret", "they are no JSON"),
+            ("", "they are no JSON"),
+        ] {
+            let problem = parse(json.as_bytes()).unwrap_err();
+            assert!(problem.ends_with(what), "{problem}");
+            assert!(!problem.contains("secret"), "{problem}");
+        }
+        let long = format!(r#"{{"{}": []}}"#, "n".repeat(5_000));
+        assert!(parse(long.as_bytes()).unwrap_err().len() < 300);
     }
 
     #[test]

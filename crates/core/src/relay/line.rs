@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Delivery, Session};
 use crate::class::{self, KafkaClass};
-use crate::dead_letter::Refusal;
+use crate::dead_letter::{Refusal, leave_value_out};
 use crate::error::{Reason, Rejection, RelayError, Undeliverable};
 use crate::event::{EventId, Position, Record, Ticket};
 use crate::mapping::Event;
@@ -34,8 +34,8 @@ pub(super) struct Line {
     /// before anything is placed by the new one. Failing, it would come again behind what had
     /// overtaken it.
     recounted: bool,
-    /// A suspect is in flight: nothing else leaves until Kafka has said what it thinks of it.
-    alone: bool,
+    /// A suspect that is in flight: nothing else leaves until Kafka has said what it thinks of it.
+    alone: Option<Event>,
     /// Dead letters in flight, with their causes.
     letters: BTreeMap<Ticket, Box<Reason>>,
     /// What Kafka refused and called the events' own fault.
@@ -64,7 +64,7 @@ impl Line {
             ready: VecDeque::new(),
             refused: None,
             recounted: false,
-            alone: false,
+            alone: None,
             letters: BTreeMap::new(),
             failed: BTreeSet::new(),
             halted: None,
@@ -137,9 +137,8 @@ impl Line {
             self.window.may_send()?;
             let is_settled = self.window.is_settled();
             self.recounted &= !is_settled;
-            self.alone &= !is_settled;
             let suspected = self.rulings.suspects(event.position);
-            if self.recounted || self.alone || (suspected && !is_settled) {
+            if self.recounted || self.alone.is_some() || (suspected && !is_settled) {
                 return None;
             }
             let partitions = match self.topics.place(&event.topic, now) {
@@ -151,7 +150,9 @@ impl Line {
                     continue;
                 }
             };
-            self.alone = suspected;
+            if suspected {
+                self.alone = self.ready.front().cloned();
+            }
             return self.send_first(partitions);
         }
     }
@@ -197,10 +198,14 @@ impl Line {
         }
     }
 
-    fn give_up(&mut self, event: Event, why: Reason) -> Result<Event, Undeliverable> {
-        let Some(cause) = event.cause else {
+    /// What is sent in the place of an event that can't be delivered, if anything is.
+    fn give_up(&mut self, mut event: Event, why: Reason) -> Result<Event, Undeliverable> {
+        let Some(cause) = event.cause.clone() else {
             return self.redirect(Refusal::of(event, why));
         };
+        if why.is_too_large() && leave_value_out(&mut event) {
+            return Ok(event);
+        }
         Err(Undeliverable {
             id: event.id,
             position: event.position,
@@ -219,6 +224,7 @@ impl Line {
         if class::kafka(rejection.code) != KafkaClass::Event {
             return Err(self.cluster_fault(position, rejection));
         }
+        self.alone = None;
         let (id, _) = self.window.event(record.ticket);
         let event = event(record, id.clone(), &mut self.letters, &mut self.window);
         let reason = Reason::Rejected(rejection);
@@ -243,6 +249,7 @@ impl Line {
     pub(super) fn report(&mut self, delivery: Delivery) -> Result<(), RelayError> {
         let ticket = delivery.ticket;
         let letter = self.letters.remove(&ticket);
+        let alone = self.alone.take_if(|_| self.window.is_last(ticket));
         let Err(rejection) = delivery.result else {
             self.window.settle(ticket);
             self.counts.delivered += 1;
@@ -254,10 +261,25 @@ impl Line {
         if class::kafka(rejection.code) != KafkaClass::Event {
             return Err(self.cluster_fault(position, rejection));
         }
+        let reason = Reason::Rejected(rejection);
+        // Nothing has left behind it: what is sent instead takes its turn.
+        if let (Some(event), Policy::DeadLetter(_)) = (alone, &self.policy) {
+            self.window.take_back(ticket);
+            if event.cause.is_none() {
+                self.rulings
+                    .condemn(Refusal::of(event.clone(), reason.clone()).undeliverable());
+                // Its dead letter is under suspicion as well.
+                self.rulings.suspect([position].into());
+            }
+            match self.give_up(event, reason) {
+                Ok(letter) => self.ready.push_front(letter),
+                Err(event) => self.halted = Some(event),
+            }
+            return Ok(());
+        }
         self.failed.insert(position);
         let is_first = |halted: &Undeliverable| position < halted.position;
         if self.halted.as_ref().is_none_or(is_first) {
-            let reason = Reason::Rejected(rejection);
             let reason = match (letter, &self.policy) {
                 (Some(cause), Policy::DeadLetter(topic)) => {
                     of_dead_letter(topic.clone(), cause, reason)
@@ -321,14 +343,26 @@ impl Line {
     pub(super) fn halt(&self) -> Option<Halt> {
         let event = self.halted.clone()?;
         let position = event.position;
+        let suspected = self.rulings.suspects(position);
+        // Without its value a dead letter may be small enough: it is tried alone.
+        let may_shrink =
+            matches!(&event.reason, Reason::DeadLetter { why, .. } if why.is_too_large());
         let found = if !self.failed.contains(&position) {
-            Found::BeforeSending
-        } else if self.failed.len() == 1 || self.rulings.suspects(position) {
+            if suspected {
+                Found::Alone
+            } else {
+                Found::BeforeSending
+            }
+        } else if suspected || (self.failed.len() == 1 && !may_shrink) {
             Found::Alone
         } else {
             Found::Among(self.failed.clone())
         };
         Some(Halt { event, found })
+    }
+
+    pub(super) fn rulings(&self) -> &Rulings {
+        &self.rulings
     }
 
     pub(super) fn poll_exception(&mut self) -> Option<Exception> {

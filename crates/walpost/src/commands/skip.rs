@@ -24,9 +24,6 @@ use crate::sql::qualified;
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
-/// `unique_violation`
-const ALREADY_THERE: &str = "23505";
-
 #[derive(Serialize)]
 struct Report<'a> {
     skips: Vec<Line<'a>>,
@@ -69,7 +66,8 @@ pub(super) fn skip(config: &Config, args: &SkipArgs, output: Output) -> Result<E
                     position: *position,
                     id: id.clone(),
                 };
-                record(&mut connection, config, &table, &skip, reason).await?
+                let by = args.by.clone().unwrap_or_else(somebody);
+                record(&mut connection, config, &table, &skip, (reason, &by)).await?
             }
             _ => {
                 let read = skip::read(&mut connection, &table, slot(config), Lsn::ZERO).await;
@@ -120,35 +118,24 @@ async fn record(
     config: &Config,
     table: &TableName,
     skip: &Skip,
-    reason: &str,
+    why: (&str, &str),
 ) -> Result<Vec<Recorded>, Error> {
     refuse_delivered(connection, config, skip.position).await?;
     let slot = slot(config);
-    match skip::record(connection, table, slot, skip, reason).await {
-        Ok(()) => {}
-        // Twice is once, if it is the same.
-        Err(error) if error.sqlstate() == Some(ALREADY_THERE) => {}
-        Err(error) => return Err(failed(config, table, &error)),
-    }
+    let recorded = skip::record(connection, table, slot, skip, why).await;
+    recorded.map_err(|error| failed(config, table, &error))?;
     let read = skip::read(connection, table, slot, skip.position.commit_lsn).await;
     let mut recorded = read.map_err(|error| failed(config, table, &error))?;
-    recorded.retain(|recorded| recorded.skip.position == skip.position);
-    match recorded.first() {
-        Some(found) if found.skip.id != skip.id => {
-            let message = format!(
-                "another event is recorded at {}: {}",
-                skip.position,
-                one_line(&found.skip.id)
-            );
-            let fix = format!(
-                "take the id from the relay's log; or take that row back: delete from {} where \
-                 slot = '{slot}' and id = …",
-                qualified(table)
-            );
-            Err(Error::new(Status::Usage, message).with_fix(fix))
-        }
-        _ => Ok(recorded),
-    }
+    recorded.retain(|recorded| recorded.skip == *skip);
+    Ok(recorded)
+}
+
+/// Who types this, as far as the machine knows.
+fn somebody() -> String {
+    let known = ["SUDO_USER", "USER", "LOGNAME"].map(std::env::var);
+    let mut known = known.into_iter().flatten();
+    let named = known.find(|name| !name.is_empty());
+    named.unwrap_or_else(|| "somebody".to_owned())
 }
 
 /// What is confirmed is not in the way of anything.

@@ -48,7 +48,7 @@ use self::layer::Layer;
 pub(crate) use self::origins::Origins;
 pub(crate) use self::password::{PasswordCommand, PasswordSource};
 use self::problem::{Origin, Problem};
-use self::schema::{SKIP_TABLE, SPARE_SUFFIX};
+use self::schema::{CHECKPOINT_TABLE, SKIP_SUFFIX, SKIP_TABLE, SPARE_SUFFIX};
 pub(crate) use self::value::table_text;
 use crate::error::Error;
 
@@ -93,11 +93,17 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The table beside it, of events that may be passed over.
+    /// The table beside it, of events that may be passed over. In a schema that is not the relay's
+    /// own, a name that nobody else has.
     pub(crate) fn skip_table(&self) -> TableName {
+        let TableName { schema, name } = &self.table;
+        let name = match name.as_str() {
+            CHECKPOINT_TABLE => SKIP_TABLE.to_owned(),
+            other => format!("{other}{SKIP_SUFFIX}"),
+        };
         TableName {
-            schema: self.table.schema.clone(),
-            name: SKIP_TABLE.to_owned(),
+            schema: schema.clone(),
+            name,
         }
     }
 }

@@ -86,8 +86,14 @@ pub(super) const TABLE_DEFAULT: &str = "public.outbox";
 /// Where the position is kept.
 pub(super) const CHECKPOINT_DEFAULT: &str = "walpost.checkpoint";
 
+/// That table's own name.
+pub(super) const CHECKPOINT_TABLE: &str = "checkpoint";
+
 /// The table of events that may be passed over, in the same schema.
 pub(super) const SKIP_TABLE: &str = "skip";
+
+/// The same where the checkpoint's table has another name: how it ends.
+pub(super) const SKIP_SUFFIX: &str = "_skip";
 
 /// In its place: nowhere.
 pub(super) const NO_CHECKPOINT: &str = "none";

@@ -50,6 +50,7 @@ impl Session<'_> {
             None => Err(error),
         });
         let confirmed = self.relay.confirmed();
+        let rulings = self.relay.rulings().clone();
         let (topics, parked) = if parks && ended.is_err() {
             let (parked, topics) = Parked::new(self, is_recorded);
             (topics, Some(Box::new(parked)))
@@ -60,6 +61,7 @@ impl Session<'_> {
         Outcome {
             ended,
             confirmed,
+            rulings,
             topics,
             recorded,
             unrecorded,

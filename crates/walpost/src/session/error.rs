@@ -12,6 +12,9 @@ use crate::connect::PasswordError;
 use crate::error::{postgres_fix, standby_fix, tls_class};
 use crate::finding::Finding;
 
+/// Kafka's code for a record whose time is out of the topic's bounds.
+const INVALID_TIMESTAMP: i32 = 32;
+
 /// What is made after `initdb` has this number or a higher one.
 const FIRST_OWN_OID: u32 = 16_384;
 
@@ -166,14 +169,11 @@ impl SessionError {
             Self::TopicUnmakeable { .. } => {
                 Some("mend kafka.topics.create, or create the topic beforehand".to_owned())
             }
-            Self::Relay(RelayError::Cluster {
-                rejection: Rejection { code, .. },
-                ..
-            }) if is_denial(*code) => Some(
-                "grant the user WRITE on the topic: kafka-acls.sh --bootstrap-server … --add \
-                 --allow-principal User:NAME --producer --topic TOPIC"
-                    .to_owned(),
-            ),
+            Self::Relay(RelayError::Cluster { rejection, .. })
+                if cluster_fix(rejection.code).is_some() =>
+            {
+                cluster_fix(rejection.code)
+            }
             Self::Stalled {
                 waits_for_topic: true,
                 ..
@@ -269,6 +269,22 @@ impl SessionError {
             Self::Postgres(_) | Self::ServerEnded | Self::Silent(_) | Self::SlotMoved { .. }
         )
     }
+}
+
+/// What can be done about a fault of the cluster, by its code.
+fn cluster_fix(code: i32) -> Option<String> {
+    let fix = match code {
+        code if is_denial(code) => {
+            "grant the user WRITE on the topic: kafka-acls.sh --bootstrap-server … --add \
+             --allow-principal User:NAME --producer --topic TOPIC"
+        }
+        INVALID_TIMESTAMP => {
+            "set this machine's clock right; or raise the topic's message.timestamp.before.max.ms \
+             and message.timestamp.after.max.ms"
+        }
+        _ => return None,
+    };
+    Some(fix.to_owned())
 }
 
 /// TOPIC_AUTHORIZATION_FAILED and CLUSTER_AUTHORIZATION_FAILED.

@@ -39,6 +39,11 @@ impl Session<'_> {
                 Err(NoCount::Denied(Trouble { message, fix, .. })) => {
                     Err(TopicFault::Unavailable(format!("{message}; {fix}")))
                 }
+                // A name that a row brought may be at fault: then it is that event's.
+                Err(NoCount::Unmakeable { topic, why }) if !self.is_named(&topic) => {
+                    warn!(topic, why, "the topic is missing and can't be created");
+                    Err(TopicFault::Missing)
+                }
                 Err(NoCount::Unmakeable { topic, why }) => {
                     return Err(SessionError::TopicUnmakeable { topic, why });
                 }
@@ -56,6 +61,12 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the configuration names the topic, and not only a row.
+    fn is_named(&self, topic: &str) -> bool {
+        let named = self.context.config.named_topics();
+        named.iter().any(|named| named == topic)
     }
 
     /// No record leaves before its topic is known, so none goes to another cluster than the one

@@ -6,38 +6,77 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
-use walpost_core::Undeliverable;
+use walpost_core::{Reason, Topic, Undeliverable};
 use walpost_walsender::Connection;
 
+use super::Supervisor;
 use crate::config::Config;
 use crate::connect::connect;
 use crate::control;
-use crate::shutdown::ShutdownSignal;
-use crate::skip;
+use crate::skip::{self, Skip};
 
 /// How often it is looked whether the event may be passed over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long after a try the next one is made.
+/// How long after a try the next one is made, where only Kafka can say whether it is worth it.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// How long a look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Waits until the event is worth another try, or the process is to stop.
-pub(super) async fn hold(config: &Config, event: &Undeliverable, shutdown: &ShutdownSignal) {
-    let retry = Instant::now() + RETRY;
-    let mut shutdown = shutdown.clone();
-    tokio::select! {
-        () = shutdown.changed() => {}
-        () = sleep_until(retry) => debug!("trying the event again"),
-        () = until_skipped(config, event) => info!(
-            position = %event.position,
-            id = %event.id,
-            "an operator lets the event pass: going on"
-        ),
+impl Supervisor<'_> {
+    /// Waits until the event is worth another try, or the process is to stop.
+    pub(super) async fn hold(&mut self, event: &Undeliverable) {
+        let mut shutdown = self.shutdown.clone();
+        let config = self.config;
+        tokio::select! {
+            () = shutdown.changed() => {}
+            () = self.until_mended(&event.reason) => debug!("trying the event again"),
+            () = until_skipped(config, event) => info!(
+                position = %event.position,
+                id = %event.id,
+                "an operator lets the event pass: going on"
+            ),
+        }
+    }
+
+    /// Waits until the cause may be gone. A row stays as it was committed, and the configuration as
+    /// it was read: where these are the cause, that is never.
+    async fn until_mended(&mut self, reason: &Reason) {
+        match reason {
+            Reason::TopicMissing { topic, .. } => self.until_topic(topic).await,
+            Reason::Rejected(_) | Reason::DeadLetter { .. } => sleep(RETRY).await,
+            Reason::NullId
+            | Reason::NullPayload
+            | Reason::NullTopic
+            | Reason::TopicIllegal(_)
+            | Reason::TopicNotAllowed(_)
+            | Reason::Headers(_)
+            | _ => std::future::pending().await,
+        }
+    }
+
+    /// Waits until Kafka has the topic. What stands before the event in its transaction would come
+    /// again with each session that is tried.
+    async fn until_topic(&mut self, topic: &Topic) {
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            let Some(producer) = &mut self.producer else {
+                return;
+            };
+            producer.poll(&mut Vec::new());
+            let (metadata, topic) = (producer.metadata(), topic.clone());
+            let asked = self.side.spawn_blocking(move || {
+                metadata
+                    .partition_count(topic.as_str(), LOOK_TIMEOUT)
+                    .is_ok()
+            });
+            if asked.await.unwrap_or(false) {
+                return;
+            }
+        }
     }
 }
 
@@ -83,8 +122,6 @@ async fn is_skipped(
         }
     };
     *connection = Some(open);
-    let id = event.id.to_string();
-    recorded
-        .iter()
-        .any(|recorded| recorded.skip.position == event.position && recorded.skip.id == id)
+    let is_it = |skip: &Skip| skip.position == event.position && event.id.is(&skip.id);
+    recorded.iter().any(|recorded| is_it(&recorded.skip))
 }

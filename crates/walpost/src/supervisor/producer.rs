@@ -1,5 +1,6 @@
 //! The producer between the sessions: made, fitted to the topics, replaced, or thrown away.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
@@ -59,10 +60,9 @@ impl Supervisor<'_> {
     /// not fit them. A Kafka that is down is not waited for.
     pub(super) async fn fit_producer(&mut self) -> Result<(), Error> {
         let known = self.topics.iter().flat_map(Topics::known);
-        let known = known.map(|topic| topic.as_str().to_owned());
-        let topics = self
-            .sizes
-            .due(self.config.named_topics().into_iter().chain(known));
+        let known: BTreeSet<_> = known.map(|topic| topic.as_str().to_owned()).collect();
+        let named = self.config.named_topics().into_iter();
+        let topics = self.sizes.due(named.chain(known.iter().cloned()));
         let is_in_doubt = self.sizes.is_in_doubt();
         let is_due = !topics.is_empty() || is_in_doubt;
         let Some(producer) = self.producer.as_mut().filter(|_| is_due) else {
@@ -72,7 +72,7 @@ impl Supervisor<'_> {
             answer = sizes::ask(&self.side, producer, topics) => answer,
             () = self.shutdown.changed() => None,
         };
-        let mut changes = self.sizes.learn(answer);
+        let mut changes = self.sizes.learn(answer, &known, Instant::now());
         if is_in_doubt {
             let refused = std::mem::take(&mut self.refused_together);
             if self.sizes.blames_record() {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tracing::{debug, info};
+use walpost_core::Position;
 use walpost_kafka::{Producer, Settings};
 
 /// librdkafka's property for the bytes of one batch. The first record of a batch is always taken.
@@ -56,8 +57,8 @@ pub(super) struct Sizes {
     record: usize,
     /// The operator chose it.
     record_is_fixed: bool,
-    /// The size at which the client refused a record, and when the topics were asked anew for it.
-    record_refused: Option<(usize, Instant)>,
+    /// The record that the client refused last.
+    record_refused: Option<RecordRefused>,
     batch: usize,
     /// The operator chose it, and no batch was refused yet.
     batch_is_fixed: bool,
@@ -67,6 +68,34 @@ pub(super) struct Sizes {
     probed_at: Option<usize>,
     /// Topics whose limits need not be asked for.
     asked: BTreeSet<String>,
+}
+
+/// A record that the client would not send.
+#[derive(Debug)]
+struct RecordRefused {
+    position: Position,
+    /// The client's limit.
+    size: usize,
+    /// What the topics said since, once they were asked.
+    answer: Option<Told>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// Every topic that has events told its limit.
+    All(Instant),
+    Some,
+}
+
+/// What a record's refusal by the client means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The topics are to be asked whether one takes larger records.
+    Asking,
+    /// None does.
+    ForGood,
+    /// Not every topic says what it takes.
+    Unknown,
 }
 
 /// What the topics take.
@@ -109,9 +138,25 @@ impl Sizes {
         due.into_iter().take(TOPICS_MAX).collect()
     }
 
-    /// Takes an answer; returns whether it changes anything. None where nobody answered.
-    pub(super) fn learn(&mut self, answer: Option<Answer>) -> bool {
+    /// Takes an answer; returns whether it changes anything. None where nobody answered. `known` are
+    /// the topics that have events.
+    pub(super) fn learn(
+        &mut self,
+        answer: Option<Answer>,
+        known: &BTreeSet<String>,
+        now: Instant,
+    ) -> bool {
         let before = (self.record, self.batch);
+        if let (Some(refused), Some(answer)) = (&mut self.record_refused, &answer)
+            && refused.answer.is_none()
+            && !answer.asked.is_empty()
+        {
+            let tells = |topic| answer.limits.contains_key(topic);
+            refused.answer = Some(match known.iter().all(tells) {
+                true => Told::All(now),
+                false => Told::Some,
+            });
+        }
         let Answer { asked, limits } = answer.unwrap_or_default();
         self.asked.extend(asked);
         if let Some(largest) = limits.values().max()
@@ -157,7 +202,8 @@ impl Sizes {
         if self.batch < refused {
             return false;
         }
-        if self.probed_at == Some(refused) {
+        let is_smallest = refused <= 1;
+        if self.probed_at == Some(refused) && !is_smallest {
             self.batch = Some(refused / BATCH_DIVISOR)
                 .filter(|bytes| *bytes >= BATCH_BYTES_MIN)
                 .unwrap_or(1);
@@ -172,29 +218,40 @@ impl Sizes {
         self.probed_at = None;
     }
 
-    /// The client refused a record. Returns whether the topics may take a larger one.
-    pub(super) fn may_grow(&mut self, now: Instant) -> bool {
-        if self.record_is_fixed || self.refusal_holds_until().is_some_and(|until| now < until) {
-            return false;
+    /// The client refused the record at `position` for its size.
+    pub(super) fn refuse_record(&mut self, position: Position) -> Refused {
+        if self.record_is_fixed {
+            return Refused::ForGood;
         }
-        self.record_refused = Some((self.record, now));
+        if let Some(refused) = &self.record_refused
+            && (refused.position, refused.size) == (position, self.record)
+        {
+            match refused.answer {
+                Some(Told::All(_)) => return Refused::ForGood,
+                Some(Told::Some) => return Refused::Unknown,
+                None => {}
+            }
+        }
+        self.record_refused = Some(RecordRefused {
+            position,
+            size: self.record,
+            answer: None,
+        });
         self.asked.clear();
-        true
+        Refused::Asking
     }
 
-    /// Until when a record that the client refuses is refused for good.
+    /// Until when a record that the client refuses is refused for good: for a while after every
+    /// topic has told its limit.
     pub(super) fn is_final_until(&self, now: Instant) -> Option<Instant> {
         if self.record_is_fixed {
             return Some(now + FOREVER);
         }
-        self.refusal_holds_until()
-    }
-
-    fn refusal_holds_until(&self) -> Option<Instant> {
-        let (_, at) = self
-            .record_refused
-            .filter(|(size, _)| *size == self.record)?;
-        Some(at + REFUSAL_HOLDS)
+        let refused = self.record_refused.as_ref()?;
+        match refused.answer {
+            Some(Told::All(at)) if refused.size == self.record => Some(at + REFUSAL_HOLDS),
+            _ => None,
+        }
     }
 }
 

@@ -353,6 +353,57 @@ fn a_record_that_is_too_large_for_a_client_that_may_grow_halts_under_every_polic
 }
 
 #[test]
+fn a_suspect_that_is_refused_alone_is_replaced_by_its_dead_letter_where_it_stood() {
+    let mut rulings = Rulings::default();
+    rulings.suspect([at(200, 0), at(200, 1)].into());
+    let mut relay = Bench::ruled(events(8), 8, dead_letters(), rulings);
+    relay.at(1, Counted("dead", 1), &[]);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 7 to a/0: one"]);
+    relay.at(3, row("a", "two"), &[]);
+    relay.at(4, row("a", "three"), &[]);
+    let letter = ["record 7 to dead/0: one", "dead letter of 200/0: rejected"];
+    relay.at(5, Failed(7, 87), &letter);
+    assert!(relay.relay.halted().is_none());
+    relay.at(6, Acked(7), &["record 8 to a/0: two"]);
+    relay.at(7, Acked(8), &["record 9 to a/0: three"]);
+    relay.at(8, commit(200, 208), &[]);
+    relay.input(9, Acked(9));
+    assert_eq!(relay.confirmed(), 208);
+    // The next session knows it.
+    let ruling = relay.relay.rulings().verdict(at(200, 0), &id("id"));
+    assert_eq!(ruling.map(Reason::code), Some("rejected"));
+}
+
+#[test]
+fn a_dead_letter_that_is_too_large_is_tried_alone_and_then_without_its_value() {
+    let null_topic = || insert(OUTBOX, &[Some("id"), None, Some("agg"), Some("x"), None]);
+    let mut relay = Bench::ruled(events(4), 4, dead_letters(), Rulings::default());
+    relay.at(1, Counted("dead", 1), &[]);
+    relay.at(1, begin(200), &[]);
+    relay.input(2, null_topic());
+    relay.input(3, Failed(3, 10));
+    let Found::Among(refused) = relay.relay.halt().unwrap().found else {
+        panic!("its size may be at fault");
+    };
+
+    let mut rulings = Rulings::default();
+    rulings.suspect(refused);
+    let mut relay = Bench::ruled(events(4), 4, dead_letters(), rulings);
+    relay.at(1, Counted("dead", 1), &[]);
+    relay.at(1, begin(200), &[]);
+    let sent = ["record 3 to dead/0: x", "dead letter of 200/0: null-topic"];
+    relay.at(2, null_topic(), &sent);
+    relay.at(3, Failed(3, 10), &["record 3 to dead/0: NULL"]);
+    let headers = headers(relay.last.as_ref().unwrap());
+    assert_eq!(headers.last().unwrap(), "walpost-payload-bytes: 1");
+    let halted = "halted at 200/0: a column of route.topic is NULL; nor can its dead letter, in \
+                  'dead': Kafka refused it: NAME (10)";
+    relay.at(4, Failed(3, 10), &[halted]);
+    assert_eq!(relay.relay.halt().unwrap().found, Found::Alone);
+}
+
+#[test]
 fn a_topic_that_is_not_there_is_waited_for_once_and_its_events_become_dead_letters() {
     let mut relay = Bench::ruled(events(4), 4, dead_letters(), Rulings::default());
     relay.at(1, Counted("dead", 1), &[]);

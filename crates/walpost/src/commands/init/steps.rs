@@ -135,10 +135,12 @@ impl Init<'_> {
         {
             let action = format!("create the table {name} {what}");
             let right = format!(
-                "grant create on database {} to {}; or name the role that may with --admin-url; \
-                     or set postgres.checkpoint: none",
-                quote_identifier(&conninfo.database),
-                quote_identifier(&conninfo.user)
+                "grant create on database {database} to {user} (where the schema is there: grant \
+                 create on schema {schema} to {user}); or name the role that may with --admin-url; \
+                 or set postgres.checkpoint: none",
+                database = quote_identifier(&conninfo.database),
+                user = quote_identifier(&conninfo.user),
+                schema = quote_identifier(&name.schema)
             );
             return Err(failed(&action, &error, conninfo, &right));
         }

@@ -8,7 +8,8 @@ use super::{Builder, value};
 use crate::config::layer::{Entry, Given};
 use crate::config::references::Variables;
 use crate::config::schema::{
-    CHECKPOINT_DEFAULT, IDENTIFIER_BYTES_MAX, NAME_DEFAULT, NO_CHECKPOINT, SKIP_TABLE, SPARE_SUFFIX,
+    CHECKPOINT_DEFAULT, IDENTIFIER_BYTES_MAX, NAME_DEFAULT, NO_CHECKPOINT, SKIP_SUFFIX,
+    SPARE_SUFFIX,
 };
 use crate::config::{Checkpoint, PasswordCommand, PasswordSource, Postgres, file, shown_url};
 
@@ -53,9 +54,9 @@ impl Builder {
             return None;
         }
         let table = self.parsed("postgres.checkpoint", |text| match value::table(text)? {
-            table if table.name == SKIP_TABLE => {
-                Err("'skip' is the table beside it, of events that may be passed over".to_owned())
-            }
+            table if table.name.len() + SKIP_SUFFIX.len() > IDENTIFIER_BYTES_MAX => Err(format!(
+                "the name is too long for the table beside it, which has {SKIP_SUFFIX} at its end"
+            )),
             table => Ok(table),
         });
         Some(Checkpoint {

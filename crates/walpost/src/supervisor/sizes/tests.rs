@@ -1,3 +1,5 @@
+use walpost_pgoutput::Lsn;
+
 use super::*;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -16,6 +18,20 @@ fn answer(limits: &[usize]) -> Option<Answer> {
     Some(Answer { asked, limits })
 }
 
+fn at(lsn: u64) -> Position {
+    Position {
+        commit_lsn: Lsn::new(lsn),
+        ordinal: 0,
+    }
+}
+
+/// Every topic that was asked has events.
+fn learn(sizes: &mut Sizes, answer: Option<Answer>) -> bool {
+    let asked = answer.as_ref().map(|answer| answer.asked.clone());
+    let known = asked.into_iter().flatten().collect();
+    sizes.learn(answer, &known, Instant::now())
+}
+
 fn both(sizes: &Sizes) -> (usize, usize) {
     (sizes.record, sizes.batch)
 }
@@ -23,19 +39,19 @@ fn both(sizes: &Sizes) -> (usize, usize) {
 #[test]
 fn topics_as_kafka_makes_them_change_nothing() {
     let mut sizes = sizes(&[]);
-    assert!(!sizes.learn(answer(&[MEBIBYTE + 12, MEBIBYTE + 12])));
+    assert!(!learn(&mut sizes, answer(&[MEBIBYTE + 12, MEBIBYTE + 12])));
     assert_eq!(both(&sizes), (MEBIBYTE, 1_000_000));
 }
 
 #[test]
 fn records_grow_to_the_largest_limit_and_batches_shrink_to_the_smallest() {
     let mut sizes = sizes(&[]);
-    assert!(sizes.learn(answer(&[20_000, 5 * MEBIBYTE, 0])));
+    assert!(learn(&mut sizes, answer(&[20_000, 5 * MEBIBYTE, 0])));
     assert_eq!(both(&sizes), (5 * MEBIBYTE - 12, 20_000));
     // A topic that compresses well may take larger records than its limit says.
-    assert!(!sizes.learn(answer(&[30_000])));
+    assert!(!learn(&mut sizes, answer(&[30_000])));
     assert_eq!(both(&sizes), (5 * MEBIBYTE - 12, 20_000));
-    assert!(sizes.learn(answer(&[usize::MAX])));
+    assert!(learn(&mut sizes, answer(&[usize::MAX])));
     assert_eq!(
         sizes.record, 1_000_000_000,
         "the most that librdkafka takes"
@@ -45,14 +61,14 @@ fn records_grow_to_the_largest_limit_and_batches_shrink_to_the_smallest() {
 #[test]
 fn what_the_operator_chose_stays() {
     let mut sizes = sizes(&[("max.request.size", "2000000"), ("batch.size", "500000")]);
-    assert!(!sizes.learn(answer(&[20_000, 5 * MEBIBYTE])));
+    assert!(!learn(&mut sizes, answer(&[20_000, 5 * MEBIBYTE])));
     assert_eq!(both(&sizes), (2_000_000, 500_000));
     let now = Instant::now();
-    assert!(!sizes.may_grow(now));
+    assert_eq!(sizes.refuse_record(at(1)), Refused::ForGood);
     assert!(sizes.is_final_until(now).is_some_and(|until| until > now));
     // A batch that was refused says that it can't.
     sizes.refuse_batch();
-    assert!(sizes.learn(answer(&[20_000, 5 * MEBIBYTE])));
+    assert!(learn(&mut sizes, answer(&[20_000, 5 * MEBIBYTE])));
     assert!(!sizes.blames_record());
     assert_eq!(both(&sizes), (2_000_000, 20_000));
 }
@@ -62,28 +78,42 @@ fn topics_are_asked_once_and_again_when_something_was_refused() {
     let mut sizes = sizes(&[]);
     let topics = || ["b", "a", "a"].map(str::to_owned).into_iter();
     assert_eq!(sizes.due(topics()), ["a", "b"]);
-    sizes.learn(answer(&[0]));
+    learn(&mut sizes, answer(&[0]));
     assert_eq!(sizes.due(topics()), ["b"]);
     sizes.refuse_batch();
     assert_eq!(sizes.due(topics()), ["a", "b"]);
-    sizes.learn(answer(&[0, 0]));
-    assert!(sizes.may_grow(Instant::now()));
+    learn(&mut sizes, answer(&[0, 0]));
+    assert_eq!(sizes.refuse_record(at(1)), Refused::Asking);
     assert_eq!(sizes.due(topics()), ["a", "b"]);
 }
 
 #[test]
-fn a_record_that_was_refused_is_tried_again_once_for_each_size_and_now_and_then() {
+fn a_record_that_was_refused_is_tried_again_once_when_every_topic_has_told_its_limit() {
     let mut sizes = sizes(&[]);
     let now = Instant::now();
     assert_eq!(sizes.is_final_until(now), None);
-    assert!(sizes.may_grow(now));
-    assert!(!sizes.may_grow(now), "nothing has grown");
-    assert_eq!(sizes.is_final_until(now), Some(now + REFUSAL_HOLDS));
-    sizes.learn(answer(&[2 * MEBIBYTE]));
+    assert_eq!(sizes.refuse_record(at(1)), Refused::Asking);
+    // Nobody answered: it is asked again.
+    learn(&mut sizes, None);
+    assert_eq!(sizes.refuse_record(at(1)), Refused::Asking);
+    learn(&mut sizes, answer(&[MEBIBYTE]));
+    assert_eq!(sizes.refuse_record(at(1)), Refused::ForGood);
+    assert!(sizes.is_final_until(now) >= Some(now + REFUSAL_HOLDS));
+    // Another one asks again: limits can be raised.
+    assert_eq!(sizes.refuse_record(at(2)), Refused::Asking);
     assert_eq!(sizes.is_final_until(now), None);
-    assert!(sizes.may_grow(now));
-    assert!(!sizes.may_grow(now));
-    assert!(sizes.may_grow(now + REFUSAL_HOLDS), "limits can be raised");
+    learn(&mut sizes, answer(&[2 * MEBIBYTE]));
+    let grown = sizes.refuse_record(at(2));
+    assert_eq!(grown, Refused::Asking, "the client takes more");
+}
+
+#[test]
+fn a_record_is_not_refused_for_good_while_a_topic_does_not_say_what_it_takes() {
+    let mut sizes = sizes(&[]);
+    assert_eq!(sizes.refuse_record(at(1)), Refused::Asking);
+    learn(&mut sizes, answer(&[MEBIBYTE, 0]));
+    assert_eq!(sizes.refuse_record(at(1)), Refused::Unknown);
+    assert_eq!(sizes.is_final_until(Instant::now()), None);
 }
 
 #[test]
@@ -93,10 +123,13 @@ fn where_no_limit_is_known_records_are_tried_alone_before_batches_get_smaller() 
         let refused = |sizes: &mut Sizes| {
             sizes.refuse_batch();
             assert!(sizes.is_in_doubt());
-            sizes.learn(nobody.as_ref().map(|answer| Answer {
-                asked: answer.asked.clone(),
-                limits: answer.limits.clone(),
-            }));
+            learn(
+                sizes,
+                nobody.as_ref().map(|answer| Answer {
+                    asked: answer.asked.clone(),
+                    limits: answer.limits.clone(),
+                }),
+            );
             let blames_record = sizes.blames_record();
             assert!(!sizes.is_in_doubt());
             blames_record
@@ -108,6 +141,9 @@ fn where_no_limit_is_known_records_are_tried_alone_before_batches_get_smaller() 
             assert!(!refused(&mut sizes), "none was refused alone");
             assert_eq!(sizes.batch, bytes);
         }
+        // Smaller they can't be.
+        assert!(refused(&mut sizes));
+        assert!(refused(&mut sizes));
     }
 }
 
@@ -116,7 +152,7 @@ fn a_record_that_was_refused_alone_leaves_the_batches_as_they_are() {
     let mut sizes = sizes(&[]);
     for _ in 0..3 {
         sizes.refuse_batch();
-        sizes.learn(None);
+        learn(&mut sizes, None);
         assert!(sizes.blames_record());
         sizes.found_record();
         assert_eq!(sizes.batch, 1_000_000);
@@ -127,12 +163,12 @@ fn a_record_that_was_refused_alone_leaves_the_batches_as_they_are() {
 fn a_batch_that_was_refused_is_as_large_as_the_smallest_topic_takes_it() {
     let mut sizes = sizes(&[]);
     sizes.refuse_batch();
-    assert!(sizes.learn(answer(&[400_000, MEBIBYTE])));
+    assert!(learn(&mut sizes, answer(&[400_000, MEBIBYTE])));
     assert!(!sizes.blames_record());
     assert_eq!(sizes.batch, 400_000);
     // Refused although every topic takes such batches: a record is at fault.
     sizes.refuse_batch();
-    assert!(!sizes.learn(answer(&[400_000, MEBIBYTE])));
+    assert!(!learn(&mut sizes, answer(&[400_000, MEBIBYTE])));
     assert!(sizes.blames_record());
     assert_eq!(sizes.batch, 400_000);
 }
@@ -144,13 +180,13 @@ fn the_settings_get_what_has_changed() {
     let settings = Settings::new("kafka:9092", &properties, "test", false).unwrap();
     let mut sizes = Sizes::new(&settings);
     assert_eq!(sizes.apply(&settings), settings);
-    sizes.learn(answer(&[20_000]));
+    learn(&mut sizes, answer(&[20_000]));
     let applied = sizes.apply(&settings);
     assert_eq!(applied.get("message.max.bytes"), Some("0x300000"));
     assert_eq!(applied.get("batch.size"), Some("20000"));
     let settings = Settings::new("kafka:9092", &BTreeMap::new(), "test", false).unwrap();
     let mut sizes = Sizes::new(&settings);
-    sizes.learn(answer(&[5 * MEBIBYTE]));
+    learn(&mut sizes, answer(&[5 * MEBIBYTE]));
     let applied = sizes.apply(&settings);
     assert_eq!(applied.get("message.max.bytes"), Some("5242868"));
     assert_eq!(applied.get("batch.size"), None);
