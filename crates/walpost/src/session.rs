@@ -32,7 +32,7 @@ use walpost_core::start::Accepted;
 use walpost_core::{Exception, Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
 use walpost_kafka::{Delivery, Fault, Producer, SendError, Settings};
 use walpost_pgoutput::Lsn;
-use walpost_walsender::{Fill, StreamMessage, WalStream};
+use walpost_walsender::{Fill, Notice, StreamMessage, WalStream};
 
 use self::convert::{NoCount, core_delivery, core_rejection, send, standby_status};
 pub(crate) use self::error::SessionError;
@@ -167,6 +167,8 @@ struct Session<'a> {
     record: CheckpointRecord,
     silence: Silence,
     breaker: Breaker,
+    /// What the server said last without being asked.
+    notice: String,
     /// The server's process that streams to us.
     stream_pid: Option<i32>,
     /// The cluster that the events went to before this session.
@@ -288,6 +290,7 @@ pub(crate) async fn run(
         record: CheckpointRecord::new(opening.floor),
         silence: Silence::new(now, opening.wal_sender_timeout),
         breaker: Breaker::new(opening.current),
+        notice: String::new(),
         stream_pid: opening.stream_pid,
         kafka_recorded: opening.kafka_cluster,
     };
@@ -462,11 +465,17 @@ impl Session<'_> {
                 self.send_records(now)
             }
             StreamMessage::Notice(notice) => {
-                if notice.sqlstate == "55000" {
-                    // The server skips a publication that it can't load, and the rows with it.
+                if skips_publication(&notice) {
                     return Err(SessionError::PublicationSkipped(notice.message));
                 }
-                warn!(sqlstate = %notice.sqlstate, message = %notice.message, "the server says");
+                // One that waits for a standby says so again and again.
+                if self.notice != notice.message {
+                    warn!(
+                        sqlstate = %notice.sqlstate, message = %notice.message,
+                        detail = notice.detail, "the server says"
+                    );
+                    self.notice = notice.message;
+                }
                 Ok(())
             }
             StreamMessage::Ended => Err(SessionError::ServerEnded),
@@ -604,4 +613,11 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the server skips a publication that it can't load, and the rows with it. It says by the
+/// same SQLSTATE that it holds the stream back until a standby has what it would send.
+fn skips_publication(notice: &Notice) -> bool {
+    let waits_for_standby = notice.routine.as_deref() == Some("StandbySlotsHaveCaughtup");
+    notice.sqlstate == "55000" && !waits_for_standby
 }

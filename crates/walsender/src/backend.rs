@@ -166,6 +166,7 @@ pub(crate) fn notice(frame: Frame) -> Result<Notice, Cause> {
         sqlstate: fields.code,
         message: fields.message,
         detail: fields.detail,
+        routine: fields.routine,
     })
 }
 
@@ -177,6 +178,7 @@ struct Fields {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    routine: Option<String>,
 }
 
 impl Fields {
@@ -193,7 +195,8 @@ impl Fields {
                 b'M' => fields.message = reader.c_text()?,
                 b'D' => fields.detail = Some(reader.c_text()?),
                 b'H' => fields.hint = Some(reader.c_text()?),
-                // File, line, routine, position and whatever later versions add.
+                b'R' => fields.routine = Some(reader.c_text()?),
+                // File, line, position and whatever later versions add.
                 _ => drop(reader.c_bytes()?),
             }
         }

@@ -386,6 +386,8 @@ pub struct Notice {
     pub message: String,
     /// More about it.
     pub detail: Option<String>,
+    /// The function of the server that says it: never translated, unlike the message.
+    pub routine: Option<String>,
 }
 
 impl fmt::Display for Notice {

@@ -19,8 +19,8 @@ async fn messages_come_out_in_order_and_the_end_comes_once() {
     peer.write_all(&data(b"a")).unwrap();
     peer.write_all(&message(b'S', b"TimeZone\0UTC\0")).unwrap();
     peer.write_all(&keepalive(7)).unwrap();
-    peer.write_all(&message(b'N', b"SWARNING\0VWARNING\0C55000\0Mskipped\0\0"))
-        .unwrap();
+    let fields = b"SWARNING\0VWARNING\0C55000\0Mskipped\0RLoadPublications\0\0";
+    peer.write_all(&message(b'N', fields)).unwrap();
     peer.write_all(&message(b'A', b"\0\0\0\x01channel\0\0"))
         .unwrap();
     peer.write_all(&message(b'C', b"COPY 0\0")).unwrap();
@@ -41,6 +41,7 @@ async fn messages_come_out_in_order_and_the_end_comes_once() {
         panic!("not a notice");
     };
     assert_eq!(notice.to_string(), "WARNING 55000: skipped");
+    assert_eq!(notice.routine.as_deref(), Some("LoadPublications"));
     assert_eq!(receive(&mut stream).await.unwrap(), StreamMessage::Ended);
     for _ in 0..2 {
         assert_eq!(stream.next().unwrap(), None);
