@@ -28,10 +28,12 @@ mod dead_letter;
 mod error;
 mod event;
 mod feedback;
+mod history;
 pub mod limits;
 mod mapping;
 pub mod park;
 mod placement;
+mod recent;
 mod recorder;
 mod relay;
 mod rulings;
@@ -44,10 +46,12 @@ mod window;
 pub use crate::error::{Reason, Rejection, RelayError, Undeliverable};
 pub use crate::event::{EventId, Header, Position, Record, Ticket, Topic};
 pub use crate::feedback::Status;
+pub use crate::history::History;
 pub use crate::mapping::{
     BindError, Format, Layout, Mapping, MappingSpec, NeededColumn, NullPayload, Role, SpecError,
     TableName, is_read_in_binary,
 };
+pub use crate::recent::Recent;
 pub use crate::recorder::Recording;
 pub use crate::relay::{Delivery, Relay, Session, Snapshot};
 pub use crate::rulings::{Exception, Found, Halt, Policy, Rulings};

@@ -47,6 +47,10 @@ pub const CHECKPOINT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The checkpoint is written when more WAL than this passed without an event.
 pub const CHECKPOINT_WAL_BYTES: u64 = 1 << 20;
 
+/// Events whose ids are kept after they were delivered, 40 bytes each: what an asynchronous standby
+/// may be behind by is rather less.
+pub const RECENT_EVENTS_MAX: usize = 50_000;
+
 /// Default of `postgres.checkpoint_grace`.
 pub const CHECKPOINT_GRACE: Duration = Duration::from_secs(300);
 

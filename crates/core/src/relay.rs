@@ -13,6 +13,7 @@ use crate::event::{Position, Record, Ticket, Topic};
 use crate::feedback::{Feedback, Status};
 use crate::limits::WindowLimits;
 use crate::mapping::{Binding, Format, Mapping, TableName, Types, Unmapped, table_name};
+use crate::recent::Recent;
 use crate::recorder::{Confirmed, Recorder, Recording};
 use crate::rulings::{Exception, Halt, Policy, Rulings};
 use crate::stream::{ProtocolError, Step, Stream, Transaction};
@@ -131,6 +132,11 @@ impl Relay {
             draining: false,
             ignored: 0,
         }
+    }
+
+    /// The session is over: the last events that it handed to Kafka.
+    pub fn take_recent(&mut self) -> Recent {
+        self.line.window.take_recent()
     }
 
     /// The session is over: what was learnt of the topics goes on.

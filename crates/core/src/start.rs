@@ -394,16 +394,6 @@ fn accept_settings(
     Ok(())
 }
 
-/// Where a timeline ended, by a history file of the server: each line has the number of a timeline,
-/// where it was left, and why. `None` when the server's timeline did not come from it.
-pub fn switched_at(history: &str, timeline: u32) -> Option<Lsn> {
-    history.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let number: u32 = words.next()?.parse().ok()?;
-        (number == timeline).then(|| words.next()?.parse().ok())?
-    })
-}
-
 /// What differs between two fingerprints. A key that one of them has not got is no difference:
 /// another version of the program wrote it. Nor is a table more.
 pub fn changes(old: &Fingerprint, new: &Fingerprint) -> Vec<Change> {

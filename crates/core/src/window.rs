@@ -18,6 +18,7 @@ use walpost_pgoutput::Lsn;
 
 use crate::event::{EventId, Position, Ticket};
 use crate::limits::WindowLimits;
+use crate::recent::Recent;
 
 /// Tickets, reports and boundaries of one session.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Window {
     confirmed: Lsn,
     /// How many tickets lie before the confirmed LSN.
     confirmed_tickets: u64,
+    /// What was settled last.
+    recent: Recent,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl Window {
             boundaries: VecDeque::new(),
             confirmed: floor,
             confirmed_tickets: 0,
+            recent: Recent::default(),
         }
     }
 
@@ -165,8 +169,8 @@ impl Window {
         entry.settled = true;
         let bytes = entry.bytes;
         self.bytes -= bytes;
-        while self.entries.front().is_some_and(|entry| entry.settled) {
-            self.entries.pop_front();
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.settled) {
+            self.recent.push(entry.position, entry.id);
             self.base += 1;
         }
         while let Some(boundary) = self.boundaries.front()
@@ -184,6 +188,15 @@ impl Window {
         let index = self.index(ticket);
         let entry = &self.entries[index];
         (&entry.id, entry.position)
+    }
+
+    /// The last events that left: Kafka has them, or may have them.
+    pub(crate) fn take_recent(&mut self) -> Recent {
+        let mut recent = std::mem::take(&mut self.recent);
+        for entry in self.entries.iter().take(self.in_flight()) {
+            recent.push(entry.position, entry.id.clone());
+        }
+        recent
     }
 
     /// The LSN up to which everything is delivered. Never decreases.

@@ -14,19 +14,20 @@
 //! Both connections have to be with one server: a name can lead to several, and the row of one is
 //! no position on another.
 
+mod past;
 mod place;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracing::warn;
-use walpost_core::Format;
+use tracing::{debug, warn};
 use walpost_core::class::Exit;
 use walpost_core::start::{Accepted, Identity};
+use walpost_core::{Format, History};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Mode, StartReplication, WalStream};
 
-use crate::catalog::{self, Pooler, Table};
+use crate::catalog::{self, Pooler, Server, Table};
 use crate::config::{Config, Postgres};
 use crate::connect::{ConnectError, connect, connect_again};
 use crate::control::{self, Post};
@@ -82,36 +83,30 @@ pub(crate) async fn open(
     accepted: &Accepted,
     memory: &mut Memory,
 ) -> Result<Opening, SessionError> {
-    let postgres = &config.postgres;
-    let options = ConnectOptions {
-        mode: Mode::Replication,
-        application_name: application_name(config),
-        wal_sender_timeout: WAL_SENDER_TIMEOUT,
-        ..ConnectOptions::default()
-    };
-    let connected = connect(postgres, &options).await;
-    let connection = connected.map_err(|error| not_connected(config, error))?;
+    let found = find_server(config, memory).await?;
     // A server that freezes now keeps its connections, and says nothing on them.
-    let opening = open_on(connection, config, once, accepted, memory);
-    match tokio::time::timeout(ANSWER_TIMEOUT, Box::pin(opening)).await {
-        Ok(opening) => opening,
+    within(open_on(found, config, once, accepted, memory)).await
+}
+
+/// The answer to questions that a server that is well has at once.
+async fn within<T>(
+    asked: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, Box::pin(asked)).await {
+        Ok(answer) => answer,
         Err(_) => Err(SessionError::NoAnswer(ANSWER_TIMEOUT)),
     }
 }
 
 async fn open_on(
-    mut connection: Connection,
+    (mut connection, server, identity): (Connection, Server, Identity),
     config: &Config,
     once: bool,
     accepted: &Accepted,
     memory: &mut Memory,
 ) -> Result<Opening, SessionError> {
     let postgres = &config.postgres;
-    let server = catalog::server(&mut connection).await?;
-    if server.is_standby {
-        return Err(SessionError::Standby);
-    }
-    let mut post = take_post(config, &mut connection).await?;
+    let mut post = take_post(config, &connection, identity).await?;
     let uses_spare = memory.uses_spare;
     let gate = Gate {
         config,
@@ -185,13 +180,77 @@ async fn skips(
     }
 }
 
+/// Connects to the first server that will do. One that was left behind by a promotion that this
+/// process has seen will not, however much it fits `target_session_attrs`.
+async fn find_server(
+    config: &Config,
+    memory: &mut Memory,
+) -> Result<(Connection, Server, Identity), SessionError> {
+    let mut options = ConnectOptions {
+        mode: Mode::Replication,
+        application_name: application_name(config),
+        wal_sender_timeout: WAL_SENDER_TIMEOUT,
+        ..ConnectOptions::default()
+    };
+    let mut left_behind = None;
+    loop {
+        let mut connection = match connect(&config.postgres, &options).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                return Err(left_behind.unwrap_or_else(|| not_connected(config, error)));
+            }
+        };
+        let (server, identity, history) = within(who(&mut connection)).await?;
+        let Err(past::LeftBehind { newest }) = memory.past.meet(identity, history) else {
+            return Ok((connection, server, identity));
+        };
+        let endpoint = connection.endpoint().clone();
+        let conninfo = &config.postgres.conninfo;
+        let error = SessionError::LeftBehind {
+            place: conninfo.clone().pinned_to(&endpoint).to_string(),
+            timeline: identity.timeline,
+            newest,
+        };
+        warn!("{error}");
+        left_behind = Some(error);
+        options.passed_over.push(endpoint);
+        connection.close().await;
+    }
+}
+
+/// The server, if it is one to stream from.
+async fn who(connection: &mut Connection) -> Result<(Server, Identity, History), SessionError> {
+    let server = catalog::server(connection).await?;
+    if server.is_standby {
+        return Err(SessionError::Standby);
+    }
+    let identity = identity(connection).await?;
+    let history = history(connection, identity).await?;
+    Ok((server, identity, history))
+}
+
+/// Which way the server has come, as far as it tells: nothing else needs the file of it.
+async fn history(connection: &mut Connection, identity: Identity) -> Result<History, SessionError> {
+    match catalog::history(connection, identity).await {
+        Ok(history) => Ok(history),
+        Err(error) if error.server().is_some() => {
+            debug!(%error, "the server does not tell its history");
+            Ok(History::new(identity.timeline))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Opens the control connection, to the server that the stream will come from.
-async fn take_post(config: &Config, stream: &mut Connection) -> Result<Post, SessionError> {
+async fn take_post(
+    config: &Config,
+    stream: &Connection,
+    of_stream: Identity,
+) -> Result<Post, SessionError> {
     let endpoint = stream.endpoint().clone();
     let connected = connect_again(&config.postgres, &control::options(config), &endpoint).await;
     let mut connection = connected.map_err(|error| not_connected(config, error))?;
     control::prepare(&mut connection).await?;
-    let of_stream = identity(stream).await?;
     let of_control = identity(&mut connection).await?;
     if of_stream != of_control {
         return Err(SessionError::OtherServer);

@@ -227,6 +227,8 @@ pub(crate) struct Outcome {
     pub confirmed: Lsn,
     /// What is known of single events by now.
     pub rulings: Rulings,
+    /// What was handed to Kafka last.
+    pub sent: core::Recent,
     /// What was learnt of the topics.
     pub topics: core::Topics,
     /// What the checkpoint holds.

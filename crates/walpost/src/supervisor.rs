@@ -252,8 +252,9 @@ impl<'a> Supervisor<'a> {
         self.state.set(State::Connecting);
         self.topics = Some(outcome.topics);
         self.parked = outcome.parked;
+        let (recorded, unrecorded) = (outcome.recorded, outcome.unrecorded);
         self.memory
-            .session_ended(identity, outcome.recorded, outcome.unrecorded);
+            .session_ended(identity, recorded, unrecorded, outcome.sent);
         self.last = Some((identity, outcome.confirmed));
         self.rulings.forget_before(outcome.confirmed);
         self.backoff.session_ended(begun.elapsed());

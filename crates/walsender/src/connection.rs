@@ -43,6 +43,9 @@ pub struct ConnectOptions {
     /// `wal_sender_timeout` that a replication session asks for; zero: none. A pooler may drop it:
     /// what the server made of it is to be read back by `SHOW wal_sender_timeout`.
     pub wal_sender_timeout: Duration,
+    /// Places of the connection string that are not tried: an earlier connection was there, and
+    /// what it found will not do.
+    pub passed_over: Vec<Endpoint>,
     /// Limit for one message of the server, in bytes. One above it is an error that ends the
     /// connection.
     pub message_bytes_max: usize,
@@ -56,6 +59,7 @@ impl Default for ConnectOptions {
             mode: Mode::Replication,
             application_name: String::new(),
             wal_sender_timeout: Duration::from_secs(60),
+            passed_over: Vec::new(),
             message_bytes_max: (1 << 30) + (64 << 10),
         }
     }

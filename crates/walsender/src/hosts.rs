@@ -106,6 +106,7 @@ impl Search<'_> {
                 return Err(Next::Server);
             }
         };
+        addresses.retain(|address| !self.is_passed_over(index, address));
         if self.conninfo.load_balance_hosts {
             shuffle(&mut addresses);
         }
@@ -121,6 +122,12 @@ impl Search<'_> {
             }
         }
         Err(Next::Server)
+    }
+
+    fn is_passed_over(&self, index: usize, address: &Address) -> bool {
+        let address = address.ip();
+        let endpoint = Endpoint { index, address };
+        self.options.passed_over.contains(&endpoint)
     }
 
     async fn resolve(&self, entry: &HostEntry) -> Result<Vec<Address>, Cause> {

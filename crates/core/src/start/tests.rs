@@ -311,17 +311,6 @@ fn what_would_lose_events_is_a_gap() {
 }
 
 #[test]
-fn the_end_of_a_timeline_is_read_from_the_history_of_a_later_one() {
-    let history = "1\t0/42000190\tno recovery target specified\n\n\
-                   # a comment\n2\t1/5\tbefore 2026-11-26 10:00:00+00\n";
-    assert_eq!(switched_at(history, 1), Some(lsn(0x4200_0190)));
-    assert_eq!(switched_at(history, 2), Some(lsn(0x1_0000_0005)));
-    assert_eq!(switched_at(history, 3), None);
-    assert_eq!(switched_at("1\tnothing\n", 1), None);
-    assert_eq!(switched_at("", 1), None);
-}
-
-#[test]
 fn a_table_more_is_no_other_setting_and_one_less_is() {
     let tables = |tables: &str| Fingerprint::from([(TABLES.to_owned(), tables.to_owned())]);
     let (one, two) = (tables("public.a"), tables("public.a, public.b"));

@@ -47,6 +47,27 @@ fn a_commit_is_confirmed_when_the_last_of_its_records_is_settled() {
 }
 
 #[test]
+fn what_left_is_remembered_whether_it_was_settled_or_not() {
+    let mut window = wide(0);
+    let first = take(&mut window, 10, 0);
+    take(&mut window, 10, 1);
+    let third = take(&mut window, 20, 0);
+    admit(&mut window, 30, 0);
+    window.settle(third);
+    window.settle(first);
+    let left = window.take_recent().take_from(Lsn::ZERO);
+    let positions = left.iter().map(|(position, _)| position.to_string());
+    assert_eq!(
+        positions.collect::<Vec<_>>(),
+        [
+            "000000000000000A/00000000",
+            "000000000000000A/00000001",
+            "0000000000000014/00000000"
+        ]
+    );
+}
+
+#[test]
 fn a_later_commit_waits_for_a_hole_in_an_earlier_one() {
     let mut window = wide(0);
     let hole = take(&mut window, 10, 0);

@@ -1,6 +1,7 @@
 //! Which history of a database a server holds.
 
-use walpost_core::start::{Identity, switched_at};
+use walpost_core::History;
+use walpost_core::start::Identity;
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Connection, Error};
 
@@ -32,8 +33,22 @@ pub(crate) async fn end_of_timeline(
     if timeline >= identity.timeline {
         return Ok(None);
     }
-    let command = format!("TIMELINE_HISTORY {}", identity.timeline);
-    let rows = connection.query(&command).await?;
-    let history = rows.first().and_then(|row| row.get(1));
-    Ok(history.and_then(|history| switched_at(history, timeline)))
+    Ok(history(connection, identity).await?.end_of(timeline))
+}
+
+/// Which way the server has come. Only on a replication connection.
+pub(crate) async fn history(
+    connection: &mut Connection,
+    identity: Identity,
+) -> Result<History, Error> {
+    let timeline = identity.timeline;
+    // The first one has no file.
+    if timeline <= 1 {
+        return Ok(History::new(timeline));
+    }
+    let rows = connection
+        .query(&format!("TIMELINE_HISTORY {timeline}"))
+        .await?;
+    let file = rows.first().and_then(|row| row.get(1));
+    Ok(History::parse(timeline, file.unwrap_or_default()))
 }

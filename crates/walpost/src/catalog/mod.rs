@@ -12,7 +12,7 @@ mod server;
 mod slot;
 mod table;
 
-pub(crate) use self::identity::{end_of_timeline, identity};
+pub(crate) use self::identity::{end_of_timeline, history, identity};
 pub(crate) use self::pooler::{Pooler, Way, way};
 pub(crate) use self::provider::{Provider, provider};
 pub(crate) use self::publication::{

@@ -1,15 +1,18 @@
 //! Where a session starts: slot, checkpoint and server looked at, judged, and put on record.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tracing::{info, warn};
-use walpost_core::TableName;
 use walpost_core::class::Exit;
 use walpost_core::start::{
     Accepted, Checkpoint, Evidence, Fingerprint, Identity, News, Recorded, ServerState, Start,
     Unrecorded, start_at,
 };
+use walpost_core::{Recent, TableName};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::Connection;
 
+use super::past::{Past, first_at};
 use super::{application_name, end_of_wal, refused};
 use crate::catalog::{self, Server, Slot};
 use crate::checkpoint;
@@ -31,6 +34,8 @@ pub(crate) struct Memory {
     /// The publication did not exist at the slot's position: the spare takes its place until the
     /// process ends. Never both at once: the server fails, or skips rows, for either.
     pub uses_spare: bool,
+    /// The server that was met last, and what was sent of its history.
+    pub(super) past: Past,
     /// The checkpoint as it was last read or written, for a row that is locked.
     checkpoint: Option<Checkpoint>,
 }
@@ -230,13 +235,15 @@ impl Gate<'_> {
 }
 
 impl Memory {
-    /// What a session knew of the checkpoint at its end.
+    /// What a session knew of the checkpoint at its end, and what it had sent.
     pub(crate) fn session_ended(
         &mut self,
         identity: Identity,
         recorded: Lsn,
         unrecorded: Option<Lsn>,
+        sent: Recent,
     ) {
+        self.past.add(sent);
         if let Some(checkpoint) = &mut self.checkpoint {
             checkpoint.lsn = recorded;
         }
@@ -313,8 +320,10 @@ fn log_news(slot: &str, start: &Start) {
                 switched_at,
             } => warn!(
                 slot, from_timeline = from, to_timeline = to, %switched_at, %lsn,
-                "another server was promoted: going on from there; events of commits that it has \
-                 not got may be in Kafka"
+                from_position = %first_at(*switched_at), before_ms = unix_time_ms(),
+                "another server was promoted: going on from there. Records in Kafka with this \
+                 position or a higher one in the header walpost-position, and a timestamp before \
+                 this, are of commits that it has never had"
             ),
             News::Remembered => warn!(
                 slot, %lsn,
@@ -324,6 +333,14 @@ fn log_news(slot: &str, start: &Start) {
             News::Accepted(what) => warn!(slot, %lsn, "accepted: {what}"),
         }
     }
+}
+
+/// As Kafka counts the time of its records.
+fn unix_time_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 fn accepted_text(start: &Start) -> Option<String> {

@@ -51,6 +51,7 @@ impl Session<'_> {
         });
         let confirmed = self.relay.confirmed();
         let rulings = self.relay.rulings().clone();
+        let sent = self.relay.take_recent();
         let (topics, parked) = if parks && ended.is_err() {
             let (parked, topics) = Parked::new(self, is_recorded);
             (topics, Some(Box::new(parked)))
@@ -62,6 +63,7 @@ impl Session<'_> {
             ended,
             confirmed,
             rulings,
+            sent,
             topics,
             recorded,
             unrecorded,

@@ -42,6 +42,16 @@ pub(crate) enum SessionError {
     /// The server is in recovery.
     #[error("the server is a standby: waiting until it is promoted, or another one answers")]
     Standby,
+    /// The server that answers is an old primary, and this process has met the new one.
+    #[error(
+        "{place} is on timeline {timeline}, and was left behind by a promotion: this relay has \
+         met timeline {newest}. It is passed over"
+    )]
+    LeftBehind {
+        place: String,
+        timeline: u32,
+        newest: u32,
+    },
     /// Starting would lose events, or fail: what `check` finds too.
     #[error("{}", .finding.line())]
     Refused { finding: Box<Finding>, exit: Exit },
@@ -133,7 +143,8 @@ impl SessionError {
             Self::SlotActive { .. } | Self::CheckpointMoved | Self::ServerEnded => QUIET,
             Self::SlotMoved { .. } => Class::Definite(Exit::Gap),
             Self::Answer(_) => Class::Definite(Exit::Internal),
-            Self::Standby | Self::OtherServer | Self::Producer(_) | Self::Password(_) => ALARM,
+            Self::Standby | Self::LeftBehind { .. } => ALARM,
+            Self::OtherServer | Self::Producer(_) | Self::Password(_) => ALARM,
             Self::OtherKafka { .. } => Class::Definite(Exit::Gap),
             Self::Refused { exit, .. } => Class::Definite(*exit),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
@@ -194,6 +205,11 @@ impl SessionError {
             ),
             Self::Postgres(error) => postgres_fix(error, conninfo),
             Self::Standby => Some(standby_fix(conninfo).to_owned()),
+            Self::LeftBehind { .. } => Some(
+                "stop the old primary, and name the new one in postgres.url; where the old one is \
+                 to go on and the new one is given up, restart the relay"
+                    .to_owned(),
+            ),
             Self::OtherKafka { seen, .. } => Some(format!(
                 "correct kafka.brokers; or, where the events are to go on there, walpost run \
                  --accept-kafka-cluster {seen}"

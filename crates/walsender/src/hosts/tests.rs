@@ -46,6 +46,25 @@ async fn server_that_is_silent_does_not_take_the_time_of_the_next() {
 }
 
 #[tokio::test]
+async fn place_that_is_passed_over_is_not_tried() {
+    let (_closed, refused) = bound();
+    let text = format!("host=127.0.0.1,localhost port={refused} user=u");
+    let conninfo = Conninfo::parse(&text, &|_| None).unwrap();
+    let place = |index, address: &str| Endpoint {
+        index,
+        address: Some(address.parse().unwrap()),
+    };
+    let mut options = ConnectOptions::default();
+    options.passed_over.push(place(0, "127.0.0.1"));
+    let error = connect(&conninfo, &options).await.unwrap_err().to_string();
+    assert!(error.starts_with("localhost:"), "{error}");
+    let others = ["127.0.0.1", "::1"].map(|address| place(1, address));
+    options.passed_over.extend(others);
+    let error = connect(&conninfo, &options).await.unwrap_err().to_string();
+    assert_eq!(error, "no server is named");
+}
+
+#[tokio::test]
 async fn error_names_the_server_and_its_address() {
     let (_closed, refused) = bound();
     let text = format!("host=db,other hostaddr=127.0.0.1,127.0.0.1 port={refused} user=u");
