@@ -39,7 +39,9 @@ pub use oauth::{Answer, Issuer, TokenEndpoint, TokenRequest};
 pub use pgbouncer::PgBouncer;
 pub use pki::{Authority, Identity};
 pub use port::{Port, free_port};
-pub use postgres::{Binaries, Database, Lsn, Postgres, PostgresBuilder, SlotRow, Stop};
+pub use postgres::{
+    Binaries, Database, Lsn, Postgres, PostgresBuilder, SlotRow, StandbyBuilder, Stop,
+};
 pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use scale::scaled;

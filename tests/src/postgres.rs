@@ -3,6 +3,8 @@
 mod binaries;
 mod builder;
 mod database;
+mod standby;
+mod upgrade;
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,6 +20,7 @@ pub use self::{
     binaries::Binaries,
     builder::PostgresBuilder,
     database::{Database, SlotRow},
+    standby::StandbyBuilder,
 };
 pub use postgres::types::PgLsn as Lsn;
 

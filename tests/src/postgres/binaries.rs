@@ -24,13 +24,22 @@ impl Binaries {
     /// When there is none.
     pub fn newest() -> Self {
         if let Some(dir) = env::var_os("WALPOST_TEST_PG_BIN") {
-            let named = Self::of(PathBuf::from(&dir));
-            return named.unwrap_or_else(|| panic!("no postgres and initdb in {}", dir.display()));
+            return Self::in_dir(PathBuf::from(dir));
         }
         let newest = installed()
             .into_iter()
             .max_by_key(|binaries| binaries.major);
         newest.expect("PostgreSQL server binaries; scripts/setup.sh test installs them")
+    }
+
+    /// The version whose `bin` directory this is.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    pub fn in_dir(dir: PathBuf) -> Self {
+        let found = Self::of(dir.clone());
+        found.unwrap_or_else(|| panic!("no postgres and initdb in {}", dir.display()))
     }
 
     /// A certain major version, installed or in the cache.

@@ -76,6 +76,13 @@ impl PostgresBuilder {
     ///
     /// When the binaries are missing or the server does not start.
     pub fn start(self) -> Postgres {
+        let postgres = self.initialised();
+        postgres.start();
+        postgres
+    }
+
+    /// Makes the cluster, for a server that is started later.
+    pub(super) fn initialised(self) -> Postgres {
         let owner = Owner::choose();
         let dir = GuardedDir::new("pg");
         if let Some(owner) = &owner {
@@ -91,7 +98,6 @@ impl PostgresBuilder {
             dir,
         };
         self.initialise(&postgres);
-        postgres.start();
         postgres
     }
 
@@ -162,7 +168,7 @@ impl PostgresBuilder {
     }
 }
 
-fn append(path: &Path, text: &str) {
+pub(super) fn append(path: &Path, text: &str) {
     let before = fs::read_to_string(path).expect("initdb wrote its configuration");
     fs::write(path, before + text).expect("write the configuration");
 }

@@ -176,7 +176,8 @@ fn refusal_text(name: &str, refusal: &Refusal) -> String {
         ),
         Refusal::SlotGone { recorded, flush } => format!(
             "there was a slot '{name}', and its events were delivered up to {recorded}; now there \
-             is none, and what was committed from there to {flush}{} is in no slot",
+             is none: somebody dropped it, or this is a standby that was promoted without it. What \
+             was committed from there to {flush}{} is in no slot",
             bytes_between(*recorded, *flush)
         ),
         Refusal::Moved {
