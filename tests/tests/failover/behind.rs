@@ -7,7 +7,7 @@ use walpost_tests::{Consumer, Ledger, Lsn, Record};
 
 use crate::{
     SOON,
-    pair::{Pair, check_all, commit_lsn, field, last_start},
+    pair::{Pair, check_all, commit_lsn, field, last_start, phantoms},
 };
 
 /// The load before the fault, and what was delivered beyond what the standby has.
@@ -70,15 +70,7 @@ fn a_standby_that_was_behind_takes_over_and_what_it_never_had_is_listed() {
     let after = go_on(&pair, &mut consumer, &behind);
     running.wait_for_log("another server was promoted", SOON);
     let log = running.log();
-    let listed: BTreeSet<Uuid> = log
-        .lines()
-        .filter(|line| line.contains("\"phantoms\""))
-        .flat_map(|line| {
-            let ids = field(line, "ids");
-            let ids = ids.split(' ').map(|id| id.parse().expect("a UUID"));
-            ids.collect::<Vec<Uuid>>()
-        })
-        .collect();
+    let listed = phantoms(&log);
     assert_eq!(listed, behind.phantoms);
     let summary = running.wait_for_log("that was behind: these events", SOON);
     assert_eq!(field(&summary, "count"), listed.len().to_string());

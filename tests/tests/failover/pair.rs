@@ -223,6 +223,14 @@ pub(crate) fn last_start(log: &str) -> Lsn {
         .expect("an LSN")
 }
 
+/// The ids that the log names as those of events that the new primary has never had.
+pub(crate) fn phantoms(log: &str) -> BTreeSet<Uuid> {
+    let lines = log.lines().filter(|line| line.contains("\"phantoms\""));
+    let ids = lines.map(|line| field(line, "ids"));
+    let ids = ids.flat_map(|ids| ids.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    ids.map(|id| id.parse().expect("a UUID")).collect()
+}
+
 /// A field of a line of the log.
 pub(crate) fn field(line: &str, name: &str) -> String {
     let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");

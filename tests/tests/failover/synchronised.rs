@@ -66,10 +66,13 @@ fn a_standby_that_is_away_holds_the_stream_and_not_the_relay() {
         let row = waiting.client().query_opt(sql, &[]);
         row.expect("read pg_stat_activity").map(drop)
     });
+    running.wait_for_log("does not have active_pid", SOON);
     assert_eq!(consumer.read_to_end(SOON).len(), 1);
     pair.standby.start();
     consumer.wait_for(2, SOON);
     let log = running.log();
     assert!(!log.contains("the session ended"), "{log}");
+    let told = log.matches("does not have active_pid").count();
+    assert_eq!(told, 1, "{log}");
     assert_eq!(running.stop(SOON).code, 0);
 }

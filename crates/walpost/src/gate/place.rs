@@ -321,9 +321,9 @@ fn log_news(slot: &str, start: &Start) {
             } => warn!(
                 slot, from_timeline = from, to_timeline = to, %switched_at, %lsn,
                 from_position = %first_at(*switched_at), before_ms = unix_time_ms(),
-                "another server was promoted: going on from there. Records in Kafka with this \
-                 position or a higher one in the header walpost-position, and a timestamp before \
-                 this, are of commits that it has never had"
+                "another server was promoted: going on from there. Any record in Kafka whose \
+                 header walpost-position is from_position or higher, and whose timestamp is \
+                 before before_ms, is of a commit that it has never had"
             ),
             News::Remembered => warn!(
                 slot, %lsn,
