@@ -1,22 +1,23 @@
 //! One session: the relay, its producer, its connection. It does what the contract of `Relay` asks
 //! of the owner.
 
+mod bounds;
 mod ending;
+mod sending;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use walpost_core::{
-    Delivery, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Rejection,
-    Relay, RelayError, Rulings, Session as Start, Status, TableName, Ticket, Topic, TopicFault,
-    Topics,
+    Delivery, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Relay,
+    RelayError, Rulings, Session as Start, TableName, Ticket, Topic, TopicFault, Topics,
 };
-use walpost_pgoutput::{CopyMessage, Lsn, PgTimestamp, StandbyStatus};
+use walpost_pgoutput::{CopyMessage, Lsn};
 
 use crate::env::Env;
 use crate::kafka::{Producer, TOO_LARGE, number};
 use crate::plan::{Fault, chance, pick};
-use crate::postgres::State;
 use crate::watch::Watch;
 
 /// The longest `shutdown.drain`.
@@ -285,211 +286,6 @@ impl Session {
         self.look_at_halt(env, believed);
     }
 
-    /// Sends what may leave; stops where the producer has no room.
-    fn send_records(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
-        while self.may_send(env) {
-            let polled = self.unsent.take().or_else(|| self.poll(env, believed));
-            let Some((record, count)) = polled else {
-                return;
-            };
-            if !self.producer.has_room(&env.plan) {
-                env.cover("the producer was full");
-                self.unsent = Some((record, count));
-                return;
-            }
-            let strict = env.plan.has(Fault::Refuse) && env.ms() < env.kafka.strict_until;
-            if strict && env.history.find(&record).poison {
-                env.cover("the producer refused an event");
-                self.refused_here = Some(record.position);
-                let refused = self.take(Delivery {
-                    ticket: record.ticket,
-                    result: Err(too_large()),
-                });
-                assert!(refused.is_ok(), "halt: a refused event is no error");
-            } else {
-                self.producer.send(record, count);
-            }
-        }
-    }
-
-    /// Whether records may leave. A stop begins as soon as it cuts no transaction in two.
-    fn may_send(&mut self, env: &mut Env) -> bool {
-        if let Phase::Asked { until } = self.phase {
-            let cuts = self.is_in_the_middle();
-            if !cuts || env.ms() >= until {
-                self.relay.drain();
-                self.phase = Phase::Draining { until };
-                if cuts {
-                    self.left = None;
-                    env.cover("a stop cut a transaction in two");
-                }
-            }
-        }
-        self.is_open()
-    }
-
-    /// The next record, and the count that it was placed by.
-    fn poll(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) -> Option<(Record, u32)> {
-        let record = self.relay.poll_record(env.clock.now())?;
-        let topic = number(&record.topic);
-        let Some(count) = believed.get(&topic).copied() else {
-            panic!("placement: a record left without a count");
-        };
-        assert!(
-            record.partition >= 0 && record.partition.cast_unsigned() < count,
-            "placement: partition {} of {count}",
-            record.partition
-        );
-        env.say(|| describe_record(&record));
-        if self.unacked == 0 {
-            self.moved_at = env.ms();
-        }
-        self.unacked += 1;
-        self.left = Some(record.position);
-        self.positions.insert(record.ticket, record.position);
-        Some((record, count))
-    }
-
-    /// Sends the status updates that are due.
-    fn tell(&mut self, env: &mut Env) {
-        while let Some(status) = self.relay.poll_status(env.clock.now()) {
-            self.send(env, &status);
-        }
-    }
-
-    fn send(&mut self, env: &mut Env, status: &Status) {
-        let owed = self.owed(env);
-        self.check_recorded(env, status.flush);
-        let now = env.ms();
-        env.say(|| {
-            format!(
-                "relay: status write {} flush {}",
-                status.write, status.flush
-            )
-        });
-        self.watch.status(status, owed, &env.history, now);
-        if status.flush == Lsn::ZERO {
-            let stopping = env.pg.state == State::Stopping;
-            *env.coverage.entry("a courtesy answer").or_default() += 1;
-            *env.coverage.entry("one in a shutdown").or_default() += u64::from(stopping);
-        }
-        if let Some(mut peer) = env.pg.peer() {
-            peer.send(&standby_status(status));
-        }
-    }
-
-    /// The write of the checkpoint ends.
-    pub(crate) fn recorded(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
-        let lsn = self.writing.take().expect("a write is under way");
-        let now = env.ms();
-        let written = env.pg.record(lsn, &mut env.rng, &mut env.history, now);
-        let is_unsure = env.plan.has(Fault::Uncertain) && !env.healing;
-        let is_heard = !is_unsure || chance(&mut env.rng, 80);
-        let is_written = written && is_heard;
-        env.say(|| format!("relay: the checkpoint is written: {is_written}"));
-        env.cover(match (written, is_heard) {
-            (true, true) => "a checkpoint",
-            (true, false) => "a checkpoint that the relay does not know of",
-            (false, _) => "a checkpoint that failed",
-        });
-        if is_written {
-            self.recorded = lsn;
-            self.recorded_at = now;
-        }
-        self.relay.handle_checkpointed(is_written);
-        self.pump(env, believed);
-    }
-
-    /// What the server has to hear of.
-    fn owed(&self, env: &Env) -> Lsn {
-        let confirmed = self.relay.confirmed();
-        match env.plan.grace {
-            None => confirmed,
-            Some(_) => confirmed.min(self.recorded),
-        }
-    }
-
-    /// Whether everything was read, and checkpoint and server know what there is to know.
-    pub(crate) fn has_told(&self, env: &Env) -> bool {
-        let has_read = self.relay.confirmed().as_u64() == env.pg.flush_end();
-        has_read && self.writing.is_none() && self.watch.has_told(self.owed(env))
-    }
-
-    /// The row holds what the server is told, or could not be written for so long.
-    fn check_recorded(&self, env: &mut Env, flush: Lsn) {
-        let Some(grace) = env.plan.grace else {
-            return;
-        };
-        if flush
-            > env
-                .pg
-                .row
-                .max(Some(self.watch.floor()))
-                .expect("a session wrote it")
-        {
-            let age = Duration::from_millis(env.ms() - self.recorded_at);
-            assert!(age >= grace, "checkpoint: told without it, after {age:?}");
-            env.cover("a position without a checkpoint");
-            env.pg.told_without_row = env.pg.told_without_row.max(Some(flush));
-        }
-    }
-
-    /// How far the server may have been told more than the row holds.
-    pub(crate) fn unrecorded(&self) -> Option<Lsn> {
-        self.relay.unrecorded()
-    }
-
-    /// The bounds and the progress that every step has to keep.
-    fn check(&mut self, env: &mut Env) {
-        let snapshot = self.relay.snapshot();
-        let limits = env.plan.limits;
-        if self.unacked == 0 && snapshot.queued == 0 {
-            self.watch.check_idle(snapshot.confirmed);
-        }
-        assert!(snapshot.window <= limits.events, "bounds: the window");
-        assert!(
-            snapshot.in_flight <= snapshot.window as usize,
-            "bounds: records in flight"
-        );
-        let undelivered = snapshot.in_flight + snapshot.queued;
-        assert!(
-            undelivered <= limits.events as usize,
-            "bounds: records that were taken in"
-        );
-        self.check_reading(env, undelivered, snapshot.undelivered_bytes);
-        let producer = &self.producer;
-        assert!(
-            producer.unreported <= limits.events as usize,
-            "bounds: records at the producer"
-        );
-        assert!(
-            producer.unreported_bytes <= limits.bytes || producer.unreported == 1,
-            "bounds: bytes at the producer"
-        );
-        if env.rng.u32(0..64) == 0 {
-            let boundaries = format!("{:?}", self.relay).matches("Boundary {").count();
-            assert!(
-                boundaries <= snapshot.in_flight + snapshot.queued,
-                "bounds: {boundaries} boundaries for {} records",
-                snapshot.in_flight + snapshot.queued
-            );
-        }
-    }
-
-    /// With room for any record the stream is read, whatever Kafka does: Postgres may have a
-    /// question.
-    fn check_reading(&self, env: &Env, undelivered: usize, bytes: usize) {
-        let (plan, limits) = (&env.plan, env.plan.limits);
-        let room = undelivered < limits.events as usize
-            && limits.bytes.saturating_sub(bytes) > plan.record_bytes_max();
-        // A record that found no room in the producer is in the way of the one behind it.
-        let in_the_way = self.relay.halted().is_some() || plan.has(Fault::NullPayload);
-        assert!(
-            !room || in_the_way || !self.is_open() || self.relay.wants_wal(),
-            "reading: the stream is not read although there is room"
-        );
-    }
-
     fn take(&mut self, delivery: Delivery) -> Result<(), RelayError> {
         let position = self.positions.remove(&delivery.ticket);
         match &delivery.result {
@@ -553,36 +349,6 @@ impl Session {
         self.producer.purge(kafka, history, &mut env.rng, now);
         self.relay.into_topics()
     }
-}
-
-fn too_large() -> Rejection {
-    Rejection {
-        code: TOO_LARGE,
-        name: "REFUSED".to_owned(),
-        detail: String::new(),
-    }
-}
-
-fn standby_status(status: &Status) -> StandbyStatus {
-    StandbyStatus {
-        write: status.write,
-        flush: status.flush,
-        apply: status.flush,
-        client_time: PgTimestamp::new(0),
-        reply_requested: status.reply_requested,
-    }
-}
-
-fn describe_record(record: &Record) -> String {
-    let Record {
-        ticket,
-        topic,
-        partition,
-        position,
-        ..
-    } = record;
-    let ticket = ticket.0;
-    format!("relay: record {ticket} to {topic}/{partition} ({position})")
 }
 
 fn describe(message: &CopyMessage) -> String {

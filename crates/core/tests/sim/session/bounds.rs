@@ -1,0 +1,58 @@
+//! The bounds and the progress that every step has to keep.
+
+use super::Session;
+use crate::env::Env;
+use crate::plan::Fault;
+
+impl Session {
+    /// The bounds and the progress that every step has to keep.
+    pub(super) fn check(&mut self, env: &mut Env) {
+        let snapshot = self.relay.snapshot();
+        let limits = env.plan.limits;
+        if self.unacked == 0 && snapshot.queued == 0 {
+            self.watch.check_idle(snapshot.confirmed);
+        }
+        assert!(snapshot.window <= limits.events, "bounds: the window");
+        assert!(
+            snapshot.in_flight <= snapshot.window as usize,
+            "bounds: records in flight"
+        );
+        let undelivered = snapshot.in_flight + snapshot.queued;
+        assert!(
+            undelivered <= limits.events as usize,
+            "bounds: records that were taken in"
+        );
+        self.check_reading(env, undelivered, snapshot.undelivered_bytes);
+        let producer = &self.producer;
+        assert!(
+            producer.unreported <= limits.events as usize,
+            "bounds: records at the producer"
+        );
+        assert!(
+            producer.unreported_bytes <= limits.bytes || producer.unreported == 1,
+            "bounds: bytes at the producer"
+        );
+        if env.rng.u32(0..64) == 0 {
+            let boundaries = format!("{:?}", self.relay).matches("Boundary {").count();
+            assert!(
+                boundaries <= snapshot.in_flight + snapshot.queued,
+                "bounds: {boundaries} boundaries for {} records",
+                snapshot.in_flight + snapshot.queued
+            );
+        }
+    }
+
+    /// With room for any record the stream is read, whatever Kafka does: Postgres may have a
+    /// question.
+    fn check_reading(&self, env: &Env, undelivered: usize, bytes: usize) {
+        let (plan, limits) = (&env.plan, env.plan.limits);
+        let room = undelivered < limits.events as usize
+            && limits.bytes.saturating_sub(bytes) > plan.record_bytes_max();
+        // A record that found no room in the producer is in the way of the one behind it.
+        let in_the_way = self.relay.halted().is_some() || plan.has(Fault::NullPayload);
+        assert!(
+            !room || in_the_way || !self.is_open() || self.relay.wants_wal(),
+            "reading: the stream is not read although there is room"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Records on their way from the relay to the producer.
+
+use std::collections::BTreeMap;
+
+use walpost_core::{Delivery, Record, Rejection};
+
+use super::{Phase, Session};
+use crate::env::Env;
+use crate::kafka::{TOO_LARGE, number};
+use crate::plan::Fault;
+
+impl Session {
+    /// Sends what may leave; stops where the producer has no room.
+    pub(super) fn send_records(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
+        while self.may_send(env) {
+            let polled = self.unsent.take().or_else(|| self.poll(env, believed));
+            let Some((record, count)) = polled else {
+                return;
+            };
+            if !self.producer.has_room(&env.plan) {
+                env.cover("the producer was full");
+                self.unsent = Some((record, count));
+                return;
+            }
+            let strict = env.plan.has(Fault::Refuse) && env.ms() < env.kafka.strict_until;
+            if strict && env.history.find(&record).poison {
+                env.cover("the producer refused an event");
+                self.refused_here = Some(record.position);
+                let refused = self.take(Delivery {
+                    ticket: record.ticket,
+                    result: Err(too_large()),
+                });
+                assert!(refused.is_ok(), "halt: a refused event is no error");
+            } else {
+                self.producer.send(record, count);
+            }
+        }
+    }
+
+    /// Whether records may leave. A stop begins as soon as it cuts no transaction in two.
+    fn may_send(&mut self, env: &mut Env) -> bool {
+        if let Phase::Asked { until } = self.phase {
+            let cuts = self.is_in_the_middle();
+            if !cuts || env.ms() >= until {
+                self.relay.drain();
+                self.phase = Phase::Draining { until };
+                if cuts {
+                    self.left = None;
+                    env.cover("a stop cut a transaction in two");
+                }
+            }
+        }
+        self.is_open()
+    }
+
+    /// The next record, and the count that it was placed by.
+    fn poll(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) -> Option<(Record, u32)> {
+        let record = self.relay.poll_record(env.clock.now())?;
+        let topic = number(&record.topic);
+        let Some(count) = believed.get(&topic).copied() else {
+            panic!("placement: a record left without a count");
+        };
+        assert!(
+            record.partition >= 0 && record.partition.cast_unsigned() < count,
+            "placement: partition {} of {count}",
+            record.partition
+        );
+        env.say(|| describe_record(&record));
+        if self.unacked == 0 {
+            self.moved_at = env.ms();
+        }
+        self.unacked += 1;
+        self.left = Some(record.position);
+        self.positions.insert(record.ticket, record.position);
+        Some((record, count))
+    }
+}
+
+fn too_large() -> Rejection {
+    Rejection {
+        code: TOO_LARGE,
+        name: "REFUSED".to_owned(),
+        detail: String::new(),
+    }
+}
+
+fn describe_record(record: &Record) -> String {
+    let Record {
+        ticket,
+        topic,
+        partition,
+        position,
+        ..
+    } = record;
+    let ticket = ticket.0;
+    format!("relay: record {ticket} to {topic}/{partition} ({position})")
+}

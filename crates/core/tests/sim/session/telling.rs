@@ -1,0 +1,113 @@
+//! What the server is told, and the checkpoint that has to hold it first.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use walpost_core::Status;
+use walpost_pgoutput::{Lsn, PgTimestamp, StandbyStatus};
+
+use super::Session;
+use crate::env::Env;
+use crate::plan::{Fault, chance};
+use crate::postgres::State;
+
+impl Session {
+    /// Sends the status updates that are due.
+    pub(super) fn tell(&mut self, env: &mut Env) {
+        while let Some(status) = self.relay.poll_status(env.clock.now()) {
+            self.send(env, &status);
+        }
+    }
+
+    pub(super) fn send(&mut self, env: &mut Env, status: &Status) {
+        let owed = self.owed(env);
+        self.check_recorded(env, status.flush);
+        let now = env.ms();
+        env.say(|| {
+            format!(
+                "relay: status write {} flush {}",
+                status.write, status.flush
+            )
+        });
+        self.watch.status(status, owed, &env.history, now);
+        if status.flush == Lsn::ZERO {
+            let stopping = env.pg.state == State::Stopping;
+            *env.coverage.entry("a courtesy answer").or_default() += 1;
+            *env.coverage.entry("one in a shutdown").or_default() += u64::from(stopping);
+        }
+        if let Some(mut peer) = env.pg.peer() {
+            peer.send(&standby_status(status));
+        }
+    }
+
+    /// The write of the checkpoint ends.
+    pub(crate) fn recorded(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
+        let lsn = self.writing.take().expect("a write is under way");
+        let now = env.ms();
+        let written = env.pg.record(lsn, &mut env.rng, &mut env.history, now);
+        let is_unsure = env.plan.has(Fault::Uncertain) && !env.healing;
+        let is_heard = !is_unsure || chance(&mut env.rng, 80);
+        let is_written = written && is_heard;
+        env.say(|| format!("relay: the checkpoint is written: {is_written}"));
+        env.cover(match (written, is_heard) {
+            (true, true) => "a checkpoint",
+            (true, false) => "a checkpoint that the relay does not know of",
+            (false, _) => "a checkpoint that failed",
+        });
+        if is_written {
+            self.recorded = lsn;
+            self.recorded_at = now;
+        }
+        self.relay.handle_checkpointed(is_written);
+        self.pump(env, believed);
+    }
+
+    /// What the server has to hear of.
+    pub(super) fn owed(&self, env: &Env) -> Lsn {
+        let confirmed = self.relay.confirmed();
+        match env.plan.grace {
+            None => confirmed,
+            Some(_) => confirmed.min(self.recorded),
+        }
+    }
+
+    /// Whether everything was read, and checkpoint and server know what there is to know.
+    pub(crate) fn has_told(&self, env: &Env) -> bool {
+        let has_read = self.relay.confirmed().as_u64() == env.pg.flush_end();
+        has_read && self.writing.is_none() && self.watch.has_told(self.owed(env))
+    }
+
+    /// The row holds what the server is told, or could not be written for so long.
+    fn check_recorded(&self, env: &mut Env, flush: Lsn) {
+        let Some(grace) = env.plan.grace else {
+            return;
+        };
+        if flush
+            > env
+                .pg
+                .row
+                .max(Some(self.watch.floor()))
+                .expect("a session wrote it")
+        {
+            let age = Duration::from_millis(env.ms() - self.recorded_at);
+            assert!(age >= grace, "checkpoint: told without it, after {age:?}");
+            env.cover("a position without a checkpoint");
+            env.pg.told_without_row = env.pg.told_without_row.max(Some(flush));
+        }
+    }
+
+    /// How far the server may have been told more than the row holds.
+    pub(crate) fn unrecorded(&self) -> Option<Lsn> {
+        self.relay.unrecorded()
+    }
+}
+
+fn standby_status(status: &Status) -> StandbyStatus {
+    StandbyStatus {
+        write: status.write,
+        flush: status.flush,
+        apply: status.flush,
+        client_time: PgTimestamp::new(0),
+        reply_requested: status.reply_requested,
+    }
+}
