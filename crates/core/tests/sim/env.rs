@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
+use walpost_core::start::Refusal;
 
 use crate::clock::Clock;
 use crate::history::History;
@@ -21,6 +22,8 @@ pub(crate) struct Env {
     pub(crate) history: History,
     /// Somebody has said that a NULL payload is a tombstone.
     pub(crate) tombstones: bool,
+    /// Why the relay did not start, until somebody puts it right.
+    pub(crate) refusal: Option<Refusal>,
     /// No more faults: from here on everything has to settle.
     pub(crate) healing: bool,
     /// Sessions so far.
@@ -44,6 +47,7 @@ impl Env {
             kafka,
             history: History::default(),
             tombstones: false,
+            refusal: None,
             healing: false,
             sessions: 0,
             coverage: BTreeMap::new(),
@@ -65,6 +69,13 @@ impl Env {
     pub(crate) fn cover(&mut self, what: &'static str) {
         *self.coverage.entry(what).or_default() += 1;
         self.say(|| what.to_owned());
+    }
+
+    /// So many things worth counting happened.
+    pub(crate) fn count(&mut self, what: &'static str, times: usize) {
+        if times > 0 {
+            *self.coverage.entry(what).or_default() += times as u64;
+        }
     }
 
     pub(crate) fn ms(&self) -> u64 {

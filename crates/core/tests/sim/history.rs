@@ -20,6 +20,11 @@ pub(crate) struct Event {
     /// Set when the commit is on disk.
     committed: Option<Committed>,
     in_kafka: bool,
+    /// It is not waited for any more: its server was replaced by one that has not got it, or an
+    /// operator gave it up. Sessions up to this one may have sent it.
+    given_up: Option<u64>,
+    /// No server has it any more.
+    is_lost: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +44,14 @@ pub(crate) struct LogKey {
     pub(crate) partition: i32,
 }
 
+/// Whose record it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    pub(crate) session: u64,
+    /// The request was on the wire when its producer ended.
+    pub(crate) is_late: bool,
+}
+
 #[derive(Debug, Default)]
 struct Log {
     /// The events in it, by commit order number.
@@ -53,14 +66,23 @@ pub(crate) struct History {
     events: Vec<Event>,
     /// Committed events in commit order.
     committed: Vec<usize>,
-    /// All of `committed` before this one are in Kafka.
+    /// All of `committed` before this one are in Kafka, or given up.
     delivered: usize,
+
     logs: BTreeMap<LogKey, Log>,
     /// The same for each aggregate alone: also a count that changes keeps its order. (It can leave
     /// a partition and come back to it.)
     aggregates: BTreeMap<(usize, u32, i32, u32), Log>,
     placed: BTreeMap<(usize, u32, u32, u32), i32>,
     pub(crate) appended: usize,
+    /// What sessions up to this one repeat is not gone on with.
+    broken_off: u64,
+    /// The highest position that any server was told.
+    told: Lsn,
+    /// Records that repeat something out of order, because their producer was gone.
+    pub(crate) late_repeats: usize,
+    /// Events that were committed below it: another server told them otherwise.
+    pub(crate) below_told: usize,
 }
 
 impl History {
@@ -81,6 +103,8 @@ impl History {
             poison,
             committed: None,
             in_kafka: false,
+            given_up: None,
+            is_lost: false,
         });
         number
     }
@@ -96,6 +120,7 @@ impl History {
                 commit_lsn: Lsn::new(commit_lsn),
                 ordinal: u32::try_from(ordinal).expect("few rows"),
             };
+            self.below_told += usize::from(position.commit_lsn < self.told);
             let order = self.committed.len();
             self.events[*number].committed = Some(Committed { position, order });
             self.committed.push(*number);
@@ -104,7 +129,66 @@ impl History {
 
     /// Number of committed events.
     pub(crate) fn owed(&self) -> usize {
-        self.committed.len()
+        let given_up = |number: &&usize| self.events[**number].given_up.is_some();
+        self.committed.len() - self.committed.iter().filter(given_up).count()
+    }
+
+    /// Events in Kafka that no server has any more.
+    pub(crate) fn phantoms(&self) -> usize {
+        let is_phantom = |event: &&Event| event.is_lost && event.in_kafka;
+        self.events.iter().filter(is_phantom).count()
+    }
+
+    /// These events are on no server any more. What is in Kafka of them are phantoms, and stands
+    /// outside of the order.
+    pub(crate) fn lose(&mut self, events: impl Iterator<Item = usize>, sessions: u64) {
+        for number in events {
+            let event = &mut self.events[number];
+            event.given_up = Some(sessions);
+            event.is_lost = true;
+            let order = event.committed.expect("it was committed").order;
+            let logs = self.logs.values_mut();
+            for log in logs.chain(self.aggregates.values_mut()) {
+                log.members.remove(&order);
+            }
+        }
+        self.advance();
+    }
+
+    /// Whoever sends next may start further on than the last one, who repeated something. `sessions`
+    /// were there until now.
+    pub(crate) fn break_off_repeats(&mut self, sessions: u64) {
+        self.broken_off = sessions;
+        let logs = self.logs.values_mut();
+        for log in logs.chain(self.aggregates.values_mut()) {
+            log.last = None;
+        }
+    }
+
+    /// An operator accepts that what is not in Kafka by now and was committed before this position
+    /// is missing. Says how much that is.
+    pub(crate) fn give_up_before(&mut self, lsn: Lsn, sessions: u64) -> usize {
+        let mut missing = 0;
+        for number in &self.committed {
+            let event = &mut self.events[*number];
+            let position = event.committed.expect("it was committed").position;
+            if !event.in_kafka && event.given_up.is_none() && position.commit_lsn < lsn {
+                event.given_up = Some(sessions);
+                missing += 1;
+            }
+        }
+        self.break_off_repeats(sessions);
+        self.advance();
+        missing
+    }
+
+    fn advance(&mut self) {
+        while let Some(number) = self.committed.get(self.delivered)
+            && let event = &self.events[*number]
+            && (event.in_kafka || event.given_up.is_some())
+        {
+            self.delivered += 1;
+        }
     }
 
     /// Whether every committed event is in Kafka.
@@ -114,7 +198,8 @@ impl History {
 
     /// Where the last commit record with events starts.
     pub(crate) fn last_commit(&self) -> u64 {
-        let last = self.committed.last();
+        let mut committed = self.committed.iter().rev();
+        let last = committed.find(|number| self.events[**number].given_up.is_none());
         let position = last.and_then(|number| self.events[*number].committed);
         position.map_or(0, |committed| committed.position.commit_lsn.as_u64())
     }
@@ -144,7 +229,8 @@ impl History {
     }
 
     /// A promise: the slot never passes an event that is not in Kafka.
-    pub(crate) fn check_flush(&self, flush: Lsn) {
+    pub(crate) fn check_flush(&mut self, flush: Lsn) {
+        self.told = self.told.max(flush);
         if let Some((position, event)) = self.first_missing() {
             assert!(
                 flush <= position.commit_lsn,
@@ -156,13 +242,25 @@ impl History {
 
     /// Kafka appended a record. Promises: it was committed, it is what was written, it stands where
     /// its aggregate stands, and it keeps the order.
-    pub(crate) fn append(&mut self, record: &Record, key: LogKey, sender: u64) {
+    /// A request of a producer that is gone may come `late`, and stands outside of the order if it
+    /// repeats something.
+    pub(crate) fn append(&mut self, record: &Record, key: LogKey, sender: Sender) {
         let event = self.find(record);
         let Some(committed) = event.committed else {
             panic!("phantom: {} was never committed", event.id);
         };
         check_content(event, committed.position, record);
         assert_eq!(event.topic, key.topic, "{} is in another topic", event.id);
+        if let Some(last_sender) = event.given_up {
+            assert!(
+                sender.session <= last_sender || !event.is_lost,
+                "phantom: {sender:?} sent {}, which its server has not got",
+                event.id
+            );
+            self.events[self.committed[committed.order]].in_kafka = true;
+            self.appended += 1;
+            return;
+        }
         let aggregate = event.aggregate;
         let is_new = !event.in_kafka;
         let placed = (key.topic, key.incarnation, key.count, aggregate);
@@ -172,27 +270,32 @@ impl History {
             "placement: aggregate {aggregate} moved without need"
         );
         let number = self.committed[committed.order];
+        let is_late = sender.is_late || sender.session <= self.broken_off;
+        let session = (!is_late).then_some(sender.session);
         let log = self.logs.entry(key).or_default();
-        log.check_gap(committed.order, &key);
-        log.append(committed.order, is_new, sender, &key);
+        if !is_late {
+            log.check_gap(committed.order, &key);
+        }
+        log.append(committed.order, is_new, session, &key);
         let own = (key.topic, key.incarnation, key.partition, aggregate);
         let log = self.aggregates.entry(own).or_default();
-        log.append(committed.order, is_new, sender, &key);
+        log.append(committed.order, is_new, session, &key);
+        if is_late && !is_new {
+            self.late_repeats += 1;
+        }
         self.events[number].in_kafka = true;
         self.appended += 1;
-        while let Some(number) = self.committed.get(self.delivered)
-            && self.events[*number].in_kafka
-        {
-            self.delivered += 1;
-        }
+        self.advance();
     }
 }
 
 impl Log {
-    /// A sender goes up; only another one may start further back. What was never in Kafka comes
-    /// behind everything that is there.
-    fn append(&mut self, order: usize, is_new: bool, sender: u64, key: &LogKey) {
-        if let Some((last_sender, last)) = self.last {
+    /// A session goes up; only another one may start further back. What was never in Kafka comes
+    /// behind everything that is there, also when it comes late.
+    fn append(&mut self, order: usize, is_new: bool, session: Option<u64>, key: &LogKey) {
+        if let Some((last_sender, last)) = self.last
+            && let Some(sender) = session
+        {
             assert!(
                 order > last || sender != last_sender,
                 "order: {key:?} has event {order} behind {last}"
@@ -202,7 +305,7 @@ impl Log {
             panic!("order: {key:?} has the new event {order} behind {later}");
         }
         self.members.insert(order);
-        self.last = Some((sender, order));
+        self.last = session.map(|session| (session, order)).or(self.last);
     }
 
     /// Whoever goes up leaves out nothing that is there.

@@ -1,12 +1,15 @@
 //! Kafka as a model: topics with partitions, one queue a partition, acks in order inside a
 //! partition and in any order across; and the producer of one session.
 
+mod late;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
 use walpost_core::{Delivery, Record, Rejection, Ticket, Topic, TopicFault};
 
-use crate::history::{History, LogKey};
+pub(crate) use self::late::Late;
+use crate::history::{History, LogKey, Sender};
 use crate::plan::{Plan, pick};
 use crate::walsender::topic_name;
 
@@ -30,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) rejects: bool,
     /// Until then the poisonous events are too large.
     pub(crate) strict_until: u64,
+    /// Requests of producers that are gone.
+    pub(crate) late: Vec<Late>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +62,7 @@ impl Cluster {
             topics: topics.collect(),
             rejects: false,
             strict_until: u64::MAX,
+            late: Vec::new(),
         }
     }
 
@@ -70,6 +76,24 @@ impl Cluster {
             return Err(TopicFault::Missing);
         }
         Ok(state.partitions)
+    }
+
+    /// Whether a record can be appended.
+    fn takes(&self, flight: &Flight, history: &History, now: u64) -> bool {
+        let is_strict = now < self.strict_until;
+        let is_poison = is_strict && history.find(&flight.record).poison;
+        !is_poison && self.refusal(flight, now).is_none()
+    }
+
+    fn append(&self, flight: &Flight, sender: Sender, history: &mut History) {
+        let topic = number(&flight.record.topic);
+        let key = LogKey {
+            topic,
+            incarnation: self.topics[topic].incarnation,
+            count: flight.count,
+            partition: flight.record.partition,
+        };
+        history.append(&flight.record, key, sender);
     }
 
     /// Why a record can't be appended, if so.
@@ -96,7 +120,7 @@ type Place = (usize, i32);
 /// One idempotent producer without gaps: a record that fails takes everything behind it along.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    sender: u64,
+    session: u64,
     /// Records in its largest batch.
     pub(crate) batch: usize,
     queues: BTreeMap<Place, VecDeque<Flight>>,
@@ -109,7 +133,7 @@ pub(crate) struct Producer {
     sizes: BTreeMap<Ticket, usize>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     record: Record,
     /// The count that it was placed by.
@@ -117,9 +141,9 @@ struct Flight {
 }
 
 impl Producer {
-    pub(crate) fn new(sender: u64, batch: usize) -> Self {
+    pub(crate) fn new(session: u64, batch: usize) -> Self {
         Self {
-            sender,
+            session,
             batch,
             queues: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -196,7 +220,7 @@ impl Producer {
             self.queues.insert(place, queue);
         }
         for flight in batch {
-            self.append_one(&flight, cluster, history);
+            cluster.append(&flight, self.sender(), history);
             let ticket = flight.record.ticket;
             let delivery = Delivery {
                 ticket,
@@ -207,15 +231,11 @@ impl Producer {
         None
     }
 
-    fn append_one(&self, flight: &Flight, cluster: &Cluster, history: &mut History) {
-        let topic = number(&flight.record.topic);
-        let key = LogKey {
-            topic,
-            incarnation: cluster.topics[topic].incarnation,
-            count: flight.count,
-            partition: flight.record.partition,
-        };
-        history.append(&flight.record, key, self.sender);
+    fn sender(&self) -> Sender {
+        Sender {
+            session: self.session,
+            is_late: false,
+        }
     }
 
     fn reject(&mut self, place: Place, queue: VecDeque<Flight>, size: usize, code: i32) {
@@ -254,28 +274,37 @@ impl Producer {
     }
 
     /// The producer ends. Requests that had left may have been carried out: of each partition some
-    /// first part of what was in flight. Returns the last reports: what is in Kafka without one
-    /// counts as not taken, like all the rest.
+    /// first part of what was in flight. More of them may be carried out later, if so. Returns the
+    /// last reports: what is in Kafka without one counts as not taken, like all the rest.
     pub(crate) fn purge(
         &mut self,
-        cluster: &Cluster,
+        cluster: &mut Cluster,
         history: &mut History,
         rng: &mut Rng,
         now: u64,
+        may_be_late: bool,
     ) -> Vec<Delivery> {
         for (place, queue) in std::mem::take(&mut self.queues) {
+            let mut late = Late::new(self.session, now, rng);
+            if may_be_late {
+                let count = rng.usize(0..=queue.len());
+                late.flights = queue.iter().take(count).cloned().collect();
+            }
             let count = if cluster.up {
                 rng.usize(0..=queue.len())
             } else {
                 0
             };
             for flight in queue.iter().take(count) {
-                let strict = now < cluster.strict_until;
-                let poison = strict && history.find(&flight.record).poison;
-                if poison || cluster.refusal(flight, now).is_some() {
+                if !cluster.takes(flight, history, now) {
+                    late.flights.clear();
                     break;
                 }
-                self.append_one(flight, cluster, history);
+                cluster.append(flight, self.sender(), history);
+                late.flights.pop_front();
+            }
+            if !late.flights.is_empty() {
+                cluster.late.push(late);
             }
             self.reject(place, queue, 0, PURGED);
         }

@@ -1,8 +1,10 @@
 //! Seeded simulation: the real relay against models of Postgres and Kafka.
 //!
 //! One seed is one schedule on one virtual clock: transactions, crashes, shutdowns, outages,
-//! rejections, kills. The promises are checked at every step, and at the end everything heals and
-//! has to come to rest: each committed event is in Kafka and the slot stands at the end of the WAL.
+//! rejections, kills, servers that are replaced by ones that were behind. The promises are checked
+//! at every step, and at the end everything heals and has to come to rest: each event that the
+//! server has is in Kafka, unless an operator gave it up, and the slot stands at the end of the
+//! WAL.
 //!
 //! `WALPOST_SIM_SEEDS=n` sets how many seeds are run, `WALPOST_SIM_SEED=n` runs one of them with a
 //! trace of all that happens.
@@ -16,6 +18,7 @@ mod clock;
 mod env;
 mod history;
 mod kafka;
+mod operator;
 mod plan;
 mod postgres;
 mod process;
@@ -32,7 +35,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 37] = [
+const COVERED: [&str; 48] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -70,6 +73,17 @@ const COVERED: [&str; 37] = [
     "a position was accepted",
     "a session that starts without its checkpoint",
     "a slot that was moved is refused",
+    "a position of a process that is gone is refused",
+    "a standby was promoted",
+    "a backup was restored",
+    "a snapshot was put back",
+    "a promoted server was taken",
+    "a slot that is gone is refused",
+    "a slot that was made anew is refused",
+    "a gap was accepted",
+    "a repeat came late",
+    "phantoms of a server that was lost",
+    "an event below what a lost server was told",
 ];
 
 #[test]

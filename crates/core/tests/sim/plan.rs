@@ -53,6 +53,8 @@ pub(crate) enum Fault {
     Metadata,
     /// The process is killed.
     Kill,
+    /// Requests of a producer that is gone are carried out late.
+    Late,
     /// The process gets SIGTERM.
     Terminate,
     /// Nothing is written for a long time.
@@ -65,10 +67,16 @@ pub(crate) enum Fault {
     Uncertain,
     /// Somebody else reads from the slot while the relay is away.
     SlotMoved,
+    /// A standby is promoted that was behind.
+    Failover,
+    /// A backup is restored, or a snapshot of the disk.
+    Restore,
+    /// Somebody makes a slot anew that was lost.
+    SlotRemade,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -89,12 +97,16 @@ impl Fault {
         Self::TopicAgain,
         Self::Metadata,
         Self::Kill,
+        Self::Late,
         Self::Terminate,
         Self::Quiet,
         Self::Ping,
         Self::Unwritable,
         Self::Uncertain,
         Self::SlotMoved,
+        Self::Failover,
+        Self::Restore,
+        Self::SlotRemade,
     ];
 }
 

@@ -1,6 +1,9 @@
 //! Postgres as a model: writers, the WAL, the slot, crashes and shutdowns. Its walsender is in
-//! `walsender.rs`.
+//! `walsender.rs`, what takes its place in `postgres/replacement.rs`.
 
+mod replacement;
+
+pub(crate) use self::replacement::Replacement;
 use bytes::Bytes;
 use fastrand::Rng;
 use walpost_core::start::{Checkpoint, Fingerprint, Identity, ServerState, SlotRow};
@@ -14,6 +17,12 @@ use crate::walsender::{Peer, View, Walsender};
 #[derive(Debug)]
 pub(crate) struct Postgres {
     pub(crate) state: State,
+    pub(crate) identity: Identity,
+    /// Counts the servers that took the place of the one before.
+    pub(crate) instance: u32,
+    /// The timelines that this one came from, each with its end.
+    timelines: Vec<(u32, u64)>,
+    newest_timeline: u32,
     wal: Vec<WalRecord>,
     /// Records that are on disk.
     flushed: usize,
@@ -22,13 +31,18 @@ pub(crate) struct Postgres {
     end: u64,
     open: Vec<Transaction>,
     commits: Vec<Transaction>,
-    pub(crate) slot: Slot,
-    /// The checkpoint row, which is on disk when the server says so.
-    pub(crate) row: Option<Lsn>,
+    pub(crate) slot: Option<Slot>,
+    /// Where the slot stood, and where the WAL ended then.
+    stood: Vec<(u64, u64)>,
+    /// The checkpoint row as it was written, and where the WAL ended then. A write is on disk when
+    /// the server says so.
+    rows: Vec<(Checkpoint, u64)>,
     /// The highest position that a relay told without the row.
     pub(crate) told_without_row: Option<Lsn>,
     /// Where the slot stood before somebody else moved it.
     pub(crate) moved_from: Option<u64>,
+    /// Somebody made the slot anew.
+    pub(crate) remade: bool,
     /// Until then writes of it fail.
     pub(crate) unwritable_until: u64,
     pub(crate) sender: Option<Walsender>,
@@ -46,12 +60,6 @@ pub(crate) enum State {
         until: u64,
     },
 }
-
-/// The server's, and this process's.
-pub(crate) const IDENTITY: Identity = Identity {
-    system_identifier: 1,
-    timeline: 1,
-};
 
 /// `confirmed_flush_lsn`, in memory and on disk.
 #[derive(Clone, Copy, Debug)]
@@ -83,24 +91,39 @@ pub(crate) struct Row {
     pub(crate) shape: u8,
 }
 
+impl Slot {
+    pub(crate) fn at(lsn: u64) -> Self {
+        Self {
+            confirmed: lsn,
+            durable: lsn,
+        }
+    }
+}
+
 impl Postgres {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let origin = rng.u64(1..1 << 33) * 8;
         Self {
             state: State::Up,
+            identity: Identity {
+                system_identifier: 1,
+                timeline: 1,
+            },
+            instance: 0,
+            timelines: Vec::new(),
+            newest_timeline: 1,
             wal: Vec::new(),
             flushed: 0,
             origin,
             end: origin,
             open: Vec::new(),
             commits: Vec::new(),
-            slot: Slot {
-                confirmed: origin,
-                durable: origin,
-            },
-            row: None,
+            slot: Some(Slot::at(origin)),
+            stood: vec![(origin, origin)],
+            rows: Vec::new(),
             told_without_row: None,
             moved_from: None,
+            remade: false,
             unwritable_until: 0,
             sender: None,
             shape: 0,
@@ -141,7 +164,7 @@ impl Postgres {
                 "wrote to another table"
             }
             97.. => {
-                self.slot.durable = self.slot.confirmed;
+                self.save_slot();
                 self.log(rng, None);
                 "checkpointed"
             }
@@ -232,9 +255,22 @@ impl Postgres {
         self.wal.truncate(self.flushed);
         self.end = self.flush_end();
         self.open.clear();
-        self.slot.confirmed = self.slot.durable;
+        self.forget_slot();
         self.sender = None;
         self.state = State::Down { until };
+    }
+
+    fn save_slot(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.durable = slot.confirmed;
+        }
+    }
+
+    /// The slot is as it is on disk.
+    fn forget_slot(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.confirmed = slot.durable;
+        }
     }
 
     /// SIGINT to the postmaster: sessions are ended, then the walsender gets its time.
@@ -254,9 +290,9 @@ impl Postgres {
             "the server went before its walsender"
         );
         if saves_slot {
-            self.slot.durable = self.slot.confirmed;
+            self.save_slot();
         }
-        self.slot.confirmed = self.slot.durable;
+        self.forget_slot();
         self.state = State::Down { until };
     }
 
@@ -272,48 +308,80 @@ impl Postgres {
         last.map_or(self.origin, |record| record.end)
     }
 
-    pub(crate) fn slot_row(&self) -> SlotRow {
-        SlotRow {
+    /// Where the slot stands, if there is one.
+    pub(crate) fn confirmed(&self) -> Option<Lsn> {
+        self.slot.map(|slot| Lsn::new(slot.confirmed))
+    }
+
+    pub(crate) fn slot_row(&self) -> Option<SlotRow> {
+        let slot = self.slot?;
+        Some(SlotRow {
             plugin: Some("pgoutput".to_owned()),
             database: Some("shop".to_owned()),
             active_pid: self.sender.as_ref().map(|_| 4711),
-            restart_lsn: Some(Lsn::new(self.slot.durable)),
-            confirmed_flush_lsn: Some(Lsn::new(self.slot.confirmed)),
+            restart_lsn: Some(Lsn::new(slot.durable)),
+            confirmed_flush_lsn: Some(Lsn::new(slot.confirmed)),
             wal_status: Some("reserved".to_owned()),
             two_phase: false,
-        }
-    }
-
-    /// The row, as a session reads it.
-    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
-        Some(Checkpoint {
-            identity: IDENTITY,
-            lsn: self.row?,
-            kafka_cluster: None,
-            config: Fingerprint::new(),
         })
     }
 
-    /// Writes the row, unless it can't be written now. It never goes back.
-    pub(crate) fn record(
+    /// The row.
+    pub(crate) fn row(&self) -> Option<&Checkpoint> {
+        self.rows.last().map(|(row, _)| row)
+    }
+
+    /// What the row holds.
+    pub(crate) fn recorded(&self) -> Option<Lsn> {
+        self.row().map(|row| row.lsn)
+    }
+
+    /// Whether the row can be written now.
+    pub(crate) fn is_writable(&self, now: u64) -> bool {
+        self.state == State::Up && now >= self.unwritable_until
+    }
+
+    /// Writes the whole row, unless it can't be written now.
+    pub(crate) fn store(
         &mut self,
         lsn: Lsn,
         rng: &mut Rng,
         history: &mut History,
         now: u64,
     ) -> bool {
-        if self.state != State::Up || now < self.unwritable_until {
+        if !self.is_writable(now) {
             return false;
         }
-        self.row = self.row.max(Some(lsn));
-        self.log(rng, None);
+        let row = Checkpoint {
+            identity: self.identity,
+            lsn,
+            kafka_cluster: None,
+            config: Fingerprint::new(),
+        };
+        let end = self.log(rng, None);
+        self.rows.push((row, end));
         self.flush(history);
         true
     }
 
+    /// Moves the row on, for a session with the server of that number. It never goes back.
+    pub(crate) fn advance(
+        &mut self,
+        lsn: Lsn,
+        instance: u32,
+        rng: &mut Rng,
+        history: &mut History,
+        now: u64,
+    ) -> bool {
+        let is_ours = |row: &Checkpoint| row.identity == self.identity && row.lsn <= lsn;
+        self.instance == instance
+            && self.row().is_some_and(is_ours)
+            && self.store(lsn, rng, history, now)
+    }
+
     pub(crate) fn server_state(&self) -> ServerState {
         ServerState {
-            identity: IDENTITY,
+            identity: self.identity,
             database: "shop".to_owned(),
             wal_level: "logical".to_owned(),
             flush_lsn: Lsn::new(self.flush_end()),
@@ -323,7 +391,8 @@ impl Postgres {
     /// START_REPLICATION: a position below the slot's is raised to it without a word. Decoding
     /// begins further back, where the oldest transaction began that was open then.
     pub(crate) fn start_replication(&mut self, at: Lsn, rng: &mut Rng, plan: &Plan, now: u64) {
-        let start = at.as_u64().max(self.slot.confirmed);
+        let slot = self.slot.expect("a session starts from a slot");
+        let start = at.as_u64().max(slot.confirmed);
         let first = self.wal.partition_point(|record| record.end <= start);
         let back = if plan.has(Fault::BehindFloor) { 12 } else { 1 };
         let next = first.saturating_sub(rng.usize(0..=back));
@@ -361,7 +430,11 @@ impl Postgres {
         let caught_up = sender.is_caught_up(self.flushed);
         let status = sender.take_status(caught_up, now)?;
         // Whatever the client says is believed; only backwards the slot does not go.
-        self.slot.confirmed = self.slot.confirmed.max(status.flush.as_u64());
+        let slot = self.slot.as_mut()?;
+        if status.flush.as_u64() > slot.confirmed {
+            slot.confirmed = status.flush.as_u64();
+            self.stood.push((slot.confirmed, self.end));
+        }
         Some(status)
     }
 

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::backoff::Backoff;
-use walpost_core::start::{Accepted, Evidence, Fingerprint, News, Recorded, Refusal, Unrecorded};
+use walpost_core::start::{Accepted, Evidence, Fingerprint, News, Recorded, Start, Unrecorded};
 use walpost_core::{Topic, Topics, start};
+
 use walpost_pgoutput::Lsn;
 
 use crate::env::Env;
-use crate::postgres::{IDENTITY, State};
+use crate::operator;
+use crate::plan::pick;
+use crate::postgres::State;
 use crate::session::{End, Session};
 
 /// The relay's process, as the operating system sees it.
@@ -32,13 +35,16 @@ pub(crate) struct Running {
     batch: usize,
     parked: bool,
     unrecorded: Option<Unrecorded>,
+    /// What it was started with.
+    accepted: Accepted,
     /// Questions of the session before: their answers may still come.
     late: Vec<Topic>,
 }
 
 impl Process {
-    pub(crate) fn start(env: &Env) -> Self {
+    pub(crate) fn start(env: &mut Env) -> Self {
         let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
+        let accepted = operator::accepts(env);
         Self::Up(Box::new(Running {
             topics: Some(Topics::new(after)),
             believed: BTreeMap::new(),
@@ -48,6 +54,7 @@ impl Process {
             batch: env.plan.batch,
             parked: false,
             unrecorded: None,
+            accepted,
             late: Vec::new(),
         }))
     }
@@ -70,7 +77,9 @@ impl Process {
                 let arrives = env.rng.usize(0..4);
                 session.close(env, arrives);
             }
-            let until = env.ms() + env.rng.u64(0..1_500);
+            // Its supervisor may be quicker than its requests.
+            let after = pick(&mut env.rng, &[1, 1_500]);
+            let until = env.ms() + env.rng.u64(0..after);
             *self = Self::Down { until };
         }
     }
@@ -117,10 +126,8 @@ impl Running {
     /// Says until when the process is gone, if it has ended.
     fn tick(&mut self, env: &mut Env) -> Option<u64> {
         let Some(mut session) = self.session.take() else {
-            if self.connect_at <= env.ms() {
-                self.connect(env);
-            }
-            return None;
+            let is_due = self.connect_at <= env.ms();
+            return if is_due { self.connect(env) } else { None };
         };
         session.tick(env, &self.believed);
         let Some(end) = session.end(env) else {
@@ -130,11 +137,9 @@ impl Running {
         env.say(|| format!("relay: session over: {end:?}"));
         self.backoff.session_ended(session.age(env.ms()));
         self.late = session.questions.clone();
-        let told = session.unrecorded().map(|lsn| Unrecorded {
-            identity: IDENTITY,
-            lsn,
-        });
-        self.unrecorded = told.or(self.unrecorded);
+        let identity = session.identity;
+        let told = session.unrecorded();
+        self.unrecorded = told.map(|lsn| Unrecorded { identity, lsn });
         self.topics = Some(session.close(env, usize::MAX));
         let now = env.ms();
         match end {
@@ -167,31 +172,38 @@ impl Running {
         self.connect_at = env.ms() + delay;
     }
 
-    fn connect(&mut self, env: &mut Env) {
+    /// Says until when the process is gone, if it may not start.
+    fn connect(&mut self, env: &mut Env) -> Option<u64> {
         if self.parked && !env.kafka.up {
             self.connect_at = env.ms() + 500;
-            return;
+            return None;
         }
         self.parked = false;
         let busy = env.pg.sender.is_some();
         if env.pg.state != State::Up || busy {
             *env.coverage.entry("the slot was busy").or_default() += u64::from(busy);
             self.retry(env);
-            return;
+            return None;
         }
+        let Some(start) = self.start_at(env) else {
+            return Some(env.ms() + env.rng.u64(0..1_500));
+        };
+        let floor = start.lsn;
+        env.history.check_flush(floor);
+        let recorded = match env.plan.grace {
+            None => Some(floor),
+            Some(_) => Self::record(env, &start),
+        };
+        let Some(recorded) = recorded else {
+            self.retry(env);
+            return None;
+        };
+        self.begin(env, floor, recorded);
+        None
+    }
+
+    fn begin(&mut self, env: &mut Env, floor: Lsn, recorded: Lsn) {
         let now = env.ms();
-        let (floor, remembered) = self.start_at(env);
-        if env.plan.grace.is_some() {
-            if now >= env.pg.unwritable_until {
-                env.pg.row = env.pg.row.max(Some(floor));
-            } else if env.pg.row.is_none_or(|row| row < floor) && !remembered {
-                self.retry(env);
-                return;
-            } else {
-                env.cover("a session that starts without its checkpoint");
-            }
-        }
-        let recorded = env.pg.row.map_or(floor, |row| row.min(floor));
         env.pg
             .start_replication(floor, &mut env.rng, &env.plan, now);
         let topics = self.topics.take().expect("no session has them");
@@ -206,54 +218,55 @@ impl Running {
         self.session = Some(session);
     }
 
-    /// Where the slot and the row say. What they don't explain has to be somebody else's doing, and
-    /// an operator puts it right.
-    fn start_at(&self, env: &mut Env) -> (Lsn, bool) {
-        let mut accepted = Accepted::default();
-        loop {
-            let row = env.pg.checkpoint();
-            let start = start::start_at(&Evidence {
-                server: &env.pg.server_state(),
-                slot: Some(&env.pg.slot_row()),
-                recorded: match (&row, env.plan.grace) {
-                    (_, None) => Recorded::Off,
-                    (None, _) => Recorded::Nothing,
-                    (Some(row), _) => Recorded::Row(row),
-                },
-                switched_at: None,
-                unrecorded: self.unrecorded,
-                config: &Fingerprint::new(),
-                accepted: &accepted,
-            });
-            match start {
-                Ok(start) => {
-                    for news in &start.news {
-                        env.cover(match news {
-                            News::Adopted => "a slot was adopted",
-                            News::Rewound { .. } => "a slot was rewound",
-                            News::Remembered => "a position was remembered",
-                            News::Accepted(_) => "a position was accepted",
-                            News::Promoted { .. } => unreachable!("there is one timeline"),
-                        });
-                    }
-                    let remembered = start.news == [News::Remembered];
-                    return (start.lsn, remembered);
+    /// Has the row hold the start. Says what it holds then; nothing, if there may be no session.
+    fn record(env: &mut Env, start: &Start) -> Option<Lsn> {
+        let row = env.pg.row();
+        let is_held =
+            row.is_some_and(|row| row.lsn == start.lsn && row.identity == env.pg.identity);
+        let now = env.ms();
+        let (rng, history) = (&mut env.rng, &mut env.history);
+        if is_held || env.pg.store(start.lsn, rng, history, now) {
+            return Some(start.lsn);
+        }
+        if start.news != [News::Remembered] {
+            return None;
+        }
+        env.cover("a session that starts without its checkpoint");
+        env.pg.recorded()
+    }
+
+    /// Where the slot and the row say. What they don't explain is for an operator.
+    fn start_at(&self, env: &mut Env) -> Option<Start> {
+        let row = env.pg.row();
+        let start = start::start_at(&Evidence {
+            server: &env.pg.server_state(),
+            slot: env.pg.slot_row().as_ref(),
+            recorded: match (row, env.plan.grace) {
+                (_, None) => Recorded::Off,
+                (None, _) => Recorded::Nothing,
+                (Some(row), _) => Recorded::Row(row),
+            },
+            switched_at: env.pg.switched_at(),
+            unrecorded: self.unrecorded,
+            config: &Fingerprint::new(),
+            accepted: &self.accepted,
+        });
+        match start {
+            Ok(start) => {
+                for news in &start.news {
+                    env.cover(match news {
+                        News::Adopted => "a slot was adopted",
+                        News::Rewound { .. } => "a slot was rewound",
+                        News::Remembered => "a position was remembered",
+                        News::Accepted(_) => "a position was accepted",
+                        News::Promoted { .. } => "a promoted server was taken",
+                    });
                 }
-                Err(Refusal::Moved { confirmed, .. }) => {
-                    if let Some(before) = env.pg.moved_from.take() {
-                        env.cover("a slot that was moved is refused");
-                        env.pg.slot.confirmed = before;
-                        env.pg.slot.durable = env.pg.slot.durable.min(before);
-                        continue;
-                    }
-                    // Past the grace, and the process that knew is gone.
-                    assert!(
-                        env.pg.told_without_row >= Some(confirmed),
-                        "start: the slot stands at {confirmed}, which nobody told it"
-                    );
-                    accepted.slot_position = Some(confirmed);
-                }
-                Err(refusal) => panic!("start: {refusal:?}"),
+                Some(start)
+            }
+            Err(refusal) => {
+                operator::hears(env, refusal);
+                None
             }
         }
     }

@@ -9,6 +9,7 @@ mod telling;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use walpost_core::start::Identity;
 use walpost_core::{
     Delivery, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Relay,
     RelayError, Rulings, Session as Start, TableName, Ticket, Topic, TopicFault, Topics,
@@ -33,6 +34,9 @@ const UNREAD_MS: u64 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Session {
     relay: Relay,
+    /// The server that it is connected to.
+    pub(crate) identity: Identity,
+    instance: u32,
     pub(crate) producer: Producer,
     pub(crate) deliveries: VecDeque<Delivery>,
     pub(crate) questions: Vec<Topic>,
@@ -139,6 +143,8 @@ impl Session {
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
         Self {
             relay: Relay::new(mapping, start, Rulings::default(), topics),
+            identity: env.pg.identity,
+            instance: env.pg.instance,
             producer: Producer::new(env.sessions, batch),
             deliveries: VecDeque::new(),
             questions: Vec::new(),
@@ -345,8 +351,10 @@ impl Session {
         if let Some(mut peer) = env.pg.peer() {
             peer.close(arrives, noticed_at);
         }
-        let (kafka, history) = (&env.kafka, &mut env.history);
-        self.producer.purge(kafka, history, &mut env.rng, now);
+        let is_late = env.plan.has(Fault::Late) && !env.healing;
+        let (kafka, history) = (&mut env.kafka, &mut env.history);
+        let rng = &mut env.rng;
+        self.producer.purge(kafka, history, rng, now, is_late);
         self.relay.into_topics()
     }
 }

@@ -106,8 +106,16 @@ impl Watch {
     }
 
     /// The relay sends a status. `owed`: what it may tell for sure.
-    pub(crate) fn status(&mut self, status: &Status, owed: Lsn, history: &History, now: u64) {
-        history.check_flush(status.flush);
+    pub(crate) fn status(
+        &mut self,
+        status: &Status,
+        owed: Lsn,
+        history: Option<&mut History>,
+        now: u64,
+    ) {
+        if let Some(history) = history {
+            history.check_flush(status.flush);
+        }
         let highest = self.received.max(self.floor);
         assert!(status.write >= status.flush, "status: write below flush");
         assert!(

@@ -1,14 +1,13 @@
 //! The scheduler: one step is one thing that happens somewhere.
 
-use bytes::Bytes;
-use walpost_core::Topic;
+mod faults;
+
 use walpost_pgoutput::Lsn;
 
 use crate::env::Env;
-use crate::plan::{Fault, chance, pick};
+use crate::plan::chance;
 use crate::postgres::State;
 use crate::process::Process;
-use crate::walsender::topic_name;
 
 /// After everything is healed the relay has so long to catch up, in virtual milliseconds.
 const HEALED_MS_MAX: u64 = 300_000;
@@ -28,6 +27,8 @@ enum Action {
     Record,
     Report,
     Answer,
+    /// A request of a producer that is gone is carried out.
+    Late,
 }
 
 /// One run.
@@ -51,8 +52,8 @@ struct Shutdown {
 
 impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
-        let env = Env::new(seed, traced);
-        let process = Process::start(&env);
+        let mut env = Env::new(seed, traced);
+        let process = Process::start(&mut env);
         Self {
             env,
             process,
@@ -78,14 +79,24 @@ impl World {
             assert!(!late, "liveness: {}", self.what_is_missing());
         }
         self.stay_idle();
+        let late = self.env.history.late_repeats;
+        self.env.count("a repeat came late", late);
+        let (phantoms, below) = (self.env.history.phantoms(), self.env.history.below_told);
+        self.env
+            .count("phantoms of a server that was lost", phantoms);
+        self.env
+            .count("an event below what a lost server was told", below);
     }
 
     fn what_is_missing(&mut self) -> String {
         let env = &self.env;
-        let (confirmed, end) = (env.pg.slot.confirmed, env.pg.flush_end());
+        let end = Lsn::new(env.pg.flush_end());
         match env.history.first_missing() {
             Some((position, event)) => format!("event {} at {position} is not in Kafka", event.id),
-            None => format!("the slot stands at {confirmed:X} and the WAL ends at {end:X}"),
+            None => format!(
+                "the slot stands at {:?} and the WAL ends at {end}",
+                env.pg.confirmed()
+            ),
         }
     }
 
@@ -97,6 +108,7 @@ impl World {
             && !has_unread
             && env.pg.state == State::Up
             && env.history.is_complete()
+            && env.kafka.late.is_empty()
             && Self::is_confirmed(env)
             && self
                 .process
@@ -106,12 +118,12 @@ impl World {
 
     /// To the end of the WAL; with a checkpoint, past the last event.
     fn is_confirmed(env: &Env) -> bool {
-        let confirmed = env.pg.slot.confirmed;
+        let confirmed = env.pg.confirmed();
         match env.plan.grace {
-            None => confirmed == env.pg.flush_end(),
+            None => confirmed == Some(Lsn::new(env.pg.flush_end())),
             Some(_) => {
-                let recorded = env.pg.row.map_or(0, Lsn::as_u64);
-                confirmed.min(recorded) > env.history.last_commit()
+                let last = Lsn::new(env.history.last_commit());
+                confirmed.min(env.pg.recorded()) > Some(last)
             }
         }
     }
@@ -135,169 +147,6 @@ impl World {
             "idle: events came again"
         );
         assert!(self.is_at_rest(), "idle: no longer at rest");
-    }
-
-    /// What the world does to the relay.
-    fn disturb(&mut self) {
-        if self.env.ms() < self.quiet_until {
-            return;
-        }
-        if self.env.rng.u32(0..1_000) < self.env.plan.fault_rate {
-            let fault = pick(&mut self.env.rng, &Fault::ALL);
-            if self.env.plan.has(fault) {
-                self.strike(fault);
-                // Whoever waits for something new has to know it before time goes on.
-                self.tick();
-            }
-        }
-        let writes = self.env.plan.writes;
-        if self.env.pg.state == State::Up && chance(&mut self.env.rng, writes) {
-            let env = &mut self.env;
-            let did = env.pg.write(&mut env.rng, &env.plan, &mut env.history);
-            self.env.say(|| format!("application: {did}"));
-        }
-    }
-
-    fn strike(&mut self, fault: Fault) {
-        let env = &mut self.env;
-        let now = env.ms();
-        match fault {
-            Fault::Crash if !matches!(env.pg.state, State::Down { .. }) => {
-                env.cover("Postgres crashed");
-                let until = now + env.rng.u64(0..3_000);
-                env.pg.crash(until);
-            }
-            Fault::FastShutdown if env.pg.state == State::Up => {
-                Self::perhaps_an_outage(env);
-                env.cover("Postgres shuts down");
-                env.pg.begin_shutdown(&mut env.history);
-            }
-            Fault::LinkCut => {
-                let arrives = env.rng.usize(0..3);
-                let noticed_at = now + pick(&mut env.rng, &[0, 300, 2_000]);
-                if let Some(mut peer) = env.pg.peer() {
-                    peer.close(arrives, noticed_at);
-                    env.cover("the connection broke");
-                }
-            }
-            Fault::Ddl => env.pg.shape = env.rng.u8(0..6),
-            Fault::Outage => Self::outage(env),
-            Fault::Reject => env.kafka.rejects = true,
-            Fault::TopicGrow | Fault::TopicAgain => self.change_topic(fault),
-            Fault::Kill => {
-                env.cover("the process was killed");
-                self.process.kill(env);
-            }
-            Fault::Terminate => {
-                Self::perhaps_an_outage(env);
-                env.cover("the process got SIGTERM");
-                self.process.terminate(env);
-            }
-            Fault::Unwritable => {
-                env.cover("the checkpoint can't be written");
-                env.pg.unwritable_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
-            }
-            Fault::SlotMoved if Self::can_be_moved(env) => {
-                env.cover("somebody moved the slot");
-                env.pg.moved_from = Some(env.pg.slot.confirmed);
-                env.pg.slot.confirmed = env.pg.flush_end();
-            }
-            Fault::Ping => {
-                if let Some(running) = self.process.running()
-                    && let Some(session) = &mut running.session
-                {
-                    session.ping(env, &running.believed);
-                }
-            }
-            Fault::Quiet => {
-                let quiet = pick(&mut env.rng, &[1_000, 30_000, 400_000]);
-                self.quiet_until = now + quiet;
-            }
-            // The server is down already, or these change how something else goes.
-            Fault::Crash
-            | Fault::FastShutdown
-            | Fault::SlotMoved
-            | Fault::Uncertain
-            | Fault::AsyncCommit
-            | Fault::KeepaliveInside
-            | Fault::KeepaliveHint
-            | Fault::Question
-            | Fault::BehindFloor
-            | Fault::Clutter
-            | Fault::Poison
-            | Fault::Refuse
-            | Fault::NullPayload
-            | Fault::TopicLate
-            | Fault::Metadata => {}
-        }
-    }
-
-    /// Nobody streams, and only the row can tell that the slot was moved.
-    fn can_be_moved(env: &Env) -> bool {
-        let end = env.pg.flush_end();
-        env.pg.state == State::Up
-            && env.pg.sender.is_none()
-            && env.pg.moved_from.is_none()
-            && env.pg.row.is_some_and(|row| row.as_u64() < end)
-            && env.pg.told_without_row.is_none()
-    }
-
-    fn outage(env: &mut Env) {
-        env.cover("Kafka went away");
-        env.kafka.up = false;
-        env.kafka.back_at = env.ms() + pick(&mut env.rng, &[200, 3_000, 60_000]);
-    }
-
-    /// Shutdowns are the harder the longer Kafka is away.
-    fn perhaps_an_outage(env: &mut Env) {
-        if env.plan.has(Fault::Outage) && env.rng.bool() {
-            Self::outage(env);
-        }
-    }
-
-    fn change_topic(&mut self, fault: Fault) {
-        let env = &mut self.env;
-        let now = env.ms();
-        let index = env.rng.usize(0..env.kafka.topics.len());
-        let topic = &mut env.kafka.topics[index];
-        if topic.exists_at > now {
-            return;
-        }
-        if fault == Fault::TopicGrow {
-            topic.partitions += env.rng.u32(1..=2);
-            env.cover("a topic got more partitions");
-        } else {
-            topic.incarnation += 1;
-            topic.partitions = env.rng.u32(1..=topic.partitions);
-            topic.exists_at = now + pick(&mut env.rng, &[0, 2_000]);
-            env.cover("a topic was made anew");
-        }
-        // The owner may hear of it by itself, and fetch the count unasked.
-        let noticed = env.rng.bool();
-        if noticed && let Some(session) = self.process.session() {
-            let name = Bytes::from(topic_name(index));
-            let topic = Topic::new(name).expect("Kafka takes its name");
-            session.questions.push(topic);
-        }
-    }
-
-    fn heal(&mut self) {
-        let env = &mut self.env;
-        env.say(|| "everything heals".to_owned());
-        let now = env.ms();
-        env.healing = true;
-        env.kafka.up = true;
-        env.kafka.rejects = false;
-        env.kafka.strict_until = 0;
-        env.tombstones = true;
-        env.pg.unwritable_until = 0;
-        for topic in &mut env.kafka.topics {
-            topic.exists_at = topic.exists_at.min(now);
-        }
-        if let State::Down { until } = &mut env.pg.state {
-            *until = now;
-        }
-        self.quiet_until = 0;
     }
 
     /// One thing happens, and time goes on.
@@ -369,6 +218,9 @@ impl World {
         {
             actions.push((Action::Status, speeds.status));
         }
+        if env.kafka.has_late(env.clock.ms()) {
+            actions.push((Action::Late, speeds.append));
+        }
         let Some(session) = self.process.session() else {
             return actions;
         };
@@ -424,6 +276,10 @@ impl World {
                 }
                 return;
             }
+            Action::Late => {
+                env.kafka.append_late(&mut env.history, now);
+                return;
+            }
             Action::Read
             | Action::Deliver
             | Action::Append
@@ -461,7 +317,7 @@ impl World {
                 let topic = session.questions.swap_remove(index);
                 session.answer(env, &mut running.believed, &topic);
             }
-            Action::Walsender | Action::Status => unreachable!("done above"),
+            Action::Walsender | Action::Status | Action::Late => unreachable!("done above"),
         }
     }
 

@@ -8,7 +8,7 @@ use walpost_core::{EventId, Reason};
 use super::{DRAIN_MS, End, PARK_MS, Phase, Session, UNREAD_MS};
 use crate::env::Env;
 use crate::kafka::{TOO_LARGE, number};
-use crate::plan::pick;
+use crate::plan::{Fault, pick};
 use crate::postgres::State;
 
 /// A session that failed waits at most so long for the reports that are missing.
@@ -196,8 +196,10 @@ impl Session {
     /// What is still in flight is given up, and the relay hears of it.
     fn purge(&mut self, env: &mut Env) {
         let now = env.ms();
-        let (kafka, history) = (&env.kafka, &mut env.history);
-        let reports = self.producer.purge(kafka, history, &mut env.rng, now);
+        let is_late = env.plan.has(Fault::Late) && !env.healing;
+        let (kafka, history) = (&mut env.kafka, &mut env.history);
+        let rng = &mut env.rng;
+        let reports = self.producer.purge(kafka, history, rng, now, is_late);
         self.deliveries.extend(reports);
         while let Some(delivery) = self.deliveries.pop_front() {
             // The session is over already: an error changes nothing.
@@ -209,8 +211,7 @@ impl Session {
         self.relay.record_all();
         let write = self.relay.poll_checkpoint(env.clock.now());
         if let Some(lsn) = write {
-            let now = env.ms();
-            let is_written = env.pg.record(lsn, &mut env.rng, &mut env.history, now);
+            let is_written = self.write(env, lsn);
             if is_written {
                 self.recorded = lsn;
             }

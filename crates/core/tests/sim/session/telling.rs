@@ -29,7 +29,9 @@ impl Session {
                 status.write, status.flush
             )
         });
-        self.watch.status(status, owed, &env.history, now);
+        // What it says to a server that is gone is nobody's concern.
+        let history = (env.pg.instance == self.instance).then_some(&mut env.history);
+        self.watch.status(status, owed, history, now);
         if status.flush == Lsn::ZERO {
             let stopping = env.pg.state == State::Stopping;
             *env.coverage.entry("a courtesy answer").or_default() += 1;
@@ -43,8 +45,7 @@ impl Session {
     /// The write of the checkpoint ends.
     pub(crate) fn recorded(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
         let lsn = self.writing.take().expect("a write is under way");
-        let now = env.ms();
-        let written = env.pg.record(lsn, &mut env.rng, &mut env.history, now);
+        let written = self.write(env, lsn);
         let is_unsure = env.plan.has(Fault::Uncertain) && !env.healing;
         let is_heard = !is_unsure || chance(&mut env.rng, 80);
         let is_written = written && is_heard;
@@ -56,10 +57,17 @@ impl Session {
         });
         if is_written {
             self.recorded = lsn;
-            self.recorded_at = now;
+            self.recorded_at = env.ms();
         }
         self.relay.handle_checkpointed(is_written);
         self.pump(env, believed);
+    }
+
+    /// Whether the row holds that position now.
+    pub(super) fn write(&self, env: &mut Env, lsn: Lsn) -> bool {
+        let now = env.ms();
+        let (rng, history) = (&mut env.rng, &mut env.history);
+        env.pg.advance(lsn, self.instance, rng, history, now)
     }
 
     /// What the server has to hear of.
@@ -82,13 +90,8 @@ impl Session {
         let Some(grace) = env.plan.grace else {
             return;
         };
-        if flush
-            > env
-                .pg
-                .row
-                .max(Some(self.watch.floor()))
-                .expect("a session wrote it")
-        {
+        let recorded = env.pg.recorded().max(Some(self.watch.floor()));
+        if Some(flush) > recorded && env.pg.instance == self.instance {
             let age = Duration::from_millis(env.ms() - self.recorded_at);
             assert!(age >= grace, "checkpoint: told without it, after {age:?}");
             env.cover("a position without a checkpoint");

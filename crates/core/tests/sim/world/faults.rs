@@ -1,0 +1,213 @@
+//! What the world does to the relay, and how it heals.
+
+use bytes::Bytes;
+use walpost_core::Topic;
+
+use super::World;
+use crate::env::Env;
+use crate::plan::{Fault, chance, pick};
+use crate::postgres::{Replacement, State};
+use crate::walsender::topic_name;
+
+impl World {
+    /// What the world does to the relay.
+    pub(super) fn disturb(&mut self) {
+        if self.env.ms() < self.quiet_until {
+            return;
+        }
+        if self.env.rng.u32(0..1_000) < self.env.plan.fault_rate {
+            let fault = pick(&mut self.env.rng, &Fault::ALL);
+            if self.env.plan.has(fault) {
+                self.strike(fault);
+                // Whoever waits for something new has to know it before time goes on.
+                self.tick();
+            }
+        }
+        let writes = self.env.plan.writes;
+        if self.env.pg.state == State::Up && chance(&mut self.env.rng, writes) {
+            let env = &mut self.env;
+            let did = env.pg.write(&mut env.rng, &env.plan, &mut env.history);
+            self.env.say(|| format!("application: {did}"));
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        let env = &mut self.env;
+        let now = env.ms();
+        match fault {
+            Fault::Crash => Self::crash(env),
+            Fault::FastShutdown => Self::shut_down(env),
+            Fault::Failover => Self::fail_over(env),
+            Fault::Restore => Self::restore(env),
+            Fault::LinkCut => Self::cut_link(env),
+            Fault::SlotMoved => Self::move_slot(env),
+            Fault::Ddl => env.pg.shape = env.rng.u8(0..6),
+            Fault::Outage => Self::outage(env),
+            Fault::Reject => env.kafka.rejects = true,
+            Fault::TopicGrow | Fault::TopicAgain => self.change_topic(fault),
+            Fault::Kill => {
+                env.cover("the process was killed");
+                self.process.kill(env);
+            }
+            Fault::Terminate => {
+                Self::perhaps_an_outage(env);
+                env.cover("the process got SIGTERM");
+                self.process.terminate(env);
+            }
+            Fault::Unwritable => {
+                env.cover("the checkpoint can't be written");
+                env.pg.unwritable_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
+            }
+            Fault::Ping => {
+                if let Some(running) = self.process.running()
+                    && let Some(session) = &mut running.session
+                {
+                    session.ping(env, &running.believed);
+                }
+            }
+            Fault::Quiet => {
+                let quiet = pick(&mut env.rng, &[1_000, 30_000, 400_000]);
+                self.quiet_until = now + quiet;
+            }
+            // These change how something else goes.
+            Fault::SlotRemade
+            | Fault::Uncertain
+            | Fault::AsyncCommit
+            | Fault::KeepaliveInside
+            | Fault::KeepaliveHint
+            | Fault::Question
+            | Fault::BehindFloor
+            | Fault::Clutter
+            | Fault::Late
+            | Fault::Poison
+            | Fault::Refuse
+            | Fault::NullPayload
+            | Fault::TopicLate
+            | Fault::Metadata => {}
+        }
+    }
+
+    fn crash(env: &mut Env) {
+        if !matches!(env.pg.state, State::Down { .. }) {
+            env.cover("Postgres crashed");
+            let until = env.ms() + env.rng.u64(0..3_000);
+            env.pg.crash(until);
+        }
+    }
+
+    fn shut_down(env: &mut Env) {
+        if env.pg.state == State::Up {
+            Self::perhaps_an_outage(env);
+            env.cover("Postgres shuts down");
+            env.pg.begin_shutdown(&mut env.history);
+        }
+    }
+
+    fn fail_over(env: &mut Env) {
+        env.cover("a standby was promoted");
+        let has_slot = chance(&mut env.rng, 70);
+        Self::replace(env, Replacement::Standby { has_slot });
+    }
+
+    fn restore(env: &mut Env) {
+        let (what, by) = if env.rng.bool() {
+            ("a backup was restored", Replacement::Backup)
+        } else {
+            ("a snapshot was put back", Replacement::Snapshot)
+        };
+        env.cover(what);
+        Self::replace(env, by);
+    }
+
+    fn replace(env: &mut Env, by: Replacement) {
+        let until = env.ms() + env.rng.u64(0..3_000);
+        let (rng, history) = (&mut env.rng, &mut env.history);
+        env.pg.replace(by, rng, history, env.sessions, until);
+    }
+
+    fn cut_link(env: &mut Env) {
+        let arrives = env.rng.usize(0..3);
+        let noticed_at = env.ms() + pick(&mut env.rng, &[0, 300, 2_000]);
+        if let Some(mut peer) = env.pg.peer() {
+            peer.close(arrives, noticed_at);
+            env.cover("the connection broke");
+        }
+    }
+
+    fn move_slot(env: &mut Env) {
+        if Self::can_be_moved(env) {
+            env.cover("somebody moved the slot");
+            env.pg.move_slot();
+        }
+    }
+
+    /// Nobody streams, and only the row can tell that the slot was moved.
+    fn can_be_moved(env: &Env) -> bool {
+        let end = env.pg.flush_end();
+        env.pg.state == State::Up
+            && env.pg.sender.is_none()
+            && env.pg.moved_from.is_none()
+            && env.pg.slot.is_some()
+            && env.pg.recorded().is_some_and(|row| row.as_u64() < end)
+            && env.pg.told_without_row.is_none()
+    }
+
+    fn outage(env: &mut Env) {
+        env.cover("Kafka went away");
+        env.kafka.up = false;
+        env.kafka.back_at = env.ms() + pick(&mut env.rng, &[200, 3_000, 60_000]);
+    }
+
+    /// Shutdowns are the harder the longer Kafka is away.
+    fn perhaps_an_outage(env: &mut Env) {
+        if env.plan.has(Fault::Outage) && env.rng.bool() {
+            Self::outage(env);
+        }
+    }
+
+    fn change_topic(&mut self, fault: Fault) {
+        let env = &mut self.env;
+        let now = env.ms();
+        let index = env.rng.usize(0..env.kafka.topics.len());
+        let topic = &mut env.kafka.topics[index];
+        if topic.exists_at > now {
+            return;
+        }
+        if fault == Fault::TopicGrow {
+            topic.partitions += env.rng.u32(1..=2);
+            env.cover("a topic got more partitions");
+        } else {
+            topic.incarnation += 1;
+            topic.partitions = env.rng.u32(1..=topic.partitions);
+            topic.exists_at = now + pick(&mut env.rng, &[0, 2_000]);
+            env.cover("a topic was made anew");
+        }
+        // The owner may hear of it by itself, and fetch the count unasked.
+        let noticed = env.rng.bool();
+        if noticed && let Some(session) = self.process.session() {
+            let name = Bytes::from(topic_name(index));
+            let topic = Topic::new(name).expect("Kafka takes its name");
+            session.questions.push(topic);
+        }
+    }
+
+    pub(super) fn heal(&mut self) {
+        let env = &mut self.env;
+        env.say(|| "everything heals".to_owned());
+        let now = env.ms();
+        env.healing = true;
+        env.kafka.up = true;
+        env.kafka.rejects = false;
+        env.kafka.hurry_late();
+        env.kafka.strict_until = 0;
+        env.tombstones = true;
+        env.pg.unwritable_until = 0;
+        for topic in &mut env.kafka.topics {
+            topic.exists_at = topic.exists_at.min(now);
+        }
+        if let State::Down { until } = &mut env.pg.state {
+            *until = now;
+        }
+        self.quiet_until = 0;
+    }
+}
