@@ -26,6 +26,8 @@ pub(crate) struct Env {
     pub(crate) refusal: Option<Refusal>,
     /// No more faults: from here on everything has to settle.
     pub(crate) healing: bool,
+    /// When the process last went on after it was stopped.
+    pub(crate) resumed_at: u64,
     /// Sessions so far.
     pub(crate) sessions: u64,
     /// How often what happened.
@@ -49,6 +51,7 @@ impl Env {
             tombstones: false,
             refusal: None,
             healing: false,
+            resumed_at: 0,
             sessions: 0,
             coverage: BTreeMap::new(),
             traced,

@@ -155,8 +155,8 @@ impl History {
         self.advance();
     }
 
-    /// Whoever sends next may start further on than the last one, who repeated something. `sessions`
-    /// were there until now.
+    /// Whoever sends next may start further on than the last one, who repeated something.
+    /// `sessions` were there until now.
     pub(crate) fn break_off_repeats(&mut self, sessions: u64) {
         self.broken_off = sessions;
         let logs = self.logs.values_mut();

@@ -35,11 +35,16 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 48] = [
+const COVERED: [&str; 53] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
     "the connection broke",
+    "the network lost the connection",
+    "a silent stream was asked",
+    "a silent stream was given up",
+    "a stream ended with an error",
+    "the process was stopped for a while",
     "something that is no event was passed over",
     "the slot was busy",
     "Kafka went away",

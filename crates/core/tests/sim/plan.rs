@@ -19,6 +19,10 @@ pub(crate) enum Fault {
     FastShutdown,
     /// The replication connection breaks.
     LinkCut,
+    /// The network loses the replication connection, and says nothing.
+    BlackHole,
+    /// The stream ends with an error in the middle of what is read at once.
+    StreamError,
     /// Commits reach the disk later; a crash takes those back that did not.
     AsyncCommit,
     /// Keepalives inside transactions.
@@ -47,7 +51,7 @@ pub(crate) enum Fault {
     TopicLate,
     /// Topics get more partitions.
     TopicGrow,
-    /// Topics are deleted and created again, with fewer partitions.
+    /// Topics are deleted and created again, mostly with another number of partitions.
     TopicAgain,
     /// Metadata requests fail.
     Metadata,
@@ -57,6 +61,8 @@ pub(crate) enum Fault {
     Late,
     /// The process gets SIGTERM.
     Terminate,
+    /// The process is stopped for a while, and goes on.
+    Suspend,
     /// Nothing is written for a long time.
     Quiet,
     /// The relay's owner asks the server for a sign of life.
@@ -76,10 +82,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
+        Self::BlackHole,
+        Self::StreamError,
         Self::AsyncCommit,
         Self::KeepaliveInside,
         Self::KeepaliveHint,
@@ -99,6 +107,7 @@ impl Fault {
         Self::Kill,
         Self::Late,
         Self::Terminate,
+        Self::Suspend,
         Self::Quiet,
         Self::Ping,
         Self::Unwritable,
@@ -218,6 +227,12 @@ impl Plan {
     /// No record is larger.
     pub(crate) fn record_bytes_max(&self) -> usize {
         self.payload_max * LARGE + 400
+    }
+
+    /// How long a server that has a timeout is silent before it is asked, in milliseconds.
+    pub(crate) fn ask_interval_ms(&self) -> Option<u64> {
+        let timeout = self.wal_sender_timeout_ms;
+        (timeout > 0).then_some((timeout + 1_000) / 2)
     }
 
     /// The longest time between two status updates, in milliseconds.

@@ -9,6 +9,7 @@ use walpost_core::{Topic, Topics, start};
 
 use walpost_pgoutput::Lsn;
 
+use crate::clock::Clock;
 use crate::env::Env;
 use crate::operator;
 use crate::plan::pick;
@@ -30,6 +31,8 @@ pub(crate) struct Running {
     pub(crate) believed: BTreeMap<usize, u32>,
     backoff: Backoff,
     pub(crate) session: Option<Session>,
+    /// It is stopped until then.
+    suspended_until: Option<u64>,
     connect_at: u64,
     /// Records in a batch: fewer after one was refused as a whole.
     batch: usize,
@@ -50,6 +53,7 @@ impl Process {
             believed: BTreeMap::new(),
             backoff: Backoff::new(),
             session: None,
+            suspended_until: None,
             connect_at: env.ms(),
             batch: env.plan.batch,
             parked: false,
@@ -68,6 +72,20 @@ impl Process {
 
     pub(crate) fn session(&mut self) -> Option<&mut Session> {
         self.running()?.session.as_mut()
+    }
+
+    /// SIGSTOP, and SIGCONT later.
+    pub(crate) fn suspend(&mut self, until: u64) {
+        if let Some(running) = self.running() {
+            running.suspended_until = Some(until);
+        }
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        match self {
+            Self::Up(running) => running.suspended_until.is_some(),
+            Self::Down { .. } => false,
+        }
     }
 
     /// SIGKILL.
@@ -104,6 +122,9 @@ impl Process {
             Self::Down { until } if *until <= env.ms() => *self = Self::start(env),
             Self::Down { .. } => {}
             Self::Up(running) => {
+                if running.is_stopped(env) {
+                    return;
+                }
                 if let Some(until) = running.tick(env) {
                     *self = Self::Down { until };
                 }
@@ -111,18 +132,37 @@ impl Process {
         }
     }
 
-    pub(crate) fn deadline(&self) -> u64 {
+    pub(crate) fn deadline(&self, clock: Clock) -> u64 {
         match self {
             Self::Down { until } => *until,
-            Self::Up(running) => match &running.session {
-                Some(session) => session.deadline().unwrap_or(0),
-                None => running.connect_at,
+            Self::Up(running) => match (running.suspended_until, &running.session) {
+                (Some(until), _) => until,
+                (None, Some(session)) => session.deadline(clock).unwrap_or(0),
+                (None, None) => running.connect_at,
             },
         }
     }
 }
 
 impl Running {
+    /// Whether it is stopped; it goes on when its time has come.
+    fn is_stopped(&mut self, env: &mut Env) -> bool {
+        let Some(until) = self.suspended_until else {
+            return false;
+        };
+        let now = env.ms();
+        if now < until {
+            return true;
+        }
+        env.say(|| "the process goes on".to_owned());
+        env.resumed_at = now;
+        self.suspended_until = None;
+        if let Some(session) = &mut self.session {
+            session.resume(now);
+        }
+        false
+    }
+
     /// Says until when the process is gone, if it has ended.
     fn tick(&mut self, env: &mut Env) -> Option<u64> {
         let Some(mut session) = self.session.take() else {

@@ -4,11 +4,13 @@
 mod bounds;
 mod ending;
 mod sending;
+mod silence;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use walpost_core::silence::Silence;
 use walpost_core::start::Identity;
 use walpost_core::{
     Delivery, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Relay,
@@ -16,6 +18,7 @@ use walpost_core::{
 };
 use walpost_pgoutput::{CopyMessage, Lsn};
 
+use crate::clock::Clock;
 use crate::env::Env;
 use crate::kafka::{Producer, TOO_LARGE, number};
 use crate::plan::{Fault, chance, pick};
@@ -69,6 +72,11 @@ pub(crate) struct Session {
     is_last: bool,
     /// The stream is gone.
     is_cut_off: bool,
+    silence: Silence,
+    /// When something was last read, or nothing could have been.
+    heard_at: u64,
+    /// The stream is gone, which nobody says: TCP gives it up then.
+    lost_until: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +135,11 @@ impl Session {
             },
             ..MappingSpec::default()
         };
+        let timeout = Duration::from_millis(env.plan.wal_sender_timeout_ms);
         let start = Start {
             floor,
             format: env.plan.format,
-            wal_sender_timeout: Duration::from_millis(env.plan.wal_sender_timeout_ms),
+            wal_sender_timeout: timeout,
             window: env.plan.limits,
             textual: BTreeSet::new(),
             policy: Policy::Halt,
@@ -167,6 +176,9 @@ impl Session {
             pinged_at: now,
             is_last: false,
             is_cut_off: false,
+            silence: Silence::new(env.clock.now(), timeout),
+            heard_at: now,
+            lost_until: None,
         }
     }
 
@@ -215,6 +227,10 @@ impl Session {
             let Some(bytes) = env.pg.peer().and_then(|mut peer| peer.read()) else {
                 break;
             };
+            self.hear(env);
+            if self.is_ended_by_an_error(env) {
+                return;
+            }
             let message = CopyMessage::decode(bytes).expect("the model sends what decodes");
             env.say(|| describe(&message));
             self.watch.fed(&message);
@@ -312,7 +328,7 @@ impl Session {
     }
 
     /// When something happens by itself.
-    pub(crate) fn deadline(&self) -> Option<u64> {
+    pub(crate) fn deadline(&self, clock: Clock) -> Option<u64> {
         let phase = match self.phase {
             Phase::Streaming if self.unacked > 0 => Some(self.moved_at + PARK_MS),
             Phase::Streaming => None,
@@ -324,14 +340,21 @@ impl Session {
         let ping = self.target.filter(|_| self.is_open());
         let ping = ping.map(|_| self.pinged_at + ONCE_MS);
         let unread = self.unread_since.map(|since| since + UNREAD_MS);
-        [self.timer, phase, ping, unread]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.timer,
+            phase,
+            ping,
+            unread,
+            self.silence_deadline(clock),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Serves the timers.
     pub(crate) fn tick(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
+        self.judge_silence(env, believed);
         let is_asked = matches!(self.phase, Phase::Asked { .. });
         if is_asked || self.timer.is_none_or(|timer| timer <= env.ms()) {
             self.pump(env, believed);

@@ -128,7 +128,8 @@ impl Walsender {
 
     /// Its client went away, and it has noticed.
     pub(crate) fn is_gone(&self, now: u64) -> bool {
-        !self.client_open && self.to_server.is_empty() && self.lingers_until <= now
+        let has_read = self.to_server.is_empty() || !self.server_open;
+        !self.client_open && has_read && self.lingers_until <= now
     }
 
     /// Whether it has sent everything that is on disk.
@@ -163,16 +164,20 @@ impl Walsender {
         Some(self.last_reply + if half { timeout / 2 } else { timeout })
     }
 
-    /// Its timers.
-    pub(crate) fn tick(&mut self, plan: &Plan, now: u64) {
+    /// Its timers. A client whose process is stopped, or was a moment ago, may be late.
+    pub(crate) fn tick(&mut self, plan: &Plan, now: u64, may_be_late: bool) {
         let is_due = self.deadline(plan).is_some_and(|deadline| deadline <= now);
         if !self.client_open || !is_due {
             return;
         }
-        assert!(
-            now < self.last_reply + plan.wal_sender_timeout_ms,
-            "status: the server took a living relay for dead"
-        );
+        if now >= self.last_reply + plan.wal_sender_timeout_ms {
+            assert!(
+                may_be_late,
+                "status: the server took a living relay for dead"
+            );
+            self.server_open = false;
+            return;
+        }
         self.keepalive(self.sent, true, now);
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Watch {
     told: Lsn,
     told_at: Option<u64>,
     moved_at: Option<u64>,
+    /// The process was stopped until then: what was due before is not late.
+    resumed_at: u64,
     /// Where the server's last question stood.
     question: Option<Lsn>,
     /// Status updates that may go out without waiting.
@@ -44,6 +46,7 @@ impl Watch {
             told: floor,
             told_at: None,
             moved_at: None,
+            resumed_at: 0,
             question: None,
             answers: 1,
             statuses: 0,
@@ -162,12 +165,17 @@ impl Watch {
         self.told >= lsn
     }
 
+    /// The process goes on after it was stopped.
+    pub(crate) fn resume(&mut self, now: u64) {
+        self.resumed_at = now;
+    }
+
     /// Nothing may be overdue.
     pub(crate) fn tick(&mut self, owed: Lsn, now: u64) {
         if owed > self.told {
             self.moved_at.get_or_insert(now);
         }
-        let last = self.told_at.unwrap_or(now);
+        let last = self.told_at.unwrap_or(now).max(self.resumed_at);
         assert!(
             now <= last + self.interval_ms + SLACK_MS,
             "status: none for {} ms",
@@ -175,7 +183,7 @@ impl Watch {
         );
         if let Some(moved) = self.moved_at {
             assert!(
-                now <= moved.max(last + MOVED_MS) + SLACK_MS,
+                now <= moved.max(self.resumed_at).max(last + MOVED_MS) + SLACK_MS,
                 "status: progress was not told"
             );
         }

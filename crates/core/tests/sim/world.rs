@@ -16,6 +16,9 @@ const HEALED_STEPS_MAX: u32 = 200_000;
 const SHUTDOWN_MS_MAX: u64 = 2_500;
 const SHUTDOWN_STATUSES_MAX: u64 = 20;
 
+/// A process that was stopped needs so long to be in time again.
+const RESUMED_MS: u64 = 1_500;
+
 /// Things that can happen when there is something to do them with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
@@ -140,7 +143,8 @@ impl World {
             self.step();
         }
         let told = statuses(self) - before;
-        let expected = 20_000 / self.env.plan.status_interval_ms();
+        let asks = self.env.plan.ask_interval_ms().map_or(0, |ms| 20_000 / ms);
+        let expected = 20_000 / self.env.plan.status_interval_ms() + asks;
         assert!(told <= expected + 4, "idle: {told} statuses in 20 s");
         assert_eq!(
             appended, self.env.history.appended,
@@ -182,7 +186,7 @@ impl World {
 
     fn next_deadline(&self) -> u64 {
         let env = &self.env;
-        let mut next = self.process.deadline();
+        let mut next = self.process.deadline(env.clock);
         if !env.kafka.up {
             next = next.min(env.kafka.back_at);
         }
@@ -221,18 +225,22 @@ impl World {
         if env.kafka.has_late(env.clock.ms()) {
             actions.push((Action::Late, speeds.append));
         }
+        let is_suspended = self.process.is_suspended();
         let Some(session) = self.process.session() else {
             return actions;
         };
+        if session.producer.can_append(&env.kafka) {
+            actions.push((Action::Append, speeds.append));
+        }
+        if is_suspended {
+            return actions;
+        }
         let has_data = env.pg.peer().is_some_and(|peer| peer.has_data());
         if has_data && session.wants_wal() {
             actions.push((Action::Read, speeds.read));
         }
         if !session.deliveries.is_empty() {
             actions.push((Action::Deliver, speeds.deliveries));
-        }
-        if session.producer.can_append(&env.kafka) {
-            actions.push((Action::Append, speeds.append));
         }
         if session.writing.is_some() {
             actions.push((Action::Record, speeds.record));
@@ -339,7 +347,8 @@ impl World {
             self.finished = true;
         }
         if let Some(sender) = &mut env.pg.sender {
-            sender.tick(&env.plan, now);
+            let is_late = env.resumed_at > 0 && now <= env.resumed_at + RESUMED_MS;
+            sender.tick(&env.plan, now, is_late || self.process.is_suspended());
         }
         env.pg.notice_client(now);
         self.process.tick(&mut self.env);
@@ -354,6 +363,11 @@ impl World {
             return;
         }
         let now = env.ms();
+        let is_late = self.process.is_suspended() || now <= env.resumed_at + RESUMED_MS;
+        // There is nothing that a relay could do.
+        if is_late || env.pg.peer().is_none() {
+            self.shutdown = None;
+        }
         env.pg.ask_to_stop(now);
         if env.pg.sender.is_none() {
             env.cover("Postgres shut down");

@@ -51,7 +51,8 @@ impl Session {
     pub(crate) fn end(&mut self, env: &mut Env) -> Option<End> {
         let now = env.ms();
         let connected = env.pg.peer().is_some_and(|peer| !peer.is_finished());
-        if !connected && self.is_open() {
+        let seems_connected = self.lost_until.is_some_and(|until| now < until);
+        if !connected && !seems_connected && self.is_open() {
             self.is_cut_off = true;
             self.settle(env);
         }

@@ -32,14 +32,23 @@ impl World {
     }
 
     fn strike(&mut self, fault: Fault) {
+        let is_suspended = self.process.is_suspended();
         let env = &mut self.env;
         let now = env.ms();
         match fault {
+            // Nothing reaches the process.
+            Fault::Terminate | Fault::Ping | Fault::Suspend if is_suspended => {}
             Fault::Crash => Self::crash(env),
             Fault::FastShutdown => Self::shut_down(env),
             Fault::Failover => Self::fail_over(env),
             Fault::Restore => Self::restore(env),
             Fault::LinkCut => Self::cut_link(env),
+            Fault::BlackHole => self.lose_link(),
+            Fault::Suspend => {
+                env.cover("the process was stopped for a while");
+                let until = now + pick(&mut env.rng, &[500, 5_000, 30_000, 200_000]);
+                self.process.suspend(until);
+            }
             Fault::SlotMoved => Self::move_slot(env),
             Fault::Ddl => env.pg.shape = env.rng.u8(0..6),
             Fault::Outage => Self::outage(env),
@@ -72,6 +81,7 @@ impl World {
             // These change how something else goes.
             Fault::SlotRemade
             | Fault::Uncertain
+            | Fault::StreamError
             | Fault::AsyncCommit
             | Fault::KeepaliveInside
             | Fault::KeepaliveHint
@@ -134,6 +144,20 @@ impl World {
         }
     }
 
+    /// Nothing arrives any more, in both directions; the server notices when its time is over.
+    fn lose_link(&mut self) {
+        let env = &mut self.env;
+        let arrives = env.rng.usize(0..3);
+        let noticed_at = env.ms() + env.plan.wal_sender_timeout_ms;
+        if let Some(session) = self.process.session()
+            && let Some(mut peer) = env.pg.peer()
+        {
+            peer.close(arrives, noticed_at);
+            session.lose_link(env.clock.ms());
+            env.cover("the network lost the connection");
+        }
+    }
+
     fn move_slot(env: &mut Env) {
         if Self::can_be_moved(env) {
             env.cover("somebody moved the slot");
@@ -178,7 +202,7 @@ impl World {
             env.cover("a topic got more partitions");
         } else {
             topic.incarnation += 1;
-            topic.partitions = env.rng.u32(1..=topic.partitions);
+            topic.partitions = env.rng.u32(1..=5);
             topic.exists_at = now + pick(&mut env.rng, &[0, 2_000]);
             env.cover("a topic was made anew");
         }
@@ -209,5 +233,8 @@ impl World {
             *until = now;
         }
         self.quiet_until = 0;
+        if self.process.is_suspended() {
+            self.process.suspend(now);
+        }
     }
 }
