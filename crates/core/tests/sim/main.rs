@@ -35,7 +35,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 53] = [
+const COVERED: [&str; 54] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -72,6 +72,7 @@ const COVERED: [&str; 53] = [
     "a checkpoint that the relay does not know of",
     "a checkpoint that failed",
     "a position without a checkpoint",
+    "a position without a checkpoint, for the slot's sake",
     "a slot was adopted",
     "a slot was rewound",
     "a position was remembered",

@@ -71,6 +71,8 @@ pub(crate) enum Fault {
     Unwritable,
     /// The outcome of a write is not known to the relay.
     Uncertain,
+    /// The server is about to give the slot up for the WAL that it keeps, or is not any more.
+    Pressed,
     /// Somebody else reads from the slot while the relay is away.
     SlotMoved,
     /// A standby is promoted that was behind.
@@ -82,7 +84,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -112,6 +114,7 @@ impl Fault {
         Self::Ping,
         Self::Unwritable,
         Self::Uncertain,
+        Self::Pressed,
         Self::SlotMoved,
         Self::Failover,
         Self::Restore,

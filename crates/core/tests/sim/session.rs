@@ -48,6 +48,10 @@ pub(crate) struct Session {
     /// What the row is known to hold, and since when nothing newer.
     recorded: Lsn,
     recorded_at: u64,
+    /// The last write of it failed.
+    has_failed: bool,
+    /// The server is about to give the slot up.
+    is_pressed: bool,
     phase: Phase,
     pub(crate) watch: Watch,
     started_at: u64,
@@ -160,6 +164,8 @@ impl Session {
             writing: None,
             recorded,
             recorded_at: now,
+            has_failed: false,
+            is_pressed: false,
             phase: Phase::Streaming,
             watch: Watch::new(floor, env.plan.status_interval_ms()),
             started_at: now,

@@ -216,6 +216,7 @@ impl Session {
             if is_written {
                 self.recorded = lsn;
             }
+            self.has_failed = !is_written;
             self.relay.handle_checkpointed(is_written);
         }
         let status = self.relay.last_status(env.clock.now());

@@ -59,7 +59,15 @@ impl Session {
             self.recorded = lsn;
             self.recorded_at = env.ms();
         }
+        self.has_failed = !is_written;
         self.relay.handle_checkpointed(is_written);
+        self.pump(env, believed);
+    }
+
+    /// The slot is looked at: it is about to be lost, or is not any more.
+    pub(crate) fn press(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
+        self.is_pressed = !self.is_pressed;
+        self.relay.handle_slot(self.is_pressed);
         self.pump(env, believed);
     }
 
@@ -93,7 +101,13 @@ impl Session {
         let recorded = env.pg.recorded().max(Some(self.watch.floor()));
         if Some(flush) > recorded && env.pg.instance == self.instance {
             let age = Duration::from_millis(env.ms() - self.recorded_at);
-            assert!(age >= grace, "checkpoint: told without it, after {age:?}");
+            // What was told stays true when the need is over.
+            let is_pressed = self.is_pressed && self.has_failed;
+            let may = age >= grace || is_pressed || env.pg.told_without_row >= Some(flush);
+            assert!(may, "checkpoint: told without it, after {age:?}");
+            if age < grace && is_pressed {
+                env.cover("a position without a checkpoint, for the slot's sake");
+            }
             env.cover("a position without a checkpoint");
             env.pg.told_without_row = env.pg.told_without_row.max(Some(flush));
         }

@@ -7,6 +7,7 @@ use super::World;
 use crate::env::Env;
 use crate::plan::{Fault, chance, pick};
 use crate::postgres::{Replacement, State};
+use crate::session::Session;
 use crate::walsender::topic_name;
 
 impl World {
@@ -37,7 +38,7 @@ impl World {
         let now = env.ms();
         match fault {
             // Nothing reaches the process.
-            Fault::Terminate | Fault::Ping | Fault::Suspend if is_suspended => {}
+            Fault::Terminate | Fault::Ping | Fault::Pressed | Fault::Suspend if is_suspended => {}
             Fault::Crash => Self::crash(env),
             Fault::FastShutdown => Self::shut_down(env),
             Fault::Failover => Self::fail_over(env),
@@ -67,11 +68,16 @@ impl World {
                 env.cover("the checkpoint can't be written");
                 env.pg.unwritable_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
             }
-            Fault::Ping => {
+            Fault::Ping | Fault::Pressed => {
                 if let Some(running) = self.process.running()
                     && let Some(session) = &mut running.session
                 {
-                    session.ping(env, &running.believed);
+                    let act = if fault == Fault::Ping {
+                        Session::ping
+                    } else {
+                        Session::press
+                    };
+                    act(session, env, &running.believed);
                 }
             }
             Fault::Quiet => {
