@@ -6,11 +6,12 @@ use walpost_pgoutput::Lsn;
 use crate::env::Env;
 use crate::plan::Fault;
 
-/// The relay refused to start. It has a reason that is true.
-pub(crate) fn hears(env: &mut Env, refusal: Refusal) {
+/// The relay refused to start. It has a reason that is true. `told`: what the same process told the
+/// server before.
+pub(crate) fn hears(env: &mut Env, refusal: Refusal, told: Option<Lsn>) {
     env.say(|| format!("relay: refuses to start: {refusal:?}"));
     match &refusal {
-        Refusal::Moved { confirmed, .. } => check_moved(env, *confirmed),
+        Refusal::Moved { confirmed, .. } => check_moved(env, *confirmed, told),
         Refusal::SlotGone { .. } | Refusal::SlotMissing => {
             assert!(env.pg.slot.is_none(), "start: the slot is there");
             env.cover("a slot that is gone is refused");
@@ -30,7 +31,7 @@ pub(crate) fn hears(env: &mut Env, refusal: Refusal) {
 
 /// Nobody told the slot so much, or the row that would say so was not written, or is not on this
 /// server.
-fn check_moved(env: &mut Env, confirmed: Lsn) {
+fn check_moved(env: &mut Env, confirmed: Lsn, told: Option<Lsn>) {
     if env.pg.moved_from.is_some() {
         env.cover("a slot that was moved is refused");
     } else if env.pg.remade {
@@ -41,6 +42,10 @@ fn check_moved(env: &mut Env, confirmed: Lsn) {
         assert!(
             env.pg.told_without_row >= Some(confirmed),
             "start: the slot stands at {confirmed}, which nobody told it"
+        );
+        assert!(
+            told < Some(confirmed),
+            "start: the process has forgotten that it told the slot {confirmed}"
         );
         env.cover("a position of a process that is gone is refused");
     }

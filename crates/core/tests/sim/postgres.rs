@@ -18,6 +18,8 @@ use crate::walsender::{Peer, View, Walsender};
 pub(crate) struct Postgres {
     pub(crate) state: State,
     pub(crate) identity: Identity,
+    /// It has taken the place of another one, and was not up yet.
+    pub(crate) is_new: bool,
     /// Counts the servers that took the place of the one before.
     pub(crate) instance: u32,
     /// The timelines that this one came from, each with its end.
@@ -109,6 +111,7 @@ impl Postgres {
                 system_identifier: 1,
                 timeline: 1,
             },
+            is_new: false,
             instance: 0,
             timelines: Vec::new(),
             newest_timeline: 1,

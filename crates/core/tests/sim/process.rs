@@ -38,6 +38,8 @@ pub(crate) struct Running {
     batch: usize,
     parked: bool,
     unrecorded: Option<Unrecorded>,
+    /// What its last session told to which server.
+    told: Option<(u32, Lsn)>,
     /// What it was started with.
     accepted: Accepted,
     /// Questions of the session before: their answers may still come.
@@ -58,6 +60,7 @@ impl Process {
             batch: env.plan.batch,
             parked: false,
             unrecorded: None,
+            told: None,
             accepted,
             late: Vec::new(),
         }))
@@ -177,6 +180,7 @@ impl Running {
         env.say(|| format!("relay: session over: {end:?}"));
         self.backoff.session_ended(session.age(env.ms()));
         self.late = session.questions.clone();
+        self.told = Some((session.instance, session.watch.told()));
         let identity = session.identity;
         let told = session.unrecorded();
         self.unrecorded = told.map(|lsn| Unrecorded { identity, lsn });
@@ -305,7 +309,9 @@ impl Running {
                 Some(start)
             }
             Err(refusal) => {
-                operator::hears(env, refusal);
+                let (instance, told) = self.told.unzip();
+                let told = told.filter(|_| instance == Some(env.pg.instance));
+                operator::hears(env, refusal, told);
                 None
             }
         }

@@ -39,7 +39,7 @@ pub(crate) struct Session {
     relay: Relay,
     /// The server that it is connected to.
     pub(crate) identity: Identity,
-    instance: u32,
+    pub(crate) instance: u32,
     pub(crate) producer: Producer,
     pub(crate) deliveries: VecDeque<Delivery>,
     pub(crate) questions: Vec<Topic>,

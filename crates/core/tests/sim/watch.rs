@@ -160,6 +160,11 @@ impl Watch {
         }
     }
 
+    /// The highest position that a status carried.
+    pub(crate) fn told(&self) -> Lsn {
+        self.told
+    }
+
     /// Whether a status said so much.
     pub(crate) fn has_told(&self, lsn: Lsn) -> bool {
         self.told >= lsn

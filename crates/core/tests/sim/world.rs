@@ -143,7 +143,11 @@ impl World {
             self.step();
         }
         let told = statuses(self) - before;
-        let asks = self.env.plan.ask_interval_ms().map_or(0, |ms| 20_000 / ms);
+        let asks = self
+            .env
+            .plan
+            .ask_interval_ms()
+            .map_or(0, |ms| 20_000_u64.div_ceil(ms));
         let expected = 20_000 / self.env.plan.status_interval_ms() + asks;
         assert!(told <= expected + 4, "idle: {told} statuses in 20 s");
         assert_eq!(
@@ -341,6 +345,7 @@ impl World {
         {
             env.say(|| "Postgres is up".to_owned());
             env.pg.start(&mut env.rng, &mut env.history);
+            Self::take_over(env);
         }
         if env.healing && !self.finished && env.pg.state == State::Up {
             env.pg.finish(&mut env.rng, &mut env.history);

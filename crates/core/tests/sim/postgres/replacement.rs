@@ -64,6 +64,7 @@ impl Postgres {
         self.told_without_row = self.told_without_row.min(Some(Lsn::new(end)));
         self.moved_from = None;
         self.remade = false;
+        self.is_new = true;
         self.instance += 1;
         self.sender = None;
         self.state = State::Down { until };
@@ -153,9 +154,7 @@ impl Postgres {
     /// that was told.
     pub(crate) fn can_be_remade(&self) -> bool {
         let end = Lsn::new(self.flush_end());
-        self.slot.is_none()
-            && self.recorded().is_some_and(|row| row < end)
-            && self.told_without_row.is_none()
+        self.slot.is_none() && self.recorded().is_some_and(|row| row < end)
     }
 
     /// A slot of that name is made: it begins at the end of the WAL.

@@ -111,7 +111,9 @@ impl Session {
     /// Everything that was committed before the session is in Kafka.
     fn check_caught_up(&self, env: &mut Env) {
         env.cover("a run caught up");
-        if let Some((position, event)) = env.history.first_missing() {
+        // What a server has that took its place meanwhile is another matter.
+        let is_there = env.pg.instance == self.instance;
+        if let Some((position, event)) = env.history.first_missing().filter(|_| is_there) {
             assert!(
                 self.target <= Some(position.commit_lsn.as_u64()),
                 "once: {} at {position} was left out",

@@ -141,6 +141,24 @@ impl World {
         env.pg.replace(by, rng, history, env.sessions, until);
     }
 
+    /// A server that takes the place of another one is busy at once; and whoever looks after it may
+    /// make the slot that it has not got.
+    pub(super) fn take_over(env: &mut Env) {
+        if !std::mem::take(&mut env.pg.is_new) {
+            return;
+        }
+        let is_made = env.plan.has(Fault::SlotRemade) && !env.healing && env.rng.bool();
+        if is_made && env.pg.can_be_remade() {
+            env.cover("somebody made the slot anew");
+            env.pg.make_slot();
+            env.pg.remade = true;
+        }
+        let burst = pick(&mut env.rng, &[1, 30, 200]);
+        for _ in 0..env.rng.usize(0..burst) {
+            env.pg.write(&mut env.rng, &env.plan, &mut env.history);
+        }
+    }
+
     fn cut_link(env: &mut Env) {
         let arrives = env.rng.usize(0..3);
         let noticed_at = env.ms() + pick(&mut env.rng, &[0, 300, 2_000]);
