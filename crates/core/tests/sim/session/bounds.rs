@@ -13,6 +13,11 @@ impl Session {
             self.watch.check_idle(snapshot.confirmed);
         }
         assert!(snapshot.window <= limits.events, "bounds: the window");
+        // 1, then twice as many each time that all of it is acknowledged.
+        assert!(
+            u64::from(snapshot.window) <= snapshot.delivered + 1,
+            "bounds: the window opens slowly"
+        );
         assert!(
             snapshot.in_flight <= snapshot.window as usize,
             "bounds: records in flight"
