@@ -36,6 +36,9 @@ fn check_moved(env: &mut Env, confirmed: Lsn, told: Option<Lsn>) {
         env.cover("a slot that was moved is refused");
     } else if env.pg.remade {
         env.cover("a slot that was made anew is refused");
+        if env.pg.told_without_row.is_some() {
+            env.cover("one that was made where another server was told without the row");
+        }
     } else if env.pg.is_past_its_row() {
         env.cover("a slot that two promotions have parted from its row is refused");
     } else {

@@ -234,6 +234,10 @@ impl Running {
         };
         let floor = start.lsn;
         env.history.check_flush(floor);
+        assert!(
+            env.plan.grace.is_none() || Some(floor) >= env.pg.recorded(),
+            "start: what is on record comes again"
+        );
         let recorded = match env.plan.grace {
             None => Some(floor),
             Some(_) => Self::record(env, &start),

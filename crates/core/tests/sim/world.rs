@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) env: Env,
     process: Process,
     quiet_until: u64,
+    /// Somebody promotes a standby then, because the server can't be written to.
+    promotes_at: Option<u64>,
     shutdown: Option<Shutdown>,
     finished: bool,
 }
@@ -61,6 +63,7 @@ impl World {
             env,
             process,
             quiet_until: 0,
+            promotes_at: None,
             shutdown: None,
             finished: false,
         }

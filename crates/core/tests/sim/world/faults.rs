@@ -24,6 +24,11 @@ impl World {
                 self.tick();
             }
         }
+        if self.promotes_at.is_some_and(|at| at <= self.env.ms()) {
+            self.promotes_at = None;
+            self.strike(Fault::Failover);
+            self.tick();
+        }
         let writes = self.env.plan.writes;
         if self.env.pg.state == State::Up && chance(&mut self.env.rng, writes) {
             let env = &mut self.env;
@@ -67,6 +72,9 @@ impl World {
             Fault::Unwritable => {
                 env.cover("the checkpoint can't be written");
                 env.pg.unwritable_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
+                if env.plan.has(Fault::Failover) && env.rng.bool() {
+                    self.promotes_at = Some(now + pick(&mut env.rng, &[1_000, 4_000]));
+                }
             }
             Fault::Ping | Fault::Pressed => {
                 if let Some(running) = self.process.running()
@@ -121,7 +129,7 @@ impl World {
 
     fn fail_over(env: &mut Env) {
         env.cover("a standby was promoted");
-        let has_slot = chance(&mut env.rng, 70);
+        let has_slot = chance(&mut env.rng, 60);
         Self::replace(env, Replacement::Standby { has_slot });
     }
 
