@@ -155,14 +155,19 @@ impl World {
         if !std::mem::take(&mut env.pg.is_new) {
             return;
         }
+        Self::write_much(env, &[1, 5, 20]);
         let is_made = env.plan.has(Fault::SlotRemade) && !env.healing && env.rng.bool();
         if is_made && env.pg.can_be_remade() {
             env.cover("somebody made the slot anew");
             env.pg.make_slot();
             env.pg.remade = true;
         }
-        let burst = pick(&mut env.rng, &[1, 30, 200]);
-        for _ in 0..env.rng.usize(0..burst) {
+        Self::write_much(env, &[1, 30, 200]);
+    }
+
+    fn write_much(env: &mut Env, most: &[usize]) {
+        let most = pick(&mut env.rng, most);
+        for _ in 0..env.rng.usize(0..most) {
             env.pg.write(&mut env.rng, &env.plan, &mut env.history);
         }
     }
