@@ -112,6 +112,7 @@ impl World {
         let has_unread = env.pg.peer().is_some_and(|peer| peer.has_data());
         self.finished
             && !has_unread
+            && !env.pg.sender_is_ready(&env.plan)
             && env.pg.state == State::Up
             && env.history.is_complete()
             && env.kafka.late.is_empty()
