@@ -36,6 +36,7 @@ use crate::session::{
     SessionError,
 };
 use crate::shutdown::{Shutdown, ShutdownSignal};
+use crate::skip::Skip;
 use crate::state::{State, StateCell};
 
 /// Why a record that is too large for the client may not be too large for its topic.
@@ -214,14 +215,7 @@ impl<'a> Supervisor<'a> {
             "streaming"
         );
         let identity = opening.post.identity;
-        if self.last.is_some_and(|(last, _)| last != identity) {
-            // Positions of another history are no positions here.
-            self.rulings.forget_found();
-        }
-        self.rulings.forget_skips();
-        for skip in &opening.skips {
-            self.rulings.skip(skip.position, skip.id.clone());
-        }
+        self.prepare_rulings(identity, &opening.skips);
         let begun = Instant::now();
         let context = SessionContext {
             config: self.config,
@@ -265,6 +259,18 @@ impl<'a> Supervisor<'a> {
                 Err(SessionError::PublicationGone(chain(&error)))
             }
             ended => ended,
+        }
+    }
+
+    /// What is known of single events on the server of the next session.
+    fn prepare_rulings(&mut self, identity: Identity, skips: &[Skip]) {
+        if self.last.is_some_and(|(last, _)| last != identity) {
+            // Positions of another history are no positions here.
+            self.rulings.forget_found();
+        }
+        self.rulings.forget_skips();
+        for skip in skips {
+            self.rulings.skip(skip.position, skip.id.clone());
         }
     }
 

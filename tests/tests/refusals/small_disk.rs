@@ -7,7 +7,9 @@ use std::{
     process::Command,
 };
 
-use crate::stage::{Stage, postgres};
+use postgres::Client;
+
+use crate::stage::{self, Stage};
 
 /// Room for the checkpoint's table, and for little more.
 const SIZE: &str = "128k";
@@ -15,6 +17,9 @@ const SIZE: &str = "128k";
 /// Holds the checkpoint of a stage until it is dropped.
 pub(crate) struct SmallDisk {
     dir: PathBuf,
+    /// The tablespace.
+    name: String,
+    database: Client,
 }
 
 impl SmallDisk {
@@ -25,7 +30,7 @@ impl SmallDisk {
         if me != 0 {
             return None;
         }
-        let data = postgres().data_dir();
+        let data = stage::postgres().data_dir();
         let owner = fs::metadata(&data).unwrap();
         let dir = data.with_file_name(&stage.slot);
         fs::create_dir(&dir).unwrap();
@@ -35,14 +40,18 @@ impl SmallDisk {
             owner.gid()
         );
         run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"], &dir);
-        let disk = Self { dir };
-        let (name, place) = (&stage.slot, disk.dir.display());
-        let client = &mut postgres().client();
-        let create = format!("create tablespace {name} location '{place}'");
-        client.batch_execute(&create).unwrap();
-        stage.database.execute(&format!(
-            "alter table walpost.checkpoint set tablespace {name}"
-        ));
+        let mut disk = Self {
+            dir,
+            name: stage.slot.clone(),
+            database: stage.database.client(),
+        };
+        let (name, place) = (&disk.name, disk.dir.display());
+        for statement in [
+            format!("create tablespace {name} location '{place}'"),
+            format!("alter table walpost.checkpoint set tablespace {name}"),
+        ] {
+            disk.database.batch_execute(&statement).unwrap();
+        }
         Some(disk)
     }
 
@@ -63,9 +72,16 @@ impl SmallDisk {
 }
 
 impl Drop for SmallDisk {
+    /// The server keeps what it knows of a tablespace: it has to be empty and gone first. Where that
+    /// fails, as in a test that fails, the file system stays until the machine ends.
     fn drop(&mut self) {
-        // The server may still have files of it open.
-        let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
+        let emptied = self.database.batch_execute(&format!(
+            "alter table walpost.checkpoint set tablespace pg_default; drop tablespace {}",
+            self.name
+        ));
+        if emptied.is_ok() {
+            let _ = Command::new("umount").arg(&self.dir).status();
+        }
     }
 }
 
