@@ -204,16 +204,7 @@ impl<'a> Supervisor<'a> {
         self.begun = true;
         self.credentials_refused_at = None;
         self.last_cause.clear();
-        self.state.set(match self.circuit {
-            Circuit::Closed => State::Streaming,
-            Circuit::Parked { .. } | Circuit::Trying { .. } => State::Trying,
-        });
-        info!(
-            slot = %self.config.postgres.slot,
-            publication = %opening.publication,
-            start_lsn = %opening.floor,
-            "streaming"
-        );
+        self.tell_streaming(&opening);
         let identity = opening.post.identity;
         self.prepare_rulings(identity, &opening.skips);
         let begun = Instant::now();
@@ -271,6 +262,23 @@ impl<'a> Supervisor<'a> {
         self.rulings.forget_skips();
         for skip in skips {
             self.rulings.skip(skip.position, skip.id.clone());
+        }
+    }
+
+    /// A stream is open. While Kafka is only tried this is whispered: what matters then is whether
+    /// something arrives.
+    fn tell_streaming(&self, opening: &Opening) {
+        let (slot, start_lsn) = (&self.config.postgres.slot, opening.floor);
+        let publication = &opening.publication;
+        match self.circuit {
+            Circuit::Closed => {
+                self.state.set(State::Streaming);
+                info!(slot, publication, %start_lsn, "streaming");
+            }
+            Circuit::Parked { .. } | Circuit::Trying { .. } => {
+                self.state.set(State::Trying);
+                debug!(slot, publication, %start_lsn, "streaming, to try Kafka");
+            }
         }
     }
 

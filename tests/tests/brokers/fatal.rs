@@ -1,4 +1,4 @@
-//! A producer that fails for good: a new one goes on from what is confirmed.
+//! Brokers that take nothing: for good, so that a new producer goes on, or for a while.
 
 #![allow(clippy::print_stdout, reason = "figures for whoever asks for them")]
 
@@ -6,7 +6,7 @@ use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use walpost_tests::{Consumer, Writer, check};
+use walpost_tests::{Consumer, Writer, check, wait_until};
 
 use crate::{
     SOON,
@@ -47,3 +47,36 @@ fn a_producer_that_fails_for_good_is_replaced_and_costs_nothing() {
     let duplicates = check(&[&ledger], consumer.read_to_end(SOON)).assert_clean();
     println!("producers failed for good: {duplicates} duplicates");
 }
+
+/// It answers every question, so it is tried again; but until a record arrives it is one outage.
+#[test]
+fn a_kafka_that_answers_and_takes_nothing_is_told_once() {
+    let mock = MockCluster::new(1).expect("the mock cluster starts");
+    let topic = "replicas";
+    mock.create_topic(topic, 1, 1).expect("a topic");
+    let stage = Stage::new("replicas");
+    stage.configure(&mock.bootstrap_servers(), &[], "");
+    let code = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+    // More than are asked for in the time of this test.
+    mock.request_errors(RDKafkaApiKey::Produce, &[code; 5000]);
+    stage.write(topic, "1");
+    let running = stage.walpost.start(&["run"]);
+    running.wait_for_log(PARKED, SOON);
+    for is_streaming in [true, false] {
+        wait_until(SOON, "Kafka is tried, and given up again", || {
+            let slot = stage.database.slot(&stage.slot).expect("the slot");
+            (slot.active_pid.is_some() == is_streaming).then_some(())
+        });
+    }
+    mock.clear_request_errors(RDKafkaApiKey::Produce);
+    running.wait_for_log(LEFT, SOON);
+    let finished = guarded(running.stop(SOON));
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    let said = [PARKED, LEFT, "\"streaming\""].map(|words| finished.stderr.matches(words).count());
+    assert_eq!(said, [1, 1, 1], "{}", finished.stderr);
+    let mut consumer = Consumer::new(&mock.bootstrap_servers(), topic);
+    assert_eq!(consumer.read_to_end(SOON).len(), 1);
+}
+
+const PARKED: &str = "parked: the stream is closed";
+const LEFT: &str = "no longer parked";

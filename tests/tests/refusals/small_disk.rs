@@ -72,8 +72,8 @@ impl SmallDisk {
 }
 
 impl Drop for SmallDisk {
-    /// The server keeps what it knows of a tablespace: it has to be empty and gone first. Where that
-    /// fails, as in a test that fails, the file system stays until the machine ends.
+    /// The server keeps what it knows of a tablespace: it has to be empty and gone first. Where
+    /// that fails, as in a test that fails, the file system stays until the machine ends.
     fn drop(&mut self) {
         let emptied = self.database.batch_execute(&format!(
             "alter table walpost.checkpoint set tablespace pg_default; drop tablespace {}",

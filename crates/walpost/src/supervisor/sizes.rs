@@ -138,8 +138,8 @@ impl Sizes {
         due.into_iter().take(TOPICS_MAX).collect()
     }
 
-    /// Takes an answer; returns whether it changes anything. None where nobody answered. `known` are
-    /// the topics that have events.
+    /// Takes an answer; returns whether it changes anything. None where nobody answered. `known`
+    /// are the topics that have events.
     pub(super) fn learn(
         &mut self,
         answer: Option<Answer>,
