@@ -48,10 +48,14 @@ impl Stall {
         (waits && waited >= PARK_AFTER).then_some(waited)
     }
 
-    /// When to look again if nothing happens.
+    /// When to look again if nothing happens. One that has waited too long, and may not park, has
+    /// time.
     pub fn deadline(&self) -> Option<Instant> {
         let seen = self.seen?;
-        let left = PARK_AFTER.saturating_sub(seen.waited);
+        let left = match PARK_AFTER.saturating_sub(seen.waited) {
+            Duration::ZERO => LOOK_MAX,
+            left => left,
+        };
         Some(seen.at + left.min(LOOK_MAX))
     }
 }

@@ -69,6 +69,16 @@ pub(crate) enum ConnectError {
     Postgres(#[from] walpost_walsender::Error),
 }
 
+impl ConnectError {
+    /// Whether a server answered, and would not let us in.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Password(_) => true,
+            Self::Postgres(error) => error.sqlstate().is_some() || error.tls().is_some(),
+        }
+    }
+}
+
 /// There is no password. Never holds what a command printed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PasswordError {

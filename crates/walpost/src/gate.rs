@@ -197,11 +197,17 @@ async fn find_server(
         let mut connection = match connect(&config.postgres, &options).await {
             Ok(connection) => connection,
             Err(error) => {
-                return Err(left_behind.unwrap_or_else(|| not_connected(config, error)));
+                // Another server that does not let us in says more than one that was passed over.
+                let refuses = error.is_refusal();
+                let error = not_connected(config, error);
+                return Err(left_behind.filter(|_| !refuses).unwrap_or(error));
             }
         };
         let (server, identity, history) = within(who(&mut connection)).await?;
         let Err(past::LeftBehind { newest }) = memory.past.meet(identity, history) else {
+            if let Some(left_behind) = &left_behind {
+                warn!("{left_behind}");
+            }
             return Ok((connection, server, identity));
         };
         let endpoint = connection.endpoint().clone();
@@ -211,7 +217,6 @@ async fn find_server(
             timeline: identity.timeline,
             newest,
         };
-        warn!("{error}");
         left_behind = Some(error);
         options.passed_over.push(endpoint);
         connection.close().await;

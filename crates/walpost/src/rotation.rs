@@ -23,6 +23,9 @@ use crate::config::{Kafka, KafkaFiles};
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The same for what does not work yet, at most.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
+
 /// How long Kafka may take to answer to what is new in them.
 const PROOF: Duration = Duration::from_secs(10);
 
@@ -82,13 +85,14 @@ async fn watch(files: KafkaFiles, paths: Vec<PathBuf>, proven: Sender<Settings>)
         return;
     };
     let mut refused = None;
+    let mut pause = LOOK_INTERVAL;
     loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(pause).await;
         let Some(seen) = look(&paths, used.clone()).await else {
             return;
         };
         if seen.contents == used.contents {
-            (used, refused) = (seen, None);
+            (used, refused, pause) = (seen, None, LOOK_INTERVAL);
             continue;
         }
         let files = files.clone();
@@ -98,13 +102,15 @@ async fn watch(files: KafkaFiles, paths: Vec<PathBuf>, proven: Sender<Settings>)
         match proof {
             Ok(settings) => {
                 used = seen;
-                refused = None;
+                (refused, pause) = (None, LOOK_INTERVAL);
                 if proven.send(*settings).await.is_err() {
                     return;
                 }
             }
             Err(why) if refused == Some(seen.contents) => {
                 debug!(why, "what is new in the files still does not work");
+                // Somebody may count logins that fail, and lock the one that works.
+                pause = (pause * 2).min(LOOK_INTERVAL_MAX);
             }
             Err(why) => {
                 warn!(
@@ -112,7 +118,7 @@ async fn watch(files: KafkaFiles, paths: Vec<PathBuf>, proven: Sender<Settings>)
                     "files of kafka.properties have changed, and what is in them does not work: \
                      going on with what was in them before, and looking again"
                 );
-                refused = Some(seen.contents);
+                (refused, pause) = (Some(seen.contents), LOOK_INTERVAL);
             }
         }
     }

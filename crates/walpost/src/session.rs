@@ -239,6 +239,8 @@ pub(crate) struct Outcome {
     pub is_recorded: bool,
     /// What goes on although the session has ended: Kafka takes nothing.
     pub parked: Option<Box<Parked>>,
+    /// After so long without a stream the server gives the slot up; zero is never.
+    pub idle_slot_timeout: Duration,
 }
 
 /// Runs a session to its end. The producer is left with nothing in flight, or else is not to be
@@ -376,6 +378,7 @@ impl Session<'_> {
         self.producer.poll(&mut self.deliveries);
         let mut deliveries = std::mem::take(&mut self.deliveries);
         let mut result = Ok(());
+        let dead_letters = self.relay.snapshot().dead_letters;
         for delivery in deliveries.drain(..) {
             let handled = self.relay.handle_delivery(core_delivery(delivery));
             if result.is_ok() {
@@ -387,16 +390,17 @@ impl Session<'_> {
             result?;
             self.hear_kafka(now)?;
             if let Some(fault) = self.producer.fatal() {
-                return self.replace_producer(fault);
+                let is_of_record = self.relay.snapshot().dead_letters > dead_letters;
+                return self.give_up_producer(fault, is_of_record);
             }
         }
         Ok(())
     }
 
-    /// Librdkafka gives a producer up with the first record that Kafka refuses. Where nothing else
-    /// has left, another one can go on from there.
-    fn replace_producer(&mut self, fault: Fault) -> Result<(), SessionError> {
-        if self.producer.in_flight() > 0 || !self.relay.is_drained() {
+    /// Librdkafka gives a producer up with the first record that Kafka refuses. Where that was a
+    /// record that had left alone, another one can go on from there: with its dead letter.
+    fn give_up_producer(&mut self, fault: Fault, is_of_record: bool) -> Result<(), SessionError> {
+        if !is_of_record || self.producer.in_flight() > 0 || !self.relay.is_drained() {
             return Err(SessionError::Producer(fault));
         }
         match Producer::new(&self.context.settings) {

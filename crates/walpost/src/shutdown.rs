@@ -38,6 +38,19 @@ impl ShutdownSignal {
         *self.0.borrow()
     }
 
+    /// Waits until a stop is wished; at once where it was before. Can be dropped.
+    pub(crate) async fn stopped(&mut self) {
+        if self
+            .0
+            .wait_for(|wish| *wish == Shutdown::Drain)
+            .await
+            .is_err()
+        {
+            // The other side is gone: nothing will be wished any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until a wish is uttered that `changed` did not report yet. Can be dropped.
     pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {

@@ -81,6 +81,8 @@ pub(crate) struct Supervisor<'a> {
     poison: Poison,
     /// The stream was open when the last session ended.
     has_streamed: bool,
+    /// After so long without a stream the server gives the slot up; zero is never.
+    idle_slot_timeout: Duration,
     /// Where the last session was, and up to where it delivered.
     last: Option<(Identity, Lsn)>,
     /// A session has begun since the process started.
@@ -144,6 +146,7 @@ impl<'a> Supervisor<'a> {
             held: None,
             poison: Poison::default(),
             has_streamed: false,
+            idle_slot_timeout: Duration::ZERO,
             last: None,
             begun: false,
             credentials_refused_at: None,
@@ -174,7 +177,7 @@ impl<'a> Supervisor<'a> {
                 Next::Again { delay } => {
                     self.prepare_producer().await?;
                     tokio::select! {
-                        () = self.shutdown.changed() => {}
+                        () = self.shutdown.stopped() => {}
                         () = tokio::time::sleep(delay) => {}
                     }
                 }
@@ -191,7 +194,7 @@ impl<'a> Supervisor<'a> {
         let left = ONCE_PATIENCE.saturating_sub(age).max(ONCE_ATTEMPT);
         tokio::select! {
             opening = open => opening.map(Some),
-            () = self.shutdown.changed() => Ok(None),
+            () = self.shutdown.stopped() => Ok(None),
             () = tokio::time::sleep(left), if self.once => Err(SessionError::NoAnswer(age + left)),
         }
     }
@@ -237,6 +240,7 @@ impl<'a> Supervisor<'a> {
         self.state.set(State::Connecting);
         self.topics = Some(outcome.topics);
         self.parked = outcome.parked;
+        self.idle_slot_timeout = outcome.idle_slot_timeout;
         let (recorded, unrecorded) = (outcome.recorded, outcome.unrecorded);
         self.memory
             .session_ended(identity, recorded, unrecorded, outcome.sent);
@@ -342,6 +346,7 @@ impl<'a> Supervisor<'a> {
     fn after_halt(&mut self, halt: Halt) -> Next {
         let Halt { event, found } = halt;
         let is_too_large = event.reason.is_too_large();
+        let mut may_be_innocent = false;
         match &found {
             Found::Among(refused) => {
                 warn!(
@@ -358,21 +363,27 @@ impl<'a> Supervisor<'a> {
                 return self.again_with_new_producer();
             }
             Found::BeforeSending if is_too_large => {
-                match self.sizes.refuse_record(event.position) {
+                match self.sizes.refuse_record(event.position, Instant::now()) {
                     Refused::Asking => {
                         info!(cause = %event, "asking the topics again how large a record may be");
                         return self.again_with_new_producer();
                     }
+                    Refused::Unanswered => {
+                        debug!(cause = %event, "no topic has told how large a record may be");
+                        self.producer = None;
+                        let delay = self.backoff.next_delay(fastrand::u32(..));
+                        return Next::Again { delay };
+                    }
                     Refused::ForGood => {}
-                    // A topic that does not say so may take it.
-                    Refused::Unknown => return self.halt(&event, &found, LIMITS_UNREAD),
+                    // A topic that does not say what it takes may take it.
+                    Refused::Unknown => may_be_innocent = true,
                 }
             }
             Found::BeforeSending | Found::Alone => self.sizes.found_record(),
         }
         let is_dead_letter = matches!(event.reason, Reason::DeadLetter { .. });
         match self.config.delivery.on_undeliverable {
-            OnUndeliverable::DeadLetter if !is_dead_letter => {
+            OnUndeliverable::DeadLetter if !is_dead_letter && !may_be_innocent => {
                 self.rulings.condemn(event);
                 self.again_with_new_producer()
             }
@@ -381,16 +392,13 @@ impl<'a> Supervisor<'a> {
                 Next::Hold(event)
             }
             OnUndeliverable::Halt | OnUndeliverable::Hold | OnUndeliverable::DeadLetter => {
-                self.halt(&event, &found, "")
+                let ways = self.ways_on(&event);
+                let more = if may_be_innocent { LIMITS_UNREAD } else { "" };
+                let fix = format!("{ways}{more}; then start again; {}", left(&found));
+                let error = Error::new(Exit::Undeliverable, event.to_string());
+                Next::Stop(Err(error.with_fix(fix)))
             }
         }
-    }
-
-    fn halt(&self, event: &Undeliverable, found: &Found, more: &str) -> Next {
-        let ways = self.ways_on(event);
-        let fix = format!("{ways}{more}; then start again; {}", left(found));
-        let error = Error::new(Exit::Undeliverable, event.to_string());
-        Next::Stop(Err(error.with_fix(fix)))
     }
 
     /// Loud once, and whispered at each try that changes nothing.

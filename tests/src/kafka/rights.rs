@@ -28,17 +28,7 @@ impl Kafka {
     /// When the broker does not take them.
     #[track_caller]
     pub fn grant(&self, user: &str, rights: &[Right<'_>]) {
-        let mut stream = TcpStream::connect(self.brokers()).expect("the broker listens");
-        let request = create_acls(user, rights);
-        let length = i32::try_from(request.len()).expect("a short request");
-        stream.write_all(&length.to_be_bytes()).expect(SPEAKS);
-        stream.write_all(&request).expect(SPEAKS);
-
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).expect(SPEAKS);
-        let length = usize::try_from(u32::from_be_bytes(length)).expect("a short answer");
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer).expect(SPEAKS);
+        let answer = self.ask(&create_acls(user, rights));
         // Correlation id, throttling, count; then for each a code and a nullable text.
         let mut at = 12;
         for right in rights {
@@ -47,30 +37,55 @@ impl Kafka {
             at += 4 + usize::try_from(text).unwrap_or(0);
         }
     }
+
+    /// Takes a right away that was granted.
+    ///
+    /// # Panics
+    ///
+    /// When the broker does not do it.
+    #[track_caller]
+    pub fn revoke(&self, user: &str, right: Right<'_>) {
+        let answer = self.ask(&delete_acls(user, right));
+        // Correlation id, throttling, count; then a code.
+        assert_eq!(answer[12..14], [0, 0], "{right:?}: {answer:?}");
+    }
+
+    fn ask(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.brokers()).expect("the broker listens");
+        let length = i32::try_from(request.len()).expect("a short request");
+        stream.write_all(&length.to_be_bytes()).expect(SPEAKS);
+        stream.write_all(request).expect(SPEAKS);
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).expect(SPEAKS);
+        let length = usize::try_from(u32::from_be_bytes(length)).expect("a short answer");
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).expect(SPEAKS);
+        answer
+    }
 }
 
-/// Version 1 of the request `CreateAcls` (protocol guide, key 30).
-fn create_acls(user: &str, rights: &[Right<'_>]) -> Vec<u8> {
-    const TOPIC: u8 = 2;
-    const LITERAL: u8 = 3;
-    const ALLOW: u8 = 3;
-    let mut request = Vec::new();
-    request.extend(30_i16.to_be_bytes());
-    request.extend(1_i16.to_be_bytes());
-    request.extend(7_i32.to_be_bytes());
-    put_text(&mut request, "rights");
-    request.extend(
-        u32::try_from(rights.len())
-            .expect("few rights")
-            .to_be_bytes(),
-    );
-    for right in rights {
-        let (topic, operation) = match right {
+impl<'a> Right<'a> {
+    /// The topic, and the number of the operation.
+    fn parts(self) -> (&'a str, u8) {
+        match self {
             Right::Write(topic) => (topic, 4),
             Right::Create(topic) => (topic, 5),
             Right::Describe(topic) => (topic, 8),
             Right::DescribeConfigs(topic) => (topic, 10),
-        };
+        }
+    }
+}
+
+const TOPIC: u8 = 2;
+const LITERAL: u8 = 3;
+const ALLOW: u8 = 3;
+
+/// Version 1 of the request `CreateAcls` (protocol guide, key 30).
+fn create_acls(user: &str, rights: &[Right<'_>]) -> Vec<u8> {
+    let count = u32::try_from(rights.len()).expect("few rights");
+    let mut request = head(30, count);
+    for right in rights {
+        let (topic, operation) = right.parts();
         request.push(TOPIC);
         put_text(&mut request, topic);
         request.push(LITERAL);
@@ -78,6 +93,30 @@ fn create_acls(user: &str, rights: &[Right<'_>]) -> Vec<u8> {
         put_text(&mut request, "*");
         request.extend([operation, ALLOW]);
     }
+    request
+}
+
+/// Version 1 of the request `DeleteAcls` (protocol guide, key 31).
+fn delete_acls(user: &str, right: Right<'_>) -> Vec<u8> {
+    let (topic, operation) = right.parts();
+    let mut request = head(31, 1);
+    request.push(TOPIC);
+    put_text(&mut request, topic);
+    request.push(LITERAL);
+    put_text(&mut request, &format!("User:{user}"));
+    put_text(&mut request, "*");
+    request.extend([operation, ALLOW]);
+    request
+}
+
+/// The head of a request in its version 1, and how many entries follow.
+fn head(key: i16, count: u32) -> Vec<u8> {
+    let mut request = Vec::new();
+    request.extend(key.to_be_bytes());
+    request.extend(1_i16.to_be_bytes());
+    request.extend(7_i32.to_be_bytes());
+    put_text(&mut request, "rights");
+    request.extend(count.to_be_bytes());
     request
 }
 

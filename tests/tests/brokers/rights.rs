@@ -1,8 +1,10 @@
 //! A user who may do less than the relay needs.
 
-use walpost_tests::{Right, SecuredKafka};
+use std::{thread, time::Duration};
 
-use crate::stage::Stage;
+use walpost_tests::{Right, SecuredKafka, scaled};
+
+use crate::{SOON, rotation::Loaded, stage::Stage};
 
 const LIMITED: &str = SecuredKafka::LIMITED;
 
@@ -53,6 +55,33 @@ fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
     let finished = stage.run_once();
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     assert_eq!(stage.read(&made).len(), 1);
+}
+
+#[test]
+fn a_right_that_is_taken_away_under_load_stops_the_line_and_makes_no_dead_letter() {
+    let loaded = Loaded::new("taken_away");
+    let (stage, kafka) = (&loaded.stage, loaded.stage.kafka);
+    let dead = kafka.topic("taken_away_dead", 1);
+    let write = Right::Write(&loaded.topic);
+    kafka.grant(LIMITED, &[write, Right::Write(&dead)]);
+    let delivery = format!(
+        "delivery:\n  on_undeliverable: dead_letter\n  dead_letter_topic: {dead}\n  \
+         unknown_topic_after: 1s\n"
+    );
+    stage.configure(&kafka.listener("SASL"), &LOGIN, &delivery);
+    let writer = loaded.writer().start();
+    let running = stage.walpost.start(&["run"]);
+    let mut consumer = loaded.consumer();
+    consumer.wait_for_new_events(100, SOON);
+    kafka.revoke(LIMITED, write);
+    running.wait_for_log("TOPIC_AUTHORIZATION_FAILED", SOON);
+    thread::sleep(Duration::from_secs(scaled(3, 60)));
+    assert!(running.is_running(), "{}", running.log());
+    kafka.grant(LIMITED, &[write]);
+    consumer.read_to_end(SOON);
+    consumer.wait_for_new_events(100, SOON);
+    loaded.finish(running, &writer.stop());
+    assert!(stage.read(&dead).is_empty());
 }
 
 #[test]

@@ -24,24 +24,24 @@ const RENEWED: &str = "files of kafka.properties have changed: connecting";
 const REFUSED: &str = "what is in them does not work";
 
 /// A stage under load.
-struct Loaded {
-    stage: Stage,
-    topic: String,
+pub(crate) struct Loaded {
+    pub(crate) stage: Stage,
+    pub(crate) topic: String,
 }
 
 impl Loaded {
-    fn new(hint: &str) -> Self {
+    pub(crate) fn new(hint: &str) -> Self {
         let stage = Stage::new(hint);
         let topic = stage.kafka.topic(hint, 4);
         Self { stage, topic }
     }
 
-    fn writer(&self) -> Writer {
+    pub(crate) fn writer(&self) -> Writer {
         let writer = Writer::new(&self.stage.database, &self.topic);
         writer.aggregates(20).rows_between(1, 5).rate(100.0)
     }
 
-    fn consumer(&self) -> Consumer {
+    pub(crate) fn consumer(&self) -> Consumer {
         Consumer::new(&self.stage.kafka.brokers(), &self.topic)
     }
 
@@ -58,7 +58,7 @@ impl Loaded {
     }
 
     /// Everything has arrived in order, and the relay stops in order.
-    fn finish(&self, running: Running, ledger: &Ledger) -> usize {
+    pub(crate) fn finish(&self, running: Running, ledger: &Ledger) -> usize {
         let mut consumer = self.consumer();
         consumer.wait_for_events(ledger, SOON);
         let finished = guarded(running.stop(SOON));

@@ -68,6 +68,30 @@ fn of_two_relays_on_one_slot_one_streams_and_the_other_takes_over_after_its_deat
     println!("standby: took over after {took_over:.1?}, {duplicates} duplicates");
 }
 
+/// The server gives the slot up when it has not heard of the first one for `wal_sender_timeout`.
+#[test]
+fn a_relay_that_waits_for_the_slot_takes_over_from_one_that_is_frozen() {
+    let rig = Rig::take();
+    let relay = rig.relay("frozen_holder");
+    let writer = relay.writer().start();
+    let mut consumer = relay.consumer();
+    let first = relay.run();
+    consumer.wait_for_new_events(100, SOON);
+    let second = relay.run();
+    second.wait_for_log("is in use by", SOON);
+    first.pause();
+    let frozen = Instant::now();
+    second.wait_for_log(STREAMING, SOON);
+    let took_over = frozen.elapsed();
+    consumer.wait_for_new_events(scaled(100, 2000), SOON);
+    first.resume();
+    first.wait_for_log("is in use by", SOON);
+    let finished = first.stop(SOON);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    let duplicates = relay.finish(second, &writer.stop());
+    println!("frozen holder: taken over after {took_over:.1?}, {duplicates} duplicates");
+}
+
 /// What waited for Kafka when the slot went to the other relay never leaves: it would arrive after
 /// what the other one has sent since.
 #[test]

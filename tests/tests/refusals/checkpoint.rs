@@ -221,6 +221,29 @@ fn a_role_that_may_not_write_the_checkpoint_is_refused_and_needs_none_without_it
 }
 
 #[test]
+fn a_right_to_the_checkpoint_that_is_taken_away_holds_positions_back_and_not_events() {
+    let topic = "right_gone";
+    let stage = delivered(topic);
+    let (url, brokers) = (stage.url_as(STREAMER, ""), stage.kafka.brokers());
+    stage.walpost.configure(&stage.yaml_of(&url, &brokers, ""));
+    let running = stage.walpost.start(&["run"]);
+    running.wait_for_log("streaming", SOON);
+    let before = stage.confirmed();
+    let right = |sql: &str| stage.database.execute(&format!("{sql} {STREAMER}"));
+    right("revoke update on walpost.checkpoint from");
+    stage.write(topic, "\"second\"");
+    running.wait_for_log("the checkpoint can't be written", SOON);
+    wait_for_values(&stage, topic, 2);
+    assert_eq!(stage.confirmed(), before);
+    right("grant update on walpost.checkpoint to");
+    running.wait_for_log("the checkpoint is written again", SOON);
+    wait_until(SOON, "the slot to move", || {
+        (stage.confirmed() > before).then_some(())
+    });
+    stop(running);
+}
+
+#[test]
 fn a_slot_without_a_row_is_adopted_where_it_stands() {
     let stage = delivered("adopted");
     stage.write("adopted", "\"second\"");

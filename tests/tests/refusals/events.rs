@@ -174,7 +174,7 @@ fn a_record_above_its_topics_limit_stops_its_partition() {
         &refusal,
         &scene.topic,
     );
-    raise_limit(&scene.stage.kafka.brokers(), &scene.topic);
+    raise_limit(&scene.stage.kafka.brokers(), &scene.topic, 50_000);
     scene.goes_on();
 }
 
@@ -407,13 +407,13 @@ pub(crate) fn random(bytes: usize) -> String {
     format!("'\"{}\"'", filler.collect::<String>())
 }
 
-pub(crate) fn raise_limit(brokers: &str, topic: &str) {
+pub(crate) fn raise_limit(brokers: &str, topic: &str, bytes: usize) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .create()
         .expect("the configuration of the admin client is valid");
-    let raised =
-        AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", "50000");
+    let bytes = bytes.to_string();
+    let raised = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
     let (raised, options) = ([&raised], AdminOptions::new());
     let altered = admin.alter_configs(raised, &options);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,6 +1,6 @@
 //! What `delivery.on_undeliverable` does with events that can't be delivered, and `walpost skip`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use walpost_tests::{Consumer, Record, scaled, unique, wait_until};
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One try of a held event after the other.
-const RETRY_SECONDS: u64 = 30;
+const RETRY: Duration = Duration::from_secs(30);
 
 #[test]
 fn an_event_that_an_operator_lets_pass_is_passed_over_and_everything_else_arrives() {
@@ -193,9 +193,7 @@ fn a_relay_that_holds_tries_the_event_again_and_stops_when_it_is_asked_to() {
     running.wait_for_log("holding the line", SOON);
     assert_eq!(scene.numbers(), [0; 0], "nothing later of any topic");
     scene.stage.kafka.create_topic(&missing, 1, &[]);
-    scene
-        .consumer()
-        .wait_for(1, SOON + std::time::Duration::from_secs(RETRY_SECONDS));
+    scene.consumer().wait_for(1, SOON + RETRY);
     assert_eq!(scene.stage.read(&missing).len(), 1);
     scene.write_null();
     running.wait_for_log("payload is NULL", SOON);
@@ -205,6 +203,18 @@ fn a_relay_that_holds_tries_the_event_again_and_stops_when_it_is_asked_to() {
         Refusal::of(&scene.stage.finish(&["run", "--once"])).code,
         65
     );
+}
+
+/// The client itself refuses what no topic takes. The topics are asked again, but not at every try.
+#[test]
+fn a_relay_that_holds_goes_on_when_a_topic_takes_larger_events() {
+    let scene = Scene::new("raised", "delivery:\n  on_undeliverable: hold\n");
+    scene.insert(&scene.topic, &random(2_000_000), "{}");
+    let running = scene.stage.walpost.start(&["run"]);
+    running.wait_for_log("holding the line", SOON);
+    raise_limit(&scene.stage.kafka.brokers(), &scene.topic, 3_000_000);
+    scene.consumer().wait_for(1, SOON + 3 * RETRY);
+    assert_eq!(running.stop(SOON).code, 0);
 }
 
 #[test]
@@ -339,7 +349,7 @@ fn twenty_starts_against_an_event_that_the_broker_refuses_repeat_at_most_twenty_
     }
     let repeats = scene.numbers().len() - firsts(&scene.numbers()).len();
     assert!(repeats <= 20, "{repeats} repeats");
-    raise_limit(&scene.stage.kafka.brokers(), &scene.small);
+    raise_limit(&scene.stage.kafka.brokers(), &scene.small, 50_000);
     scene.stage.once();
     assert_eq!(firsts(&scene.numbers()), (1..=60).collect::<Vec<_>>());
     assert_eq!(scene.stage.read(&scene.small).len(), 1);

@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 use walpost_core::{Reason, Topic, Undeliverable};
+use walpost_kafka::Producer;
 use walpost_walsender::Connection;
 
 use super::Supervisor;
@@ -23,17 +25,35 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long after a try the next one is made, where only Kafka can say whether it is worth it.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// A slot that nobody streams from is visited when this part of its server's patience is over.
+const VISITS: u32 = 3;
+
+/// No visit is due within any time that matters.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
 /// How long a look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Supervisor<'_> {
     /// Waits until the event is worth another try, or the process is to stop.
     pub(super) async fn hold(&mut self, event: &Undeliverable) {
-        let mut shutdown = self.shutdown.clone();
-        let config = self.config;
+        let Self {
+            config,
+            shutdown,
+            rotation,
+            producer,
+            side,
+            ..
+        } = self;
+        let visit = match self.idle_slot_timeout {
+            Duration::ZERO => FOREVER,
+            timeout => timeout / VISITS,
+        };
         tokio::select! {
-            () = shutdown.changed() => {}
-            () = self.until_mended(&event.reason) => debug!("trying the event again"),
+            () = shutdown.stopped() => {}
+            () = rotation.due() => {}
+            () = sleep(visit) => debug!("the server sees the slot in use for a moment"),
+            () = until_mended(&event.reason, producer, side) => debug!("trying the event again"),
             () = until_skipped(config, event) => info!(
                 position = %event.position,
                 id = %event.id,
@@ -41,41 +61,39 @@ impl Supervisor<'_> {
             ),
         }
     }
+}
 
-    /// Waits until the cause may be gone. A row stays as it was committed, and the configuration as
-    /// it was read: where these are the cause, that is never.
-    async fn until_mended(&mut self, reason: &Reason) {
-        match reason {
-            Reason::TopicMissing { topic, .. } => self.until_topic(topic).await,
-            Reason::Rejected(_) | Reason::DeadLetter { .. } => sleep(RETRY).await,
-            Reason::NullId
-            | Reason::NullPayload
-            | Reason::NullTopic
-            | Reason::TopicIllegal(_)
-            | Reason::TopicNotAllowed(_)
-            | Reason::Headers(_)
-            | _ => std::future::pending().await,
-        }
+/// Waits until the cause may be gone. A row stays as it was committed, and the configuration as it
+/// was read: where these are the cause, that is never.
+async fn until_mended(reason: &Reason, producer: &mut Option<Producer>, side: &Handle) {
+    match reason {
+        Reason::TopicMissing { topic, .. } => until_topic(topic, producer, side).await,
+        Reason::Rejected(_) | Reason::DeadLetter { .. } => sleep(RETRY).await,
+        Reason::NullId
+        | Reason::NullPayload
+        | Reason::NullTopic
+        | Reason::TopicIllegal(_)
+        | Reason::TopicNotAllowed(_)
+        | Reason::Headers(_)
+        | _ => std::future::pending().await,
     }
+}
 
-    /// Waits until Kafka has the topic. What stands before the event in its transaction would come
-    /// again with each session that is tried.
-    async fn until_topic(&mut self, topic: &Topic) {
-        loop {
-            sleep(LOOK_INTERVAL).await;
-            let Some(producer) = &mut self.producer else {
-                return;
-            };
-            producer.poll(&mut Vec::new());
-            let (metadata, topic) = (producer.metadata(), topic.clone());
-            let asked = self.side.spawn_blocking(move || {
-                metadata
-                    .partition_count(topic.as_str(), LOOK_TIMEOUT)
-                    .is_ok()
-            });
-            if asked.await.unwrap_or(false) {
-                return;
-            }
+/// Waits until Kafka has the topic. What stands before the event in its transaction would come again
+/// with each session that is tried.
+async fn until_topic(topic: &Topic, producer: &mut Option<Producer>, side: &Handle) {
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        // The session after the wait makes another one.
+        let Some(producer) = producer else { return };
+        producer.poll(&mut Vec::new());
+        let (metadata, topic) = (producer.metadata(), topic.clone());
+        let asked = side.spawn_blocking(move || {
+            let count = metadata.partition_count(topic.as_str(), LOOK_TIMEOUT);
+            count.is_ok()
+        });
+        if asked.await.unwrap_or(false) {
+            return;
         }
     }
 }

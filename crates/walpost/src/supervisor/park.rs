@@ -69,6 +69,8 @@ impl Supervisor<'_> {
         mut parked: Parked,
     ) -> Result<Next, Error> {
         let is_news = self.circuit.park(Instant::now());
+        // One that was connected before knows the answer without asking.
+        self.producer = None;
         self.state.set(State::Parked);
         self.log_parked(cause, is_news);
         let next = self.wait_for_kafka(&mut parked, is_news).await;
@@ -162,7 +164,7 @@ impl Supervisor<'_> {
                 return Heard::Stop;
             };
             tokio::select! {
-                () = self.shutdown.changed() => {}
+                () = self.shutdown.stopped() => {}
                 answer = &mut *probe => return Heard::Answer(answer.unwrap_or(false)),
                 () = self.rotation.due() => return Heard::Rotation,
                 () = parked.watch() => return Heard::Loss,
@@ -182,7 +184,7 @@ impl Supervisor<'_> {
         let open = gate::open(self.config, false, &self.accepted, &mut self.memory);
         let opening = tokio::select! {
             opening = open => opening?,
-            () = self.shutdown.changed() => return Ok(()),
+            () = self.shutdown.stopped() => return Ok(()),
         };
         if let Err(error) = opening.stream.finish(LEAVE).await {
             debug!(%error, "the stream of a visit did not end in order");

@@ -8,7 +8,7 @@ use walpost_core::Topics;
 use walpost_core::class::Exit;
 use walpost_kafka::Producer;
 
-use super::{CREDENTIALS_PATIENCE, Supervisor, sizes};
+use super::{CREDENTIALS_PATIENCE, ONCE_PATIENCE, Supervisor, sizes};
 use crate::error::Error;
 use crate::shutdown::Shutdown;
 
@@ -30,7 +30,11 @@ impl Supervisor<'_> {
                 }
                 Err(error) => error,
             };
-            if !self.kafka.has_answered() || begun.elapsed() >= CREDENTIALS_PATIENCE {
+            let patience = match self.once {
+                true => ONCE_PATIENCE,
+                false => CREDENTIALS_PATIENCE,
+            };
+            if !self.kafka.has_answered() || begun.elapsed() >= patience {
                 let error = Error::new(Exit::Configuration, error.to_string());
                 return Err(error.with_fix("check kafka.properties"));
             }
@@ -38,7 +42,7 @@ impl Supervisor<'_> {
                 error!(%error, "there is no Kafka producer: trying again");
             }
             tokio::select! {
-                () = self.shutdown.changed() => {}
+                () = self.shutdown.stopped() => {}
                 () = tokio::time::sleep(RETRY) => {}
             }
         }
@@ -70,7 +74,7 @@ impl Supervisor<'_> {
         };
         let answer = tokio::select! {
             answer = sizes::ask(&self.side, producer, topics) => answer,
-            () = self.shutdown.changed() => None,
+            () = self.shutdown.stopped() => None,
         };
         let mut changes = self.sizes.learn(answer, &known, Instant::now());
         if is_in_doubt {

@@ -76,8 +76,10 @@ struct RecordRefused {
     position: Position,
     /// The client's limit.
     size: usize,
-    /// What the topics said since, once they were asked.
-    answer: Option<Told>,
+    /// What the topics said since, once they have answered.
+    told: Option<Told>,
+    /// When it was refused for the first time after that.
+    judged_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,8 @@ enum Told {
 pub(super) enum Refused {
     /// The topics are to be asked whether one takes larger records.
     Asking,
+    /// They were asked, and nobody has answered.
+    Unanswered,
     /// None does.
     ForGood,
     /// Not every topic says what it takes.
@@ -148,11 +152,11 @@ impl Sizes {
     ) -> bool {
         let before = (self.record, self.batch);
         if let (Some(refused), Some(answer)) = (&mut self.record_refused, &answer)
-            && refused.answer.is_none()
+            && refused.told.is_none()
             && !answer.asked.is_empty()
         {
             let tells = |topic| answer.limits.contains_key(topic);
-            refused.answer = Some(match known.iter().all(tells) {
+            refused.told = Some(match known.iter().all(tells) {
                 true => Told::All(now),
                 false => Told::Some,
             });
@@ -219,23 +223,34 @@ impl Sizes {
     }
 
     /// The client refused the record at `position` for its size.
-    pub(super) fn refuse_record(&mut self, position: Position) -> Refused {
+    ///
+    /// The first refusal after the topics have told their limits is for good, however long it took
+    /// to come to the record again. Later ones are for a while: limits can be raised.
+    pub(super) fn refuse_record(&mut self, position: Position, now: Instant) -> Refused {
         if self.record_is_fixed {
             return Refused::ForGood;
         }
-        if let Some(refused) = &self.record_refused
-            && (refused.position, refused.size) == (position, self.record)
-        {
-            match refused.answer {
-                Some(Told::All(_)) => return Refused::ForGood,
-                Some(Told::Some) => return Refused::Unknown,
-                None => {}
+        let size = self.record;
+        let is_it =
+            |refused: &&mut RecordRefused| (refused.position, refused.size) == (position, size);
+        if let Some(refused) = self.record_refused.as_mut().filter(is_it) {
+            let Some(told) = refused.told else {
+                self.asked.clear();
+                return Refused::Unanswered;
+            };
+            let judged_at = *refused.judged_at.get_or_insert(now);
+            if now.saturating_duration_since(judged_at) < REFUSAL_HOLDS {
+                return match told {
+                    Told::All(_) => Refused::ForGood,
+                    Told::Some => Refused::Unknown,
+                };
             }
         }
         self.record_refused = Some(RecordRefused {
             position,
-            size: self.record,
-            answer: None,
+            size,
+            told: None,
+            judged_at: None,
         });
         self.asked.clear();
         Refused::Asking
@@ -248,7 +263,7 @@ impl Sizes {
             return Some(now + FOREVER);
         }
         let refused = self.record_refused.as_ref()?;
-        match refused.answer {
+        match refused.told {
             Some(Told::All(at)) if refused.size == self.record => Some(at + REFUSAL_HOLDS),
             _ => None,
         }
@@ -259,8 +274,8 @@ fn batch_bytes(settings: &Settings) -> usize {
     settings.number(BATCH_SIZE).unwrap_or(BATCH_BYTES)
 }
 
-/// Asks the topics, beside the thread that delivers. `None` where Kafka is down: then they are to
-/// be asked again.
+/// Asks the topics, beside the thread that delivers. `None` where nobody has answered: then they are
+/// to be asked again.
 pub(super) async fn ask(
     side: &Handle,
     producer: &mut Producer,
@@ -274,25 +289,23 @@ pub(super) async fn ask(
     });
     let limits = loop {
         tokio::select! {
-            answer = &mut answer => break answer.ok(),
+            answer = &mut answer => break answer.ok()?,
             () = producer.ready() => {
                 producer.poll(&mut Vec::new());
                 if producer.total_trouble().is_some() {
                     return None;
                 }
             }
-            () = tokio::time::sleep_until(deadline.into()) => break None,
+            () = tokio::time::sleep_until(deadline.into()) => return None,
         }
     };
-    let limits = match limits {
-        Some(Ok(limits)) => limits,
-        Some(Err(fault)) => {
+    match limits {
+        Ok(limits) => Some(Answer { asked, limits }),
+        Err(fault) => {
             debug!(%fault, "the topics' limits can't be read");
-            BTreeMap::new()
+            None
         }
-        None => BTreeMap::new(),
-    };
-    Some(Answer { asked, limits })
+    }
 }
 
 #[cfg(test)]
