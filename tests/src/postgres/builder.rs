@@ -149,7 +149,7 @@ impl PostgresBuilder {
             ),
             ("wal_level", "logical".to_owned()),
             ("max_wal_senders", "50".to_owned()),
-            ("max_replication_slots", "100".to_owned()),
+            ("max_replication_slots", "400".to_owned()),
             ("max_connections", "200".to_owned()),
             ("shared_buffers", "64MB".to_owned()),
             // In the data directory, so that a killed server leaves nothing in /dev/shm.

@@ -54,11 +54,11 @@ fn no_slot_is_left_behind_by_a_psql_that_could_not_make_the_publication() {
 fn init_applied_twice_changes_nothing_the_second_time() {
     let stage = Stage::bare("applied");
     let first = stage.init();
-    assert_eq!(first.stdout.matches("created").count(), 6, "{first:?}");
+    assert_eq!(first.stdout.matches("created").count(), 7, "{first:?}");
     let made = catalogue(&stage);
     assert_eq!(made.len(), 4, "table, two publications, slot: {made:#?}");
     let second = stage.init();
-    assert_eq!(second.stdout.matches("exists").count(), 5, "{second:?}");
+    assert_eq!(second.stdout.matches("exists").count(), 6, "{second:?}");
     assert!(!second.stdout.contains("created"), "{second:?}");
     assert_eq!(catalogue(&stage), made);
     assert_works(&stage);
@@ -176,6 +176,7 @@ fn a_report_of_init_is_one_object() {
         ("exists", "publication"),
         ("exists", "publication"),
         ("exists", "table"),
+        ("exists", "table"),
         ("created", "slot"),
         ("created", "checkpoint"),
     ];
@@ -231,7 +232,7 @@ fn another_role_can_own_what_the_relay_only_streams() {
     let owner = stage.url();
     let made = stage.finish(&["init", "--apply", "--admin-url", &owner]);
     assert_eq!(made.code, 0, "{}", made.stderr);
-    assert_eq!(made.stdout.matches("created").count(), 6, "{}", made.stdout);
+    assert_eq!(made.stdout.matches("created").count(), 7, "{}", made.stdout);
     assert_eq!(catalogue(&stage).len(), 4);
     assert_works(&stage);
 
@@ -295,7 +296,8 @@ fn the_slot_waits_for_open_transactions_and_says_for_which() {
         "create role {STREAMER} login replication;
          truncate walpost.checkpoint;
          grant usage on schema walpost to {STREAMER};
-         grant select, insert, update on walpost.checkpoint to {STREAMER}"
+         grant select, insert, update on walpost.checkpoint to {STREAMER};
+         grant select, insert on walpost.skip to {STREAMER}"
     ));
     session
         .batch_execute("begin; insert into secret_plan values (2)")
