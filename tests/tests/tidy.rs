@@ -184,6 +184,30 @@ fn every_row_of_the_page_of_mistakes_is_made_by_a_test() {
 }
 
 #[test]
+fn every_test_that_the_pages_on_guarantees_and_failures_name_exists() {
+    let tests: BTreeSet<String> = rust_files().iter().flat_map(named_tests).collect();
+    refuse(
+        "name the test as the source does, or say that there is no test",
+        |violations| {
+            for path in ["docs/guarantees.md", FAILURES] {
+                let page = File {
+                    text: read(path),
+                    path: path.to_owned(),
+                };
+                for (number, name) in test_names(&page) {
+                    if !tests.contains(&name) {
+                        violations.push(page.at(number, &format!("{name} is no test")));
+                    }
+                }
+                for number in unproven_rows(&page).filter(|_| path == FAILURES) {
+                    violations.push(page.at(number, "neither a test nor \"no test\""));
+                }
+            }
+        },
+    );
+}
+
+#[test]
 fn pure_crates_depend_on_no_runtime_and_no_sockets() {
     let impure = [
         "async-std",
@@ -310,6 +334,58 @@ mod rules {
             .map(|(_, l)| l)
             .collect();
         assert_eq!(found, ["b.md", "f.png", "#m"]);
+    }
+
+    #[test]
+    fn tests_are_named_by_suite_and_module() {
+        let tests = |path: &str| {
+            let text = "#[test]\n#[cfg(unix)]\nfn it_holds() {}\n\nfn helper() {}\n\
+                        mod tests {\n    #[tokio::test]\n    async fn it_waits() {}\n}\n";
+            named_tests(&file(path, text))
+        };
+        for (path, names) in [
+            (
+                "tests/tests/faults/main.rs",
+                ["faults it_holds", "faults it_waits"],
+            ),
+            ("tests/tests/tidy.rs", ["tidy it_holds", "tidy it_waits"]),
+            (
+                "tests/tests/refusals/check/mod.rs",
+                ["refusals check::it_holds", "refusals check::it_waits"],
+            ),
+            (
+                "crates/core/src/relay/tests/flow.rs",
+                ["core relay::flow::it_holds", "core relay::flow::it_waits"],
+            ),
+            (
+                "crates/core/tests/sim/main.rs",
+                ["core sim::it_holds", "core sim::it_waits"],
+            ),
+            (
+                "crates/kafka/src/lib.rs",
+                ["kafka it_holds", "kafka it_waits"],
+            ),
+        ] {
+            assert_eq!(tests(path), names, "{path}");
+        }
+        assert_eq!(tests("fuzz/fuzz_targets/decode.rs"), [""; 0]);
+    }
+
+    #[test]
+    fn names_of_tests_are_told_from_other_code() {
+        let text = "`faults park::it_holds` `walpost run` `core sim::it_…` `run --once`\n\
+                    `delivery it_arrives`, `wal_status`\n";
+        let found = test_names(&file("a.md", text));
+        let expected = [(1, "faults park::it_holds"), (2, "delivery it_arrives")];
+        assert_eq!(found, expected.map(|(line, name)| (line, name.to_owned())));
+    }
+
+    #[test]
+    fn a_row_without_a_test_says_so() {
+        let text = "| what | test |\n|---|---|\n| a | `faults a_b` |\n| b | `c` |\n\
+                    | c | with a broker: no test |\n| `faults a_b` | none |\n";
+        let found: Vec<_> = unproven_rows(&file("a.md", text)).collect();
+        assert_eq!(found, [4, 6]);
     }
 
     #[test]
@@ -453,6 +529,69 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
+/// The tests of a file, as the documentation names them: the suite, a blank, and the path of the
+/// function. A suite is one of black-box tests, or a crate. Modules that are called `tests` and
+/// the roots of crates are left out.
+fn named_tests(file: &File) -> Vec<String> {
+    let parts: Vec<&str> = file.path.trim_end_matches(".rs").split('/').collect();
+    let (suite, modules) = match parts[..] {
+        ["tests", "tests", suite, ref modules @ ..] => (suite, modules),
+        ["crates", suite, "src" | "tests", ref modules @ ..] => (suite, modules),
+        _ => return Vec::new(),
+    };
+    let modules = modules
+        .iter()
+        .filter(|module| !matches!(**module, "tests" | "mod" | "main" | "lib"));
+    let path: String = modules.map(|module| format!("{module}::")).collect();
+    let mut is_test = false;
+    let mut named = Vec::new();
+    for line in file.text.lines().map(str::trim_start) {
+        if line == "#[test]" || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if !line.starts_with("#[") && !line.starts_with("//") {
+            let function = line.trim_start_matches("async ").strip_prefix("fn ");
+            let name = function.and_then(|rest| rest.split('(').next());
+            named.extend(
+                name.filter(|_| is_test)
+                    .map(|name| format!("{suite} {path}{name}")),
+            );
+            is_test = false;
+        }
+    }
+    named
+}
+
+/// What a page has in code that is the name of a test, with its line.
+fn test_names(page: &File) -> Vec<(usize, String)> {
+    let spans = page.lines().flat_map(|(number, line)| {
+        let code = line.split('`').skip(1).step_by(2);
+        code.filter(|code| is_test_name(code))
+            .map(move |code| (number, code.to_owned()))
+    });
+    spans.collect()
+}
+
+/// A word, a blank, and a path whose last part is more than one word.
+fn is_test_name(code: &str) -> bool {
+    let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':';
+    code.split_once(' ').is_some_and(|(suite, path)| {
+        let name = path.rsplit("::").next().unwrap_or_default();
+        let is_word = suite.chars().all(|c| c.is_ascii_lowercase());
+        is_word && path.chars().all(is_path) && name.contains('_')
+    })
+}
+
+/// Rows of tables whose last cell neither names a test nor says that there is none.
+fn unproven_rows(page: &File) -> impl Iterator<Item = usize> {
+    let rows = page.lines().filter(|(_, line)| line.starts_with('|'));
+    rows.filter_map(|(number, line)| {
+        let last = line.trim_matches(['|', ' ']).rsplit(" | ").next()?;
+        let is_head = last == "test" || last.chars().all(|c| matches!(c, '-' | '|'));
+        let names_one = last.split('`').skip(1).step_by(2).any(is_test_name);
+        (!is_head && !names_one && !last.contains("no test")).then_some(number)
+    })
+}
+
 /// Targets of the links within the repository, outside of code.
 fn links(file: &File) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -513,6 +652,9 @@ fn normal(path: &Path) -> PathBuf {
     }
     normal
 }
+
+/// Every row of its tables names a test.
+const FAILURES: &str = "docs/failures.md";
 
 /// The one module that calls C functions without a safe wrapper.
 const UNSAFE_FILE: &str = "crates/kafka/src/native.rs";
