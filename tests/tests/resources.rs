@@ -171,7 +171,7 @@ fn once_delivers_a_backlog_of_small_and_large_transactions() {
 
 #[test]
 fn the_walsender_is_not_kept_busy_while_kafka_is_dead() {
-    const SHARE_MAX: f64 = 0.20;
+    const SHARE_MAX: f64 = 0.05;
     let rig = Rig::new("busy", 1);
     rig.database.execute("create table other (filler text)");
     let running = rig.run();

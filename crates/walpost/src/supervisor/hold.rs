@@ -79,8 +79,8 @@ async fn until_mended(reason: &Reason, producer: &mut Option<Producer>, side: &H
     }
 }
 
-/// Waits until Kafka has the topic. What stands before the event in its transaction would come again
-/// with each session that is tried.
+/// Waits until Kafka has the topic. What stands before the event in its transaction would come
+/// again with each session that is tried.
 async fn until_topic(topic: &Topic, producer: &mut Option<Producer>, side: &Handle) {
     loop {
         sleep(LOOK_INTERVAL).await;

@@ -274,8 +274,8 @@ fn batch_bytes(settings: &Settings) -> usize {
     settings.number(BATCH_SIZE).unwrap_or(BATCH_BYTES)
 }
 
-/// Asks the topics, beside the thread that delivers. `None` where nobody has answered: then they are
-/// to be asked again.
+/// Asks the topics, beside the thread that delivers. `None` where nobody has answered: then they
+/// are to be asked again.
 pub(super) async fn ask(
     side: &Handle,
     producer: &mut Producer,

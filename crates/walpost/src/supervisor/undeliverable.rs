@@ -1,0 +1,173 @@
+//! What is done at an event that can't be delivered, or that may be one.
+
+use std::time::{Duration, Instant};
+
+use tracing::{debug, error, info, warn};
+use walpost_core::class::Exit;
+use walpost_core::{EventId, Found, Halt, Reason, Undeliverable};
+
+use super::sizes::Refused;
+use super::{Next, Supervisor};
+use crate::config::OnUndeliverable;
+use crate::error::Error;
+
+/// Why a record that is too large for the client may not be too large for its topic.
+const LIMITS_UNREAD: &str = "; not every topic says what it takes: grant the user DESCRIBE_CONFIGS \
+                             on the topics, or set message.max.bytes under kafka.properties";
+
+impl Supervisor<'_> {
+    /// Kafka refuses a batch as a whole. So what it refused is sent again, each record alone: the
+    /// one that is refused then is at fault. By its size a batch can be refused whose records are
+    /// all small enough; then the next ones are smaller.
+    pub(super) fn after_halt(&mut self, halt: Halt) -> Next {
+        let Halt { event, found } = halt;
+        let is_too_large = event.reason.is_too_large();
+        let mut may_be_innocent = false;
+        match &found {
+            Found::Among(refused) => {
+                warn!(
+                    cause = %event,
+                    records = refused.len(),
+                    "Kafka refused records together: finding out whether one of them is at fault"
+                );
+                if is_too_large {
+                    self.sizes.refuse_batch();
+                    self.refused_together.clone_from(refused);
+                } else {
+                    self.rulings.suspect(refused.clone());
+                }
+                return self.again_with_new_producer();
+            }
+            Found::BeforeSending if is_too_large => {
+                match self.sizes.refuse_record(event.position, Instant::now()) {
+                    Refused::Asking => {
+                        info!(cause = %event, "asking the topics again how large a record may be");
+                        return self.again_with_new_producer();
+                    }
+                    Refused::Unanswered => {
+                        debug!(cause = %event, "no topic has told how large a record may be");
+                        self.producer = None;
+                        let delay = self.backoff.next_delay(fastrand::u32(..));
+                        return Next::Again { delay };
+                    }
+                    Refused::ForGood => {}
+                    // A topic that does not say what it takes may take it.
+                    Refused::Unknown => may_be_innocent = true,
+                }
+            }
+            Found::BeforeSending | Found::Alone => self.sizes.found_record(),
+        }
+        let is_dead_letter = matches!(event.reason, Reason::DeadLetter { .. });
+        match self.config.delivery.on_undeliverable {
+            OnUndeliverable::DeadLetter if !is_dead_letter && !may_be_innocent => {
+                self.rulings.condemn(event);
+                self.again_with_new_producer()
+            }
+            OnUndeliverable::Hold if !self.once => {
+                self.log_hold(&event, &found);
+                Next::Hold(event)
+            }
+            OnUndeliverable::Halt | OnUndeliverable::Hold | OnUndeliverable::DeadLetter => {
+                let ways = self.ways_on(&event);
+                let more = if may_be_innocent { LIMITS_UNREAD } else { "" };
+                let fix = format!("{ways}{more}; then start again; {}", left(&found));
+                let error = Error::new(Exit::Undeliverable, event.to_string());
+                Next::Stop(Err(error.with_fix(fix)))
+            }
+        }
+    }
+
+    /// Loud once, and whispered at each try that changes nothing.
+    fn log_hold(&mut self, event: &Undeliverable, found: &Found) {
+        let is_same = |held: &Undeliverable| {
+            let same_event = (held.position, &held.id) == (event.position, &event.id);
+            same_event && held.reason.code() == event.reason.code()
+        };
+        if self.held.as_ref().is_some_and(is_same) {
+            debug!(cause = %event, "still holding the line");
+            return;
+        }
+        let fix = format!("{}; {}", self.ways_on(event), left(found));
+        error!(cause = %event, fix, "holding the line until this event can be delivered");
+        self.held = Some(event.clone());
+    }
+
+    /// How the line can go on.
+    fn ways_on(&self, event: &Undeliverable) -> String {
+        let Undeliverable {
+            id,
+            position,
+            reason,
+        } = event;
+        let skip = if self.config.postgres.checkpoint.is_some() {
+            format!("walpost skip {position} {id} --reason '…'", id = quoted(id))
+        } else {
+            format!("walpost run --skip-id={id}", id = quoted(id))
+        };
+        format!("{}; or, where no consumer needs it: {skip}", mend(reason))
+    }
+
+    fn again_with_new_producer(&mut self) -> Next {
+        self.producer = None;
+        Next::Again {
+            delay: Duration::ZERO,
+        }
+    }
+}
+
+/// An id as a shell takes it for one word: a row can have anything there.
+fn quoted(id: &EventId) -> String {
+    let id = id.to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if !id.is_empty() && id.bytes().all(is_plain) {
+        return id;
+    }
+    format!("'{}'", id.replace('\'', r"'\''"))
+}
+
+/// What stands where when the line stands.
+fn left(found: &Found) -> &'static str {
+    match found {
+        Found::BeforeSending => "nothing from it on was sent or confirmed",
+        Found::Alone | Found::Among(_) => {
+            "nothing from it on is confirmed, nothing after it is in its partition; other \
+             partitions may be ahead, and what is in them comes again"
+        }
+    }
+}
+
+/// How an event can be delivered after all. Its row is in the WAL as it was committed: what can be
+/// changed is how it is read and where it goes.
+fn mend(reason: &Reason) -> String {
+    let text = match reason {
+        Reason::NullId => "map outbox.columns.id to a column that is never NULL",
+        Reason::NullPayload => {
+            "set outbox.null_payload: tombstone if a NULL payload is meant as a tombstone"
+        }
+        Reason::NullTopic | Reason::TopicIllegal(_) => {
+            "have route.topic name a topic for such rows (a fixed one, or another column) and \
+             accept \
+             that once (--accept-config-change route.topic)"
+        }
+        Reason::TopicNotAllowed(topic) => {
+            return format!("add '{topic}' to route.allow if it is right");
+        }
+        Reason::TopicMissing { topic, .. } => {
+            return format!(
+                "create the topic '{topic}' (or set kafka.topics.create, and it is created)"
+            );
+        }
+        Reason::Headers(_) => {
+            "map outbox.columns.headers to a column whose values are flat JSON objects"
+        }
+        Reason::DeadLetter { topic, .. } => {
+            return format!("have '{topic}' take the dead letter (delivery.dead_letter_topic)");
+        }
+        reason if reason.is_too_large() => {
+            "raise the topic's max.message.bytes, and message.max.bytes under kafka.properties \
+             where it is set"
+        }
+        Reason::Rejected(_) | _ => "mend what Kafka names",
+    };
+    text.to_owned()
+}
