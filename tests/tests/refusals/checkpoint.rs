@@ -221,6 +221,35 @@ fn a_role_that_may_not_write_the_checkpoint_is_refused_and_needs_none_without_it
 }
 
 #[test]
+fn a_control_connection_that_is_lost_is_made_again_and_the_stream_goes_on() {
+    let topic = "control_lost";
+    let stage = delivered(topic);
+    let running = stage.walpost.start(&["run"]);
+    running.wait_for_log("streaming", SOON);
+    let name = format!("walpost {} control", stage.slot);
+    let control = || -> Option<i32> {
+        let sql = "select pid from pg_stat_activity where application_name = $1";
+        let row = stage.database.client().query_opt(sql, &[&name]).unwrap()?;
+        Some(row.get(0))
+    };
+    let first = wait_until(SOON, "the control connection", control);
+    let before = stage.confirmed();
+    let end = format!("select pg_terminate_backend({first})");
+    stage.database.execute(&end);
+    wait_until(SOON, "another control connection", || {
+        control().filter(|pid| *pid != first)
+    });
+    stage.write(topic, "\"second\"");
+    wait_for_values(&stage, topic, 2);
+    wait_until(SOON, "the slot to move", || {
+        (stage.confirmed() > before).then_some(())
+    });
+    let log = running.log();
+    assert!(!log.contains("the session ended"), "{log}");
+    stop(running);
+}
+
+#[test]
 fn a_right_to_the_checkpoint_that_is_taken_away_holds_positions_back_and_not_events() {
     let topic = "right_gone";
     let stage = delivered(topic);

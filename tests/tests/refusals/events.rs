@@ -408,12 +408,15 @@ pub(crate) fn random(bytes: usize) -> String {
 }
 
 pub(crate) fn raise_limit(brokers: &str, topic: &str, bytes: usize) {
+    alter_topic(brokers, topic, "max.message.bytes", &bytes.to_string());
+}
+
+pub(crate) fn alter_topic(brokers: &str, topic: &str, property: &str, value: &str) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .create()
         .expect("the configuration of the admin client is valid");
-    let bytes = bytes.to_string();
-    let raised = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
+    let raised = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(property, value);
     let (raised, options) = ([&raised], AdminOptions::new());
     let altered = admin.alter_configs(raised, &options);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,7 +7,7 @@ use walpost_tests::{Consumer, Record, scaled, unique, wait_until};
 
 use crate::{
     EVENTS, SOON,
-    events::{raise_limit, random},
+    events::{alter_topic, raise_limit, random},
     stage::{Refusal, Stage},
 };
 
@@ -303,6 +303,26 @@ fn a_dead_letter_that_no_topic_takes_stops_the_line() {
     scene.stage.once();
     assert_eq!(firsts(&scene.numbers()), [1, 2]);
     assert_eq!(scene.stage.read(&scene.dead).len(), 1);
+}
+
+/// The time is that of the relay's machine: no event is at fault.
+#[test]
+fn a_time_that_the_topic_does_not_take_stops_the_line_and_makes_no_dead_letter() {
+    let scene = Scene::dead("times", "");
+    let (brokers, property) = (
+        scene.stage.kafka.brokers(),
+        "message.timestamp.before.max.ms",
+    );
+    alter_topic(&brokers, &scene.topic, property, "0");
+    scene.write(1..=3);
+    let running = scene.stage.walpost.start(&["run"]);
+    let log = running.wait_for_log("INVALID_TIMESTAMP", SOON);
+    assert!(log.contains("clock"), "{log}");
+    alter_topic(&brokers, &scene.topic, property, "86400000");
+    scene.consumer().wait_for(3, SOON);
+    assert_eq!(running.stop(SOON).code, 0);
+    assert_eq!(firsts(&scene.numbers()), [1, 2, 3]);
+    assert!(scene.stage.read(&scene.dead).is_empty());
 }
 
 /// A compacted topic takes no record without a key, and refuses its batch.
