@@ -38,6 +38,9 @@ pub(super) struct Line {
     alone: Option<Event>,
     /// Dead letters in flight, with their causes.
     letters: BTreeMap<Ticket, Box<Reason>>,
+    /// How many other records are in flight. Each can still become a dead letter, and would come
+    /// behind one that left meanwhile.
+    originals: usize,
     /// What Kafka refused and called the events' own fault.
     failed: BTreeSet<Position>,
     halted: Option<Undeliverable>,
@@ -66,6 +69,7 @@ impl Line {
             recounted: false,
             alone: None,
             letters: BTreeMap::new(),
+            originals: 0,
             failed: BTreeSet::new(),
             halted: None,
             exceptions: VecDeque::new(),
@@ -138,7 +142,8 @@ impl Line {
             let is_settled = self.window.is_settled();
             self.recounted &= !is_settled;
             let suspected = self.rulings.suspects(event.position);
-            if self.recounted || self.alone.is_some() || (suspected && !is_settled) {
+            let waits = event.cause.is_some() && self.originals > 0;
+            if self.recounted || self.alone.is_some() || (suspected && !is_settled) || waits {
                 return None;
             }
             let partitions = match self.topics.place(&event.topic, now) {
@@ -171,8 +176,11 @@ impl Line {
             cause,
             ..
         } = event;
-        if let Some(cause) = &cause {
-            self.letters.insert(ticket, cause.clone());
+        match &cause {
+            Some(cause) => {
+                self.letters.insert(ticket, cause.clone());
+            }
+            None => self.originals += 1,
         }
         Some(Record {
             ticket,
@@ -225,6 +233,7 @@ impl Line {
             return Err(self.cluster_fault(position, rejection));
         }
         self.alone = None;
+        self.originals -= usize::from(record.cause.is_none());
         let (id, _) = self.window.event(record.ticket);
         let event = event(record, id.clone(), &mut self.letters, &mut self.window);
         let reason = Reason::Rejected(rejection);
@@ -249,6 +258,7 @@ impl Line {
     pub(super) fn report(&mut self, delivery: Delivery) -> Result<(), RelayError> {
         let ticket = delivery.ticket;
         let letter = self.letters.remove(&ticket);
+        self.originals -= usize::from(letter.is_none());
         let alone = self.alone.take_if(|_| self.window.is_last(ticket));
         let Err(rejection) = delivery.result else {
             self.window.settle(ticket);

@@ -269,6 +269,27 @@ fn a_row_that_is_no_event_goes_to_the_dead_letter_topic_and_the_line_goes_on() {
 }
 
 #[test]
+fn a_dead_letter_waits_for_the_events_before_it_that_may_become_dead_letters_themselves() {
+    let null_payload = || insert(OUTBOX, &[Some("id"), Some("a"), None, None, None]);
+    let mut relay = Bench::ruled(events(8), 8, dead_letters(), Rulings::default());
+    relay.at(1, Counted("dead", 1), &[]);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 7 to a/0: one"]);
+    let told = "dead letter of 200/1: null-payload";
+    relay.at(3, null_payload(), &[told]);
+    relay.at(4, row("a", "two"), &[]);
+    let outputs = ["record 8 to dead/0: NULL", "record 9 to a/0: two"];
+    relay.at(5, Acked(7), &outputs);
+    relay.at(6, Acked(9), &[]);
+    // They don't wait for each other.
+    let outputs = [
+        "record 10 to dead/0: NULL",
+        "dead letter of 200/3: null-payload",
+    ];
+    relay.at(7, null_payload(), &outputs);
+}
+
+#[test]
 fn an_event_that_kafka_refused_alone_goes_to_the_dead_letter_topic_in_the_next_session() {
     for (code, value, error) in [(10, "NULL", "too-large"), (87, "one", "rejected")] {
         let mut rulings = Rulings::default();
