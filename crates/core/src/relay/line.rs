@@ -202,7 +202,7 @@ impl Line {
         };
         match self.give_up(event, reason) {
             Ok(letter) => self.ready.push_front(letter),
-            Err(event) => self.halted = Some(event),
+            Err(event) => self.halt_at(event),
         }
     }
 
@@ -240,7 +240,7 @@ impl Line {
         // Another producer may take it: the topics' limits can have been raised.
         let is_final = self.size_is_final_until.is_some_and(|until| now < until);
         if reason.is_too_large() && !is_final && event.cause.is_none() {
-            self.halted = Some(Undeliverable {
+            self.halt_at(Undeliverable {
                 id: event.id,
                 position,
                 reason,
@@ -249,9 +249,17 @@ impl Line {
         }
         match self.give_up(event, reason) {
             Ok(letter) => self.ready.push_front(letter),
-            Err(event) => self.halted = Some(event),
+            Err(event) => self.halt_at(event),
         }
         Ok(())
+    }
+
+    /// That event is in the way, unless an earlier one is.
+    fn halt_at(&mut self, event: Undeliverable) {
+        let is_first = |halted: &Undeliverable| event.position < halted.position;
+        if self.halted.as_ref().is_none_or(is_first) {
+            self.halted = Some(event);
+        }
     }
 
     /// Kafka's report for one record.
@@ -287,21 +295,19 @@ impl Line {
             }
             return Ok(());
         }
+        let reason = match (letter, &self.policy) {
+            (Some(cause), Policy::DeadLetter(topic)) => {
+                of_dead_letter(topic.clone(), cause, reason)
+            }
+            _ => reason,
+        };
+        let id = id.clone();
         self.failed.insert(position);
-        let is_first = |halted: &Undeliverable| position < halted.position;
-        if self.halted.as_ref().is_none_or(is_first) {
-            let reason = match (letter, &self.policy) {
-                (Some(cause), Policy::DeadLetter(topic)) => {
-                    of_dead_letter(topic.clone(), cause, reason)
-                }
-                _ => reason,
-            };
-            self.halted = Some(Undeliverable {
-                id: id.clone(),
-                position,
-                reason,
-            });
-        }
+        self.halt_at(Undeliverable {
+            id,
+            position,
+            reason,
+        });
         Ok(())
     }
 

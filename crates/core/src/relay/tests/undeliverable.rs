@@ -374,6 +374,19 @@ fn a_record_that_is_too_large_for_a_client_that_may_grow_halts_under_every_polic
 }
 
 #[test]
+fn a_record_that_the_client_does_not_send_leaves_an_earlier_event_in_the_way() {
+    let mut relay = Bench::opened(events(4), 4);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 3 to a/0: one"]);
+    relay.at(3, row("a", "two"), &["record 4 to a/0: two"]);
+    let halted = "halted at 200/0: Kafka refused it: NAME (87)";
+    relay.at(4, Failed(3, 87), &[halted]);
+    relay.at(5, Unsent(10), &[]);
+    let halted = relay.relay.halted().unwrap();
+    assert_eq!(halted.position, at(200, 0));
+}
+
+#[test]
 fn a_suspect_that_is_refused_alone_is_replaced_by_its_dead_letter_where_it_stood() {
     let mut rulings = Rulings::default();
     rulings.suspect([at(200, 0), at(200, 1)].into());
