@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
+use uuid::Uuid;
 use walpost_core::start::Refusal;
 
 use crate::clock::Clock;
 use crate::history::History;
 use crate::kafka::Cluster;
 use crate::plan::{Fault, Plan};
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Skip};
 
 /// The world around the relay.
 #[derive(Debug)]
@@ -22,14 +23,19 @@ pub(crate) struct Env {
     pub(crate) history: History,
     /// Somebody has said that a NULL payload is a tombstone.
     pub(crate) tombstones: bool,
+    /// What the next process is to pass over, by id alone.
+    pub(crate) skipped_ids: Vec<Uuid>,
+    /// Skips that were typed wrong.
+    pub(crate) wrong_skips: Vec<Skip>,
     /// Why the relay did not start, until somebody puts it right.
     pub(crate) refusal: Option<Refusal>,
     /// No more faults: from here on everything has to settle.
     pub(crate) healing: bool,
     /// When the process last went on after it was stopped.
     pub(crate) resumed_at: u64,
-    /// Sessions so far.
+    /// Sessions so far, and processes.
     pub(crate) sessions: u64,
+    pub(crate) processes: u64,
     /// How often what happened.
     pub(crate) coverage: BTreeMap<&'static str, u64>,
     traced: bool,
@@ -49,10 +55,13 @@ impl Env {
             kafka,
             history: History::default(),
             tombstones: false,
+            skipped_ids: Vec::new(),
+            wrong_skips: Vec::new(),
             refusal: None,
             healing: false,
             resumed_at: 0,
             sessions: 0,
+            processes: 0,
             coverage: BTreeMap::new(),
             traced,
         };
@@ -66,6 +75,14 @@ impl Env {
             let ms = self.clock.ms();
             eprintln!("{:>6}.{:03} {}", ms / 1_000, ms % 1_000, line());
         }
+    }
+
+    /// What events were refused for is mended.
+    pub(crate) fn mend(&mut self) {
+        self.kafka.strict_until = self.ms();
+        self.kafka.letters_refused_until = self.ms();
+        self.tombstones = true;
+        self.history.mend();
     }
 
     /// Something worth counting happened.

@@ -2,6 +2,8 @@
 //!
 //! A broken promise panics: the seed is printed with it.
 
+pub(crate) mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -16,10 +18,18 @@ pub(crate) struct Event {
     pub(crate) topic: usize,
     pub(crate) aggregate: u32,
     pub(crate) payload: Option<Bytes>,
-    pub(crate) poison: bool,
+    /// Why Kafka does not take it, if it does not.
+    pub(crate) poison: Option<i32>,
     /// Set when the commit is on disk.
     committed: Option<Committed>,
     in_kafka: bool,
+    /// Which process delivered it last, and in which era.
+    delivered: Option<(u64, u32)>,
+    redirected: Option<Redirected>,
+    /// Its dead letter is in Kafka.
+    has_letter: bool,
+    /// An operator has it passed over.
+    skipped: bool,
     /// It is not waited for any more: its server was replaced by one that has not got it, or an
     /// operator gave it up. Sessions up to this one may have sent it.
     given_up: Option<u64>,
@@ -32,6 +42,27 @@ struct Committed {
     position: Position,
     /// Number among all events, in commit order.
     order: usize,
+}
+
+/// An event goes to the dead-letter topic.
+#[derive(Clone, Copy, Debug)]
+struct Redirected {
+    era: u32,
+    /// Its topic was missing: that can change at any time.
+    for_topic: bool,
+}
+
+impl Event {
+    /// Whether nobody waits for it any more.
+    fn is_done(&self) -> bool {
+        self.in_kafka || self.has_letter || self.skipped || self.given_up.is_some()
+    }
+
+    /// Whether it goes to the dead letters once more when it comes again.
+    fn is_firmly_redirected(&self, era: u32) -> bool {
+        let redirected = self.redirected.as_ref();
+        redirected.is_some_and(|redirected| redirected.era == era && !redirected.for_topic)
+    }
 }
 
 /// One topic-partition, as long as the topic is not made anew and its count stays.
@@ -48,6 +79,7 @@ pub(crate) struct LogKey {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sender {
     pub(crate) session: u64,
+    pub(crate) process: u64,
     /// The request was on the wire when its producer ended.
     pub(crate) is_late: bool,
 }
@@ -75,6 +107,11 @@ pub(crate) struct History {
     aggregates: BTreeMap<(usize, u32, i32, u32), Log>,
     placed: BTreeMap<(usize, u32, u32, u32), i32>,
     pub(crate) appended: usize,
+    /// Dead letters, and those whose value was left out.
+    pub(crate) letters: usize,
+    pub(crate) letters_without_value: usize,
+    /// Counts how often somebody mended what events were refused for.
+    pub(crate) era: u32,
     /// What sessions up to this one repeat is not gone on with.
     broken_off: u64,
     /// The highest position that any server was told.
@@ -92,7 +129,7 @@ impl History {
         topic: usize,
         aggregate: u32,
         payload: Option<Bytes>,
-        poison: bool,
+        poison: Option<i32>,
     ) -> usize {
         let number = self.events.len();
         self.events.push(Event {
@@ -103,6 +140,10 @@ impl History {
             poison,
             committed: None,
             in_kafka: false,
+            delivered: None,
+            redirected: None,
+            has_letter: false,
+            skipped: false,
             given_up: None,
             is_lost: false,
         });
@@ -147,12 +188,55 @@ impl History {
             event.given_up = Some(sessions);
             event.is_lost = true;
             let order = event.committed.expect("it was committed").order;
-            let logs = self.logs.values_mut();
-            for log in logs.chain(self.aggregates.values_mut()) {
-                log.members.remove(&order);
-            }
+            self.take_out(order);
         }
         self.advance();
+    }
+
+    /// From here on this event stands outside of the order.
+    fn take_out(&mut self, order: usize) {
+        let logs = self.logs.values_mut();
+        for log in logs.chain(self.aggregates.values_mut()) {
+            log.members.remove(&order);
+        }
+    }
+
+    /// What events were refused for is mended.
+    pub(crate) fn mend(&mut self) {
+        self.era += 1;
+    }
+
+    /// An operator has the event passed over that is called so and stands there.
+    pub(crate) fn skip(&mut self, position: Position, id: Uuid) {
+        let committed = self.named(id).committed.expect("it was committed");
+        assert_eq!(committed.position, position, "skip: {id} stands elsewhere");
+        self.events[self.committed[committed.order]].skipped = true;
+        self.take_out(committed.order);
+        self.advance();
+    }
+
+    /// A process has its dead letter sent. A promise: it has not delivered it, unless its topic went
+    /// away, or is about to come.
+    pub(crate) fn redirect(&mut self, id: Uuid, for_topic: bool, (process, era): (u64, u32)) {
+        let committed = self.named(id).committed.expect("it was committed");
+        let event = &mut self.events[self.committed[committed.order]];
+        let was_delivered = event.delivered == Some((process, era));
+        assert!(
+            !was_delivered || for_topic,
+            "{id} was delivered, and goes to the dead letters"
+        );
+        let redirected = Redirected { era, for_topic };
+        if event.redirected.replace(redirected).is_none() {
+            self.take_out(committed.order);
+        }
+    }
+
+    /// A promise: nothing is passed over but what an operator named, by place and id.
+    pub(crate) fn check_skipped(&self, position: Position, id: Uuid) {
+        let event = self.named(id);
+        let at = event.committed.map(|committed| committed.position);
+        assert_eq!(at, Some(position), "skip: {id} stands elsewhere");
+        assert!(event.skipped, "skip: nobody wanted {id} passed over");
     }
 
     /// Whoever sends next may start further on than the last one, who repeated something.
@@ -172,7 +256,7 @@ impl History {
         for number in &self.committed {
             let event = &mut self.events[*number];
             let position = event.committed.expect("it was committed").position;
-            if !event.in_kafka && event.given_up.is_none() && position.commit_lsn < lsn {
+            if !event.is_done() && position.commit_lsn < lsn {
                 event.given_up = Some(sessions);
                 missing += 1;
             }
@@ -185,21 +269,24 @@ impl History {
     fn advance(&mut self) {
         while let Some(number) = self.committed.get(self.delivered)
             && let event = &self.events[*number]
-            && (event.in_kafka || event.given_up.is_some())
+            && event.is_done()
         {
             self.delivered += 1;
         }
     }
 
-    /// Whether every committed event is in Kafka.
+    /// Whether every committed event is in Kafka, or needs not be.
     pub(crate) fn is_complete(&self) -> bool {
         self.delivered == self.committed.len()
     }
 
-    /// Where the last commit record with events starts.
+    /// Where the last commit record starts with events that are sent.
     pub(crate) fn last_commit(&self) -> u64 {
         let mut committed = self.committed.iter().rev();
-        let last = committed.find(|number| self.events[**number].given_up.is_none());
+        let last = committed.find(|number| {
+            let event = &self.events[**number];
+            event.given_up.is_none() && !event.skipped
+        });
         let position = last.and_then(|number| self.events[*number].committed);
         position.map_or(0, |committed| committed.position.commit_lsn.as_u64())
     }
@@ -249,32 +336,42 @@ impl History {
         let Some(committed) = event.committed else {
             panic!("phantom: {} was never committed", event.id);
         };
-        check_content(event, committed.position, record);
-        assert_eq!(event.topic, key.topic, "{} is in another topic", event.id);
+        content::check(event, committed.position, record);
+        let is_letter = content::cause(record).is_some();
+        let is_own = event.topic == key.topic;
+        assert_eq!(is_own, !is_letter, "{} is in another topic", event.id);
         if let Some(last_sender) = event.given_up {
             assert!(
                 sender.session <= last_sender || !event.is_lost,
                 "phantom: {sender:?} sent {}, which its server has not got",
                 event.id
             );
-            self.events[self.committed[committed.order]].in_kafka = true;
-            self.appended += 1;
-            return;
         }
         let aggregate = event.aggregate;
-        let is_new = !event.in_kafka;
+        let is_new = !event.in_kafka && !event.has_letter;
+        // What was mended came too late: others have overtaken it.
+        let is_mended = !is_letter && event.redirected.is_some();
+        let stands_outside = event.given_up.is_some() || event.skipped || is_mended;
+        self.note(committed.order, record, sender);
+        if stands_outside {
+            self.advance();
+            return;
+        }
         let placed = (key.topic, key.incarnation, key.count, aggregate);
         let partition = *self.placed.entry(placed).or_insert(record.partition);
         assert_eq!(
             partition, record.partition,
             "placement: aggregate {aggregate} moved without need"
         );
-        let number = self.committed[committed.order];
         let is_late = sender.is_late || sender.session <= self.broken_off;
         let session = (!is_late).then_some(sender.session);
         let log = self.logs.entry(key).or_default();
         if !is_late {
-            log.check_gap(committed.order, &key);
+            let (events, committed_events, era) = (&self.events, &self.committed, self.era);
+            let comes_again = |order: usize| {
+                !is_letter || events[committed_events[order]].is_firmly_redirected(era)
+            };
+            log.check_gap(committed.order, &key, comes_again);
         }
         log.append(committed.order, is_new, session, &key);
         let own = (key.topic, key.incarnation, key.partition, aggregate);
@@ -283,9 +380,32 @@ impl History {
         if is_late && !is_new {
             self.late_repeats += 1;
         }
-        self.events[number].in_kafka = true;
-        self.appended += 1;
         self.advance();
+    }
+
+    /// An event or its dead letter is in Kafka. A promise: what was given up is not delivered where
+    /// nothing has changed.
+    fn note(&mut self, order: usize, record: &Record, sender: Sender) {
+        let era = self.era;
+        let event = &mut self.events[self.committed[order]];
+        self.appended += 1;
+        if content::cause(record).is_some() {
+            self.letters += 1;
+            let has_value = record.value.is_some() || event.payload.is_none();
+            self.letters_without_value += usize::from(!has_value);
+            event.has_letter = true;
+            return;
+        }
+        event.in_kafka = true;
+        if !sender.is_late {
+            event.delivered = Some((sender.process, era));
+            let is_firm = event.is_firmly_redirected(era);
+            assert!(
+                !is_firm,
+                "{} goes to the dead letters, and is delivered",
+                event.id
+            );
+        }
     }
 }
 
@@ -309,26 +429,13 @@ impl Log {
     }
 
     /// Whoever goes up leaves out nothing that is there.
-    fn check_gap(&self, order: usize, key: &LogKey) {
+    fn check_gap(&self, order: usize, key: &LogKey, comes_again: impl Fn(usize) -> bool) {
         if let Some((_, last)) = self.last
             && order > last
-            && let Some(skipped) = self.members.range(last + 1..order).next()
+            && let mut between = self.members.range(last + 1..order).copied()
+            && let Some(skipped) = between.find(|order| comes_again(*order))
         {
             panic!("order: {key:?} has event {order} again, but not {skipped} before it");
         }
     }
-}
-
-fn check_content(event: &Event, position: Position, record: &Record) {
-    let id = event.id.to_string();
-    assert_eq!(record.position, position, "{id} has another position");
-    assert_eq!(record.value, event.payload, "{id} has another value");
-    let header = |name: &str| {
-        let found = record.headers.iter().find(|header| header.name() == name);
-        found.and_then(|header| header.value.as_deref())
-    };
-    assert_eq!(header("id"), Some(id.as_bytes()));
-    assert_eq!(header("type"), Some(&b"Happened"[..]));
-    assert_eq!(header("walpost-position"), Some(&position.to_text()[..]));
-    assert!(header("walpost-commit-time").is_some());
 }

@@ -9,8 +9,8 @@ use fastrand::Rng;
 use walpost_core::{Delivery, Record, Rejection, Ticket, Topic, TopicFault};
 
 pub(crate) use self::late::Late;
-use crate::history::{History, LogKey, Sender};
-use crate::plan::{Plan, pick};
+use crate::history::{History, LogKey, Sender, content};
+use crate::plan::{Fault, Plan, pick};
 use crate::walsender::topic_name;
 
 /// Faults of the cluster or of the producer: leader not available, request timed out, not enough
@@ -21,6 +21,9 @@ const UNKNOWN_PARTITION: i32 = -190;
 const UNKNOWN_TOPIC: i32 = 3;
 /// What Kafka says of a record that is at fault itself.
 pub(crate) const TOO_LARGE: i32 = 10;
+pub(crate) const INVALID: i32 = 87;
+/// What the client says of the others in a batch, where the broker named the one at fault.
+const ANOTHER_IS_INVALID: i32 = -138;
 
 /// The brokers.
 #[derive(Debug)]
@@ -31,8 +34,17 @@ pub(crate) struct Cluster {
     pub(crate) topics: Vec<TopicState>,
     /// The next batch is rejected.
     pub(crate) rejects: bool,
-    /// Until then the poisonous events are too large.
+    /// Until then the poisonous events are refused.
     pub(crate) strict_until: u64,
+    /// Until then no dead letter is taken, and this is said of it.
+    pub(crate) letters_refused_until: u64,
+    letters_code: i32,
+    /// The largest value of a dead letter, in bytes.
+    letter_max: usize,
+    /// More records than these are too large together.
+    batch_max: usize,
+    /// An invalid record is named, and not only its batch.
+    names_invalid: bool,
     /// Requests of producers that are gone.
     pub(crate) late: Vec<Late>,
 }
@@ -47,7 +59,8 @@ pub(crate) struct TopicState {
 
 impl Cluster {
     pub(crate) fn new(rng: &mut Rng, plan: &Plan, late: bool) -> Self {
-        let topics = (0..plan.topics).map(|_| TopicState {
+        let count = plan.topics + usize::from(plan.letters);
+        let topics = (0..count).map(|_| TopicState {
             exists_at: if late && rng.bool() {
                 rng.u64(0..90_000)
             } else {
@@ -56,12 +69,19 @@ impl Cluster {
             incarnation: 0,
             partitions: rng.u32(1..=5),
         });
+        let topics = topics.collect();
+        let refuses_letters = plan.has(Fault::LettersRefused);
         Self {
             up: true,
             back_at: 0,
-            topics: topics.collect(),
+            topics,
             rejects: false,
             strict_until: u64::MAX,
+            letters_refused_until: if refuses_letters { u64::MAX } else { 0 },
+            letters_code: pick(rng, &[TOO_LARGE, INVALID]),
+            letter_max: pick(rng, &[usize::MAX, 10]),
+            batch_max: pick(rng, &[usize::MAX, usize::MAX, 1, 2]),
+            names_invalid: rng.bool(),
             late: Vec::new(),
         }
     }
@@ -80,9 +100,39 @@ impl Cluster {
 
     /// Whether a record can be appended.
     fn takes(&self, flight: &Flight, history: &History, now: u64) -> bool {
-        let is_strict = now < self.strict_until;
-        let is_poison = is_strict && history.find(&flight.record).poison;
-        !is_poison && self.refusal(flight, now).is_none()
+        let objection = self.objection(&flight.record, history, now);
+        objection.is_none() && self.refusal(flight, now).is_none()
+    }
+
+    /// Why a record is refused that is at fault itself, if so.
+    pub(crate) fn objection(&self, record: &Record, history: &History, now: u64) -> Option<i32> {
+        if content::cause(record).is_none() {
+            let poison = history.find(record).poison;
+            return poison.filter(|_| now < self.strict_until);
+        }
+        if now < self.letters_refused_until {
+            return Some(self.letters_code);
+        }
+        let value = record.value.as_ref();
+        value
+            .is_some_and(|value| value.len() > self.letter_max)
+            .then_some(TOO_LARGE)
+    }
+
+    /// What the reports of a batch say whose records are refused together, if they are.
+    fn objections(&self, batch: &[Flight], history: &History, now: u64) -> Option<Vec<i32>> {
+        let judge = |flight: &Flight| self.objection(&flight.record, history, now);
+        let code = match batch.iter().find_map(judge) {
+            Some(code) => code,
+            None if batch.len() > self.batch_max => TOO_LARGE,
+            None => return None,
+        };
+        let is_named = code == INVALID && self.names_invalid;
+        let said = |flight| match judge(flight) {
+            None if is_named => ANOTHER_IS_INVALID,
+            _ => code,
+        };
+        Some(batch.iter().map(said).collect())
     }
 
     fn append(&self, flight: &Flight, sender: Sender, history: &mut History) {
@@ -121,6 +171,7 @@ type Place = (usize, i32);
 #[derive(Debug)]
 pub(crate) struct Producer {
     session: u64,
+    process: u64,
     /// Records in its largest batch.
     pub(crate) batch: usize,
     queues: BTreeMap<Place, VecDeque<Flight>>,
@@ -141,9 +192,11 @@ struct Flight {
 }
 
 impl Producer {
-    pub(crate) fn new(session: u64, batch: usize) -> Self {
+    /// The producer of a session of a process.
+    pub(crate) fn new(session: u64, process: u64, batch: usize) -> Self {
         Self {
             session,
+            process,
             batch,
             queues: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -167,7 +220,7 @@ impl Producer {
         let place = (number(&record.topic), record.partition);
         let flight = Flight { record, count };
         if self.broken.contains(&place) {
-            self.reject(place, VecDeque::from([flight]), 0, PURGED);
+            self.reject(place, VecDeque::from([flight]), &[]);
         } else {
             self.queues.entry(place).or_default().push_back(flight);
         }
@@ -193,23 +246,21 @@ impl Producer {
         let place = pick(rng, &places);
         let mut queue = self.queues.remove(&place)?;
         let size = rng.usize(1..=self.batch).min(queue.len());
-        let poisoned = now < cluster.strict_until
-            && queue
-                .iter()
-                .take(size)
-                .any(|flight| history.find(&flight.record).poison);
+        let batch = &queue.make_contiguous()[..size];
+        let objections = cluster.objections(batch, history, now);
         let refusal = cluster.refusal(&queue[0], now);
-        let code = if poisoned {
-            Some(TOO_LARGE)
+        let codes = if objections.is_some() {
+            objections
         } else if std::mem::take(&mut cluster.rejects) {
-            Some(pick(rng, &NOT_THE_EVENT))
+            Some(vec![pick(rng, &NOT_THE_EVENT); size])
         } else {
-            refusal
+            refusal.map(|code| vec![code; size])
         };
-        if let Some(code) = code {
-            self.reject(place, queue, size, code);
-            return Some(match code {
+        if let Some(codes) = codes {
+            self.reject(place, queue, &codes);
+            return Some(match codes[0] {
                 TOO_LARGE => "a batch is rejected for its size",
+                INVALID | ANOTHER_IS_INVALID => "a batch is rejected for a record in it",
                 UNKNOWN_TOPIC => "a batch is rejected: no such topic",
                 UNKNOWN_PARTITION => "a batch is rejected: no such partition",
                 _ => "a batch is rejected",
@@ -234,23 +285,20 @@ impl Producer {
     fn sender(&self) -> Sender {
         Sender {
             session: self.session,
+            process: self.process,
             is_late: false,
         }
     }
 
-    fn reject(&mut self, place: Place, queue: VecDeque<Flight>, size: usize, code: i32) {
+    /// What stands behind the records that these codes are for is taken along.
+    fn reject(&mut self, place: Place, queue: VecDeque<Flight>, codes: &[i32]) {
         self.broken.insert(place);
         let reports = self.reports.entry(place).or_default();
         for (index, flight) in queue.into_iter().enumerate() {
-            let code = if index < size { code } else { PURGED };
-            let rejection = Rejection {
-                code,
-                name: "REJECTED".to_owned(),
-                detail: String::new(),
-            };
+            let code = codes.get(index).copied().unwrap_or(PURGED);
             reports.push_back(Delivery {
                 ticket: flight.record.ticket,
-                result: Err(rejection),
+                result: Err(rejection(code)),
             });
         }
     }
@@ -285,7 +333,7 @@ impl Producer {
         may_be_late: bool,
     ) -> Vec<Delivery> {
         for (place, queue) in std::mem::take(&mut self.queues) {
-            let mut late = Late::new(self.session, now, rng);
+            let mut late = Late::new(self.sender(), now, rng);
             if may_be_late {
                 let count = rng.usize(0..=queue.len());
                 late.flights = queue.iter().take(count).cloned().collect();
@@ -306,7 +354,7 @@ impl Producer {
             if !late.flights.is_empty() {
                 cluster.late.push(late);
             }
-            self.reject(place, queue, 0, PURGED);
+            self.reject(place, queue, &[]);
         }
         self.unreported = 0;
         self.unreported_bytes = 0;
@@ -314,6 +362,15 @@ impl Producer {
             .into_values()
             .flatten()
             .collect()
+    }
+}
+
+/// What a report says of a record that was not taken.
+pub(crate) fn rejection(code: i32) -> Rejection {
+    Rejection {
+        code,
+        name: "REJECTED".to_owned(),
+        detail: String::new(),
     }
 }
 

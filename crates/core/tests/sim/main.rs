@@ -1,10 +1,10 @@
 //! Seeded simulation: the real relay against models of Postgres and Kafka.
 //!
 //! One seed is one schedule on one virtual clock: transactions, crashes, shutdowns, outages,
-//! rejections, kills, servers that are replaced by ones that were behind. The promises are checked
-//! at every step, and at the end everything heals and has to come to rest: each event that the
-//! server has is in Kafka, unless an operator gave it up, and the slot stands at the end of the
-//! WAL.
+//! rejections, kills, servers that are replaced by ones that were behind, events that can't be
+//! delivered and operators who have them passed over. The promises are checked at every step, and
+//! at the end everything heals and has to come to rest: each event that the server has is in Kafka,
+//! or its dead letter is, unless an operator gave it up, and the slot stands at the end of the WAL.
 //!
 //! `WALPOST_SIM_SEEDS=n` sets how many seeds are run, `WALPOST_SIM_SEED=n` runs one of them with a
 //! trace of all that happens.
@@ -35,7 +35,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 54] = [
+const COVERED: [&str; 73] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -58,6 +58,25 @@ const COVERED: [&str; 54] = [
     "a halt for a missing topic",
     "a halt for a rejected event",
     "a halt for a missing payload",
+    "a batch is rejected for a record in it",
+    "records are refused together",
+    "an event was found among its batch",
+    "the topics are asked what they take",
+    "a record is too large for good",
+    "a dead letter for a missing payload",
+    "a dead letter for a missing topic",
+    "a dead letter of an event that was refused in an earlier session",
+    "a dead letter of an event that was refused in its session",
+    "a dead letter in the place of an event that was refused alone",
+    "a dead letter in the place of an event that the producer refused",
+    "a dead letter arrived",
+    "a dead letter without its value",
+    "a halt for a dead letter",
+    "a halt for a dead letter that has no topic",
+    "somebody mends what events were refused for",
+    "an event was passed over",
+    "an event was passed over for its id",
+    "a wrong skip lets nothing pass",
     "a stop in the middle of a transaction",
     "a stop cut a transaction in two",
     "the producer was full",

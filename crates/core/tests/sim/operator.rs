@@ -1,6 +1,8 @@
 //! Somebody who reads what the relay refuses, and puts it right sooner or later.
 
+use uuid::Uuid;
 use walpost_core::start::{Accepted, Refusal};
+use walpost_core::{EventId, Position, Undeliverable};
 use walpost_pgoutput::Lsn;
 
 use crate::env::Env;
@@ -51,6 +53,56 @@ fn check_moved(env: &mut Env, confirmed: Lsn, told: Option<Lsn>) {
             "start: the process has forgotten that it told the slot {confirmed}"
         );
         env.cover("a position of a process that is gone is refused");
+    }
+}
+
+/// An event was in the way. Somebody mends what it was refused for, or has it passed over, or means
+/// to; or does nothing.
+pub(crate) fn looks_at(env: &mut Env, event: &Undeliverable) {
+    let (position, EventId::Uuid(id)) = (event.position, &event.id) else {
+        panic!("halt: {} is no id of ours", event.id);
+    };
+    if env
+        .wrong_skips
+        .iter()
+        .any(|(at, wrong)| *at == position || wrong == id)
+    {
+        env.cover("a wrong skip lets nothing pass");
+    }
+    match env.rng.u32(0..8) {
+        0 | 1 => {
+            env.cover("somebody mends what events were refused for");
+            env.mend();
+        }
+        2 | 3 if skip(env, position, *id) => env.history.skip(position, *id),
+        4 => skip_wrongly(env, position, *id),
+        _ => {}
+    }
+}
+
+/// Without a checkpoint there is no table for it either: the next process is told the id.
+fn skip(env: &mut Env, position: Position, id: Uuid) -> bool {
+    env.say(|| format!("operator: {id} at {position} is to be passed over"));
+    if env.plan.grace.is_none() {
+        env.skipped_ids.push(id);
+        return true;
+    }
+    let now = env.ms();
+    let (rng, history) = (&mut env.rng, &mut env.history);
+    env.pg.skip((position, id), rng, history, now)
+}
+
+/// A slip of the pen: another id, or another place.
+fn skip_wrongly(env: &mut Env, mut position: Position, mut id: Uuid) {
+    if env.plan.grace.is_none() {
+        id = Uuid::from_u128(id.as_u128() ^ 1 << 64);
+    } else if env.rng.bool() {
+        id = Uuid::from_u128(id.as_u128() ^ 1);
+    } else {
+        position.ordinal ^= 1;
+    }
+    if skip(env, position, id) {
+        env.wrong_skips.push((position, id));
     }
 }
 

@@ -10,6 +10,9 @@ use walpost_core::limits::WindowLimits;
 /// Some payloads are so many times larger than the others.
 pub(crate) const LARGE: usize = 8;
 
+/// The headers that a dead letter has more, in bytes.
+pub(crate) const LETTER_BYTES_MAX: usize = 500;
+
 /// A kind of fault, or of unusual behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -47,6 +50,8 @@ pub(crate) enum Fault {
     Refuse,
     /// Rows without a payload, which the relay refuses until it is told what they mean.
     NullPayload,
+    /// The dead-letter topic takes nothing.
+    LettersRefused,
     /// Topics are created after their first event.
     TopicLate,
     /// Topics get more partitions.
@@ -84,7 +89,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -102,6 +107,7 @@ impl Fault {
         Self::Poison,
         Self::Refuse,
         Self::NullPayload,
+        Self::LettersRefused,
         Self::TopicLate,
         Self::TopicGrow,
         Self::TopicAgain,
@@ -135,6 +141,17 @@ pub(crate) struct Speeds {
     pub(crate) answer: u32,
 }
 
+/// Whether a record that the producer refuses for its size is too large for its topic too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// The operator chose the limit.
+    Fixed,
+    /// The topics are asked, and tell their limits.
+    Told,
+    /// Not every topic tells.
+    Untold,
+}
+
 /// Everything that is drawn before a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -156,6 +173,10 @@ pub(crate) struct Plan {
     pub(crate) queue: usize,
     /// Records in the largest batch.
     pub(crate) batch: usize,
+    /// An event that can't be delivered goes to a dead-letter topic. Otherwise the relay halts.
+    pub(crate) letters: bool,
+    /// What the producer's limit on the size of a record is worth.
+    pub(crate) sizes: Sizes,
     /// Some sessions end as soon as all is delivered that was committed before them.
     pub(crate) once: bool,
     /// Empty transactions are sent, as before Postgres 15.
@@ -212,6 +233,11 @@ impl Plan {
             reads: pick(rng, &[1, 4, 64]),
             queue: pick(rng, &[1, 5, 1_000]),
             batch: pick(rng, &[1, 3, 10]),
+            letters: rng.bool(),
+            sizes: pick(
+                rng,
+                &[Sizes::Fixed, Sizes::Told, Sizes::Told, Sizes::Untold],
+            ),
             once: rng.bool(),
             sends_empty: rng.bool(),
             shutdown_saves_slot: rng.bool(),
@@ -229,7 +255,7 @@ impl Plan {
 
     /// No record is larger.
     pub(crate) fn record_bytes_max(&self) -> usize {
-        self.payload_max * LARGE + 400
+        self.payload_max * LARGE + 400 + LETTER_BYTES_MAX
     }
 
     /// How long a server that has a timeout is silent before it is asked, in milliseconds.

@@ -6,11 +6,14 @@ mod replacement;
 pub(crate) use self::replacement::Replacement;
 use bytes::Bytes;
 use fastrand::Rng;
+use uuid::Uuid;
+use walpost_core::Position;
 use walpost_core::start::{Checkpoint, Fingerprint, Identity, ServerState, SlotRow};
 use walpost_pgoutput::{Lsn, StandbyStatus};
 
 use crate::history::History;
-use crate::plan::{Fault, LARGE, Plan, chance};
+use crate::kafka::{INVALID, TOO_LARGE};
+use crate::plan::{Fault, LARGE, Plan, chance, pick};
 use crate::walsender::{Peer, View, Walsender};
 
 /// The server.
@@ -39,6 +42,8 @@ pub(crate) struct Postgres {
     /// The checkpoint row as it was written, and where the WAL ended then. A write is on disk when
     /// the server says so.
     rows: Vec<(Checkpoint, u64)>,
+    /// Events that an operator has passed over, each as it was typed and with the end of the WAL.
+    skips: Vec<(Skip, u64)>,
     /// The highest position that a relay told without the row.
     pub(crate) told_without_row: Option<Lsn>,
     /// Where the slot stood before somebody else moved it.
@@ -52,6 +57,9 @@ pub(crate) struct Postgres {
     pub(crate) shape: u8,
     xids: u32,
 }
+
+/// An event that is passed over: its place, and its id as it was typed.
+pub(crate) type Skip = (Position, Uuid);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -124,6 +132,7 @@ impl Postgres {
             slot: Some(Slot::at(origin)),
             stood: vec![(origin, origin)],
             rows: Vec::new(),
+            skips: Vec::new(),
             told_without_row: None,
             moved_from: None,
             remade: false,
@@ -204,7 +213,8 @@ impl Postgres {
             let payload = Bytes::from(vec![rng.alphanumeric() as u8; size]);
             let is_null = plan.has(Fault::NullPayload) && chance(rng, 2);
             let payload = (!is_null).then_some(payload);
-            let poison = plan.has(Fault::Poison) && chance(rng, 2);
+            let is_poison = plan.has(Fault::Poison) && chance(rng, 2);
+            let poison = is_poison.then(|| pick(rng, &[TOO_LARGE, INVALID]));
             let topic = rng.usize(0..plan.topics);
             let aggregate = rng.u32(0..plan.aggregates);
             let event = history.write(topic, aggregate, payload, poison);
@@ -365,6 +375,28 @@ impl Postgres {
         self.rows.push((row, end));
         self.flush(history);
         true
+    }
+
+    /// Writes down that an event is passed over, unless that can't be written now.
+    pub(crate) fn skip(
+        &mut self,
+        skip: Skip,
+        rng: &mut Rng,
+        history: &mut History,
+        now: u64,
+    ) -> bool {
+        if !self.is_writable(now) {
+            return false;
+        }
+        let end = self.log(rng, None);
+        self.skips.push((skip, end));
+        self.flush(history);
+        true
+    }
+
+    /// The events that are passed over.
+    pub(crate) fn skips(&self) -> Vec<Skip> {
+        self.skips.iter().map(|(skip, _)| *skip).collect()
     }
 
     /// Moves the row on, for a session with the server of that number. It never goes back.

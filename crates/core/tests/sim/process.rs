@@ -1,14 +1,18 @@
 //! The process around the sessions: reconnects, waits for Kafka, ends, and is started again.
 
+mod judge;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::backoff::Backoff;
 use walpost_core::start::{Accepted, Evidence, Fingerprint, News, Recorded, Start, Unrecorded};
-use walpost_core::{Topic, Topics, start};
+use walpost_core::{Topic, Topics, Undeliverable, start};
 
 use walpost_pgoutput::Lsn;
 
+pub(crate) use self::judge::Terms;
+use self::judge::{Judge, Next};
 use crate::clock::Clock;
 use crate::env::Env;
 use crate::operator;
@@ -34,8 +38,8 @@ pub(crate) struct Running {
     /// It is stopped until then.
     suspended_until: Option<u64>,
     connect_at: u64,
-    /// Records in a batch: fewer after one was refused as a whole.
-    batch: usize,
+    /// What it knows of single events.
+    judge: Judge,
     parked: bool,
     unrecorded: Option<Unrecorded>,
     /// What its last session told to which server.
@@ -50,6 +54,7 @@ impl Process {
     pub(crate) fn start(env: &mut Env) -> Self {
         let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
         let accepted = operator::accepts(env);
+        env.processes += 1;
         Self::Up(Box::new(Running {
             topics: Some(Topics::new(after)),
             believed: BTreeMap::new(),
@@ -57,7 +62,7 @@ impl Process {
             session: None,
             suspended_until: None,
             connect_at: env.ms(),
-            batch: env.plan.batch,
+            judge: Judge::new(env),
             parked: false,
             unrecorded: None,
             told: None,
@@ -182,32 +187,41 @@ impl Running {
         self.late = session.questions.clone();
         self.told = Some((session.instance, session.watch.told()));
         let identity = session.identity;
+        self.judge.session_ended(session.rulings(), identity);
         let told = session.unrecorded();
+        let is_last = session.is_last();
         self.unrecorded = told.map(|lsn| Unrecorded { identity, lsn });
         self.topics = Some(session.close(env, usize::MAX));
         let now = env.ms();
         match end {
             End::Retry(_) => self.retry(env),
-            End::Smaller => {
-                env.cover("smaller batches are tried");
-                self.batch = (self.batch / 3).max(1);
-                self.connect_at = now;
+            End::Halted(halt) => {
+                let event = halt.event.clone();
+                let next = self.judge.after_halt(env, *halt);
+                if let Next::Again(ms) = next
+                    && !is_last
+                {
+                    self.connect_at = now + ms;
+                    return None;
+                }
+                return Some(Self::exit(env, (next == Next::Stop).then_some(&event)));
             }
             End::Park => {
                 env.cover("the relay parked");
                 self.parked = true;
                 self.connect_at = now + 500;
             }
-            End::Exit(_) => {
-                // Somebody looks at it now and then, and lets the events pass that were in the way.
-                if env.rng.u32(0..4) == 0 {
-                    env.kafka.strict_until = now;
-                    env.tombstones = true;
-                }
-                return Some(now + env.rng.u64(0..1_500));
-            }
+            End::Exit(_) => return Some(Self::exit(env, None)),
         }
         None
+    }
+
+    /// Says until when the process is gone. Somebody looks at it meanwhile.
+    fn exit(env: &mut Env, in_the_way: Option<&Undeliverable>) -> u64 {
+        if let Some(event) = in_the_way {
+            operator::looks_at(env, event);
+        }
+        env.ms() + env.rng.u64(0..1_500)
     }
 
     fn retry(&mut self, env: &mut Env) {
@@ -255,7 +269,8 @@ impl Running {
         env.pg
             .start_replication(floor, &mut env.rng, &env.plan, now);
         let topics = self.topics.take().expect("no session has them");
-        let mut session = Session::new(env, floor, recorded, topics, self.batch);
+        let terms = self.judge.terms(env);
+        let mut session = Session::new(env, floor, recorded, topics, terms);
         env.say(|| format!("relay: session {} from {floor}", env.sessions));
         for topic in self.late.drain(..) {
             if env.rng.bool() {

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod ending;
+mod exceptions;
 mod sending;
 mod silence;
 mod telling;
@@ -13,15 +14,17 @@ use std::time::Duration;
 use walpost_core::silence::Silence;
 use walpost_core::start::Identity;
 use walpost_core::{
-    Delivery, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Relay,
+    Delivery, Halt, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Relay,
     RelayError, Rulings, Session as Start, TableName, Ticket, Topic, TopicFault, Topics,
 };
 use walpost_pgoutput::{CopyMessage, Lsn};
 
 use crate::clock::Clock;
 use crate::env::Env;
-use crate::kafka::{Producer, TOO_LARGE, number};
+use crate::kafka::{INVALID, Producer, TOO_LARGE, number};
 use crate::plan::{Fault, chance, pick};
+use crate::process::Terms;
+use crate::walsender::topic_name;
 use crate::watch::Watch;
 
 /// The longest `shutdown.drain`.
@@ -62,8 +65,8 @@ pub(crate) struct Session {
     positions: BTreeMap<Ticket, Position>,
     /// The first event that Kafka refused for its own fault.
     refused: Option<Position>,
-    /// The one that the producer refused.
-    refused_here: Option<Position>,
+    /// What it is to do with single events.
+    terms: Terms,
     /// The last record that left.
     left: Option<Position>,
     moved_at: u64,
@@ -103,12 +106,12 @@ enum Phase {
 }
 
 /// Why a session is over, and what its process does then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Reconnect with backoff.
     Retry(&'static str),
-    /// Reconnect at once, with smaller batches.
-    Smaller,
+    /// An event is in the way.
+    Halted(Box<Halt>),
     /// Wait for Kafka without a stream.
     Park,
     /// The process exits.
@@ -122,7 +125,7 @@ impl Session {
         floor: Lsn,
         recorded: Lsn,
         topics: Topics,
-        batch: usize,
+        mut terms: Terms,
     ) -> Self {
         env.sessions += 1;
         let once = env.plan.once && !env.healing && chance(&mut env.rng, 30);
@@ -146,8 +149,8 @@ impl Session {
             wal_sender_timeout: timeout,
             window: env.plan.limits,
             textual: BTreeSet::new(),
-            policy: Policy::Halt,
-            size_is_final_until: None,
+            policy: policy(env),
+            size_is_final_until: terms.size_is_final_until,
             recording: match env.plan.grace {
                 None => Recording::Off,
                 Some(grace) => Recording::On { recorded, grace },
@@ -155,10 +158,10 @@ impl Session {
         };
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
         Self {
-            relay: Relay::new(mapping, start, Rulings::default(), topics),
+            relay: Relay::new(mapping, start, std::mem::take(&mut terms.rulings), topics),
             identity: env.pg.identity,
             instance: env.pg.instance,
-            producer: Producer::new(env.sessions, batch),
+            producer: Producer::new(env.sessions, env.processes, terms.batch),
             deliveries: VecDeque::new(),
             questions: Vec::new(),
             writing: None,
@@ -173,7 +176,7 @@ impl Session {
             unacked: 0,
             positions: BTreeMap::new(),
             refused: None,
-            refused_here: None,
+            terms,
             left: None,
             moved_at: now,
             unread_since: None,
@@ -196,6 +199,11 @@ impl Session {
     /// Whether the stream is read and records leave.
     fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Streaming | Phase::Asked { .. })
+    }
+
+    /// The process got SIGTERM.
+    pub(crate) fn is_last(&self) -> bool {
+        self.is_last
     }
 
     pub(crate) fn age(&self, now: u64) -> Duration {
@@ -261,7 +269,7 @@ impl Session {
             let acked = delivery.result.is_ok();
             env.say(|| format!("relay: ticket {} acknowledged: {acked}", delivery.ticket.0));
             self.moved_at = env.ms();
-            if let Err(error) = self.take(delivery) {
+            if let Err(error) = self.take(env, delivery) {
                 env.say(|| format!("relay: {error}"));
                 if !matches!(self.phase, Phase::Settling { .. }) {
                     self.settle(env);
@@ -302,6 +310,7 @@ impl Session {
                 self.questions.push(topic);
             }
         }
+        self.look_at_exceptions(env, believed);
         let write = self.relay.poll_checkpoint(now);
         if let Some(lsn) = write {
             env.say(|| format!("relay: writes the checkpoint {lsn}"));
@@ -314,16 +323,43 @@ impl Session {
         self.look_at_halt(env, believed);
     }
 
-    fn take(&mut self, delivery: Delivery) -> Result<(), RelayError> {
+    fn take(&mut self, env: &mut Env, delivery: Delivery) -> Result<(), RelayError> {
         let position = self.positions.remove(&delivery.ticket);
-        match &delivery.result {
-            Ok(()) => self.unacked -= 1,
-            Err(rejection) if rejection.code == TOO_LARGE => {
-                self.refused = self.refused.min(position).or(position);
+        let refused = delivery.result.as_ref().err().map(|refused| refused.code);
+        let before = self.relay.snapshot();
+        let taken = self.relay.handle_delivery(delivery);
+        let after = self.relay.snapshot();
+        match refused {
+            None => self.unacked -= 1,
+            Some(_) if after.in_flight < before.in_flight => {
+                if after.dead_letters > before.dead_letters {
+                    env.cover("a dead letter in the place of an event that was refused alone");
+                }
+                self.take_back();
+                self.replace_producer(env);
             }
-            Err(_) => {}
+            Some(TOO_LARGE | INVALID) => self.refused = self.refused.min(position).or(position),
+            Some(_) => {}
         }
-        self.relay.handle_delivery(delivery)
+        taken
+    }
+
+    /// The last record that left is the next one again.
+    fn take_back(&mut self) {
+        self.unacked -= 1;
+        self.left = None;
+    }
+
+    /// Nothing else is in flight: another producer goes on after the one that had a record refused.
+    fn replace_producer(&mut self, env: &Env) {
+        let is_settled = self.producer.unreported == 0 && self.relay.is_drained();
+        assert!(is_settled, "alone: something else was in flight");
+        self.producer = Producer::new(env.sessions, env.processes, self.producer.batch);
+    }
+
+    /// What is known of single events now.
+    pub(crate) fn rulings(&self) -> (Rulings, Lsn) {
+        (self.relay.rulings().clone(), self.relay.confirmed())
     }
 
     /// The owner wants a sign of life from the server.
@@ -386,6 +422,14 @@ impl Session {
         self.producer.purge(kafka, history, rng, now, is_late);
         self.relay.into_topics()
     }
+}
+
+fn policy(env: &Env) -> Policy {
+    if !env.plan.letters {
+        return Policy::Halt;
+    }
+    let name = topic_name(env.plan.topics);
+    Policy::DeadLetter(name.parse().expect("Kafka takes its name"))
 }
 
 fn describe(message: &CopyMessage) -> String {

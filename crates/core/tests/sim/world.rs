@@ -87,6 +87,10 @@ impl World {
         self.stay_idle();
         let late = self.env.history.late_repeats;
         self.env.count("a repeat came late", late);
+        let letters = self.env.history.letters;
+        let shortened = self.env.history.letters_without_value;
+        self.env.count("a dead letter arrived", letters);
+        self.env.count("a dead letter without its value", shortened);
         let (phantoms, below) = (self.env.history.phantoms(), self.env.history.below_told);
         self.env
             .count("phantoms of a server that was lost", phantoms);

@@ -15,7 +15,7 @@ const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// The requests of one producer to one partition, in their order.
 #[derive(Debug)]
 pub(crate) struct Late {
-    session: u64,
+    sender: Sender,
     /// Between these they may be carried out.
     from: u64,
     until: u64,
@@ -23,10 +23,10 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    pub(super) fn new(session: u64, now: u64, rng: &mut Rng) -> Self {
+    pub(super) fn new(sender: Sender, now: u64, rng: &mut Rng) -> Self {
         let delay = pick(rng, &[20, 1_000, REQUEST_TIMEOUT_MS]);
         Self {
-            session,
+            sender,
             from: now + rng.u64(0..delay),
             until: now + REQUEST_TIMEOUT_MS,
             flights: VecDeque::new(),
@@ -59,8 +59,8 @@ impl Cluster {
             return;
         }
         let sender = Sender {
-            session: late.session,
             is_late: true,
+            ..late.sender
         };
         self.append(&flight, sender, history);
         if !late.flights.is_empty() {

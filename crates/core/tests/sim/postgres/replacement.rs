@@ -85,6 +85,7 @@ impl Postgres {
         self.open.clear();
         let end = self.end;
         self.rows.retain(|(_, then)| *then <= end);
+        self.skips.retain(|(_, then)| *then <= end);
     }
 
     /// Back to the timeline on which that position was written.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use walpost_core::{EventId, Reason};
+use walpost_core::limits::TOPIC_DENIED_INTERVAL;
+use walpost_core::{EventId, Found, Reason, Topic};
 
 use super::{DRAIN_MS, End, PARK_MS, Phase, Session, UNREAD_MS};
 use crate::env::Env;
-use crate::kafka::{TOO_LARGE, number};
+use crate::kafka::{INVALID, TOO_LARGE, number};
 use crate::plan::{Fault, pick};
 use crate::postgres::State;
 
@@ -23,20 +24,27 @@ impl Session {
         if !self.is_open() {
             return;
         }
+        let letters = env.plan.letters;
         if let Reason::TopicMissing { topic, waited } = &halt.reason {
-            let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
-            assert!(*waited >= after, "halt: {topic} was not waited for");
-            let known = believed.contains_key(&number(topic));
-            assert!(!known, "halt: {topic} was there before");
-            let exists_at = env.kafka.topics[number(topic)].exists_at;
-            assert!(exists_at > env.ms(), "halt: {topic} is there");
+            assert!(!letters, "halt: there is a topic for its dead letter");
+            check_missing(env, believed, topic, *waited);
             env.cover("a halt for a missing topic");
         } else if let Reason::Rejected(rejection) = &halt.reason {
-            assert_eq!(rejection.code, TOO_LARGE, "halt: not the event's fault");
+            let is_events = matches!(rejection.code, TOO_LARGE | INVALID);
+            assert!(is_events, "halt: not the event's fault");
             env.cover("a halt for a rejected event");
+        } else if let Reason::DeadLetter { why, .. } = &halt.reason {
+            assert!(letters, "halt: a dead letter that nobody wanted");
+            if let Reason::TopicMissing { topic, waited } = &**why {
+                check_missing(env, believed, topic, *waited);
+                env.cover("a halt for a dead letter that has no topic");
+            } else {
+                env.cover("a halt for a dead letter");
+            }
         } else if let EventId::Uuid(id) = halt.id
             && halt.reason == Reason::NullPayload
         {
+            assert!(!letters, "halt: there is a topic for its dead letter");
             let payload = &env.history.named(id).payload;
             assert!(payload.is_none(), "halt: {id} has a payload");
             env.cover("a halt for a missing payload");
@@ -86,15 +94,16 @@ impl Session {
             Phase::Halting { until } if self.is_halt_reached() || now >= until => {
                 self.purge(env);
                 self.last_status(env);
-                Some(self.halted(env))
+                Some(self.halted())
             }
             Phase::Settling { until } if self.is_settled() || now >= until => {
+                // The reports of a batch come together.
+                self.purge(env);
                 if env.plan.last_words && !self.is_cut_off {
-                    self.purge(env);
                     self.last_status(env);
                 }
                 Some(if self.relay.halted().is_some() {
-                    self.halted(env)
+                    self.halted()
                 } else {
                     self.over("an error")
                 })
@@ -122,24 +131,14 @@ impl Session {
         }
     }
 
-    /// A batch that the broker refused is sent again in smaller ones: who is refused alone is at
-    /// fault, and nobody else is named.
-    fn halted(&self, env: &Env) -> End {
-        let halt = self.relay.halted().expect("it halts");
-        let is_refused = matches!(halt.reason, Reason::Rejected(_));
-        let by_broker = is_refused && self.refused_here != Some(halt.position);
-        if by_broker && self.producer.batch > 1 {
-            return if self.is_last {
-                End::Exit("halted")
-            } else {
-                End::Smaller
-            };
+    fn halted(&self) -> End {
+        let halt = self.relay.halt().expect("it halts");
+        if let Found::Alone | Found::BeforeSending = halt.found {
+            let position = halt.event.position;
+            let first = self.refused.is_none_or(|refused| position <= refused);
+            assert!(first, "halt: an earlier event was refused");
         }
-        if let EventId::Uuid(id) = halt.id {
-            let event = env.history.named(id);
-            assert!(event.poison || !is_refused, "halt: {id} is not at fault");
-        }
-        End::Exit("halted")
+        End::Halted(Box::new(halt))
     }
 
     /// A session ended before its work was done. After SIGTERM there is no other one.
@@ -206,7 +205,7 @@ impl Session {
         self.deliveries.extend(reports);
         while let Some(delivery) = self.deliveries.pop_front() {
             // The session is over already: an error changes nothing.
-            let _over = self.take(delivery);
+            let _over = self.take(env, delivery);
         }
     }
 
@@ -226,4 +225,23 @@ impl Session {
         self.watch.may_answer();
         self.send(env, &status);
     }
+}
+
+/// A topic is missing only if it never was there, and was waited for.
+pub(super) fn check_missing(
+    env: &Env,
+    believed: &BTreeMap<usize, u32>,
+    topic: &Topic,
+    waited: Duration,
+) {
+    let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
+    assert!(waited >= after, "halt: {topic} was not waited for");
+    let known = believed.contains_key(&number(topic));
+    assert!(!known, "halt: {topic} was there before");
+    let exists_at = Duration::from_millis(env.kafka.topics[number(topic)].exists_at);
+    let now = Duration::from_millis(env.ms());
+    assert!(
+        exists_at + TOPIC_DENIED_INTERVAL > now,
+        "halt: {topic} is there"
+    );
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use walpost_core::{Delivery, Record, Rejection};
+use walpost_core::Record;
 
 use super::{Phase, Session};
 use crate::env::Env;
-use crate::kafka::{TOO_LARGE, number};
+use crate::kafka::{TOO_LARGE, number, rejection};
 use crate::plan::Fault;
 
 impl Session {
@@ -22,19 +22,27 @@ impl Session {
                 self.unsent = Some((record, count));
                 return;
             }
-            let strict = env.plan.has(Fault::Refuse) && env.ms() < env.kafka.strict_until;
-            if strict && env.history.find(&record).poison {
-                env.cover("the producer refused an event");
-                self.refused_here = Some(record.position);
-                let refused = self.take(Delivery {
-                    ticket: record.ticket,
-                    result: Err(too_large()),
-                });
-                assert!(refused.is_ok(), "halt: a refused event is no error");
+            let objection = env.kafka.objection(&record, &env.history, env.ms());
+            if env.plan.has(Fault::Refuse) && objection == Some(TOO_LARGE) {
+                self.refuse(env, record);
             } else {
                 self.producer.send(record, count);
             }
         }
+    }
+
+    /// The producer would not send this record.
+    fn refuse(&mut self, env: &mut Env, record: Record) {
+        env.cover("the producer refused an event");
+        self.positions.remove(&record.ticket);
+        let letters = self.relay.snapshot().dead_letters;
+        let now = env.clock.now();
+        let refused = self.relay.handle_refusal(now, record, rejection(TOO_LARGE));
+        assert!(refused.is_ok(), "halt: a refused event is no error");
+        if self.relay.snapshot().dead_letters > letters {
+            env.cover("a dead letter in the place of an event that the producer refused");
+        }
+        self.take_back();
     }
 
     /// Whether records may leave. A stop begins as soon as it cuts no transaction in two.
@@ -66,6 +74,7 @@ impl Session {
             record.partition
         );
         env.say(|| describe_record(&record));
+        self.check_terms(env, &record);
         if self.unacked == 0 {
             self.moved_at = env.ms();
         }
@@ -73,14 +82,6 @@ impl Session {
         self.left = Some(record.position);
         self.positions.insert(record.ticket, record.position);
         Some((record, count))
-    }
-}
-
-fn too_large() -> Rejection {
-    Rejection {
-        code: TOO_LARGE,
-        name: "REFUSED".to_owned(),
-        detail: String::new(),
     }
 }
 

@@ -106,6 +106,7 @@ impl World {
             | Fault::Poison
             | Fault::Refuse
             | Fault::NullPayload
+            | Fault::LettersRefused
             | Fault::TopicLate
             | Fault::Metadata => {}
         }
@@ -260,8 +261,7 @@ impl World {
         env.kafka.up = true;
         env.kafka.rejects = false;
         env.kafka.hurry_late();
-        env.kafka.strict_until = 0;
-        env.tombstones = true;
+        env.mend();
         env.pg.unwritable_until = 0;
         for topic in &mut env.kafka.topics {
             topic.exists_at = topic.exists_at.min(now);

@@ -1,0 +1,56 @@
+//! What a record holds.
+
+use walpost_core::{Position, Record};
+
+use super::Event;
+use crate::kafka::{INVALID, TOO_LARGE};
+use crate::walsender::topic_name;
+
+/// Why a record is a dead letter, if it is one.
+pub(crate) fn cause(record: &Record) -> Option<&[u8]> {
+    header(record, "walpost-error")
+}
+
+fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
+    let found = record.headers.iter().find(|header| header.name() == name);
+    found.and_then(|header| header.value.as_deref())
+}
+
+/// A promise: a record is what was written; so is a dead letter, but for a value that was too
+/// large, and says why it is one. Only an event that is at fault has one.
+pub(super) fn check(event: &Event, position: Position, record: &Record) {
+    let id = event.id.to_string();
+    assert_eq!(record.position, position, "{id} has another position");
+    let header = |name| header(record, name);
+    assert_eq!(header("id"), Some(id.as_bytes()));
+    assert_eq!(header("type"), Some(&b"Happened"[..]));
+    assert_eq!(header("walpost-position"), Some(&position.to_text()[..]));
+    assert!(header("walpost-commit-time").is_some());
+    let error = cause(record);
+    let left_out = header("walpost-payload-bytes");
+    if error.is_none() {
+        assert_eq!(left_out, None, "{id} is no dead letter");
+        assert_eq!(record.value, event.payload, "{id} has another value");
+        return;
+    }
+    let expected: &[u8] = match (event.poison, &event.payload) {
+        _ if error == Some(b"topic-missing") => b"topic-missing",
+        (_, None) if error == Some(b"null-payload") => b"null-payload",
+        (Some(TOO_LARGE), _) => b"too-large",
+        (Some(INVALID), _) => b"rejected",
+        _ => panic!("dead letter: {id} is not at fault, and has one: {error:?}"),
+    };
+    assert_eq!(error, Some(expected), "dead letter: {id}");
+    let topic = topic_name(event.topic);
+    assert_eq!(header("walpost-topic"), Some(topic.as_bytes()));
+    let Some(left_out) = left_out else {
+        assert_eq!(record.value, event.payload, "{id} has another value");
+        return;
+    };
+    let size = event
+        .payload
+        .as_ref()
+        .map(|payload| payload.len().to_string());
+    assert_eq!(Some(left_out), size.as_ref().map(|size| size.as_bytes()));
+    assert_eq!(record.value, None, "{id} has a value that is left out");
+}
