@@ -6,6 +6,7 @@ use walpost_core::Record;
 
 use super::{Phase, Session};
 use crate::env::Env;
+use crate::history::content;
 use crate::kafka::{TOO_LARGE, number, rejection};
 use crate::plan::Fault;
 
@@ -37,9 +38,17 @@ impl Session {
         self.positions.remove(&record.ticket);
         let letters = self.relay.snapshot().dead_letters;
         let now = env.clock.now();
+        let is_letter = content::cause(&record).is_some();
+        let is_final = self
+            .terms
+            .size_is_final_until
+            .is_some_and(|until| now < until);
         let refused = self.relay.handle_refusal(now, record, rejection(TOO_LARGE));
         assert!(refused.is_ok(), "halt: a refused event is no error");
-        if self.relay.snapshot().dead_letters > letters {
+        let is_replaced = self.relay.snapshot().dead_letters > letters;
+        let is_due = env.plan.letters && is_final && !is_letter;
+        assert_eq!(is_replaced, is_due, "dead letter: by its size");
+        if is_replaced {
             env.cover("a dead letter in the place of an event that the producer refused");
         }
         self.take_back();
