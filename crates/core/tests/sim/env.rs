@@ -29,6 +29,8 @@ pub(crate) struct Env {
     pub(crate) wrong_skips: Vec<Skip>,
     /// Why the relay did not start, until somebody puts it right.
     pub(crate) refusal: Option<Refusal>,
+    /// A disk is put back next, while the process knows something of single events.
+    pub(crate) puts_disk_back: bool,
     /// No more faults: from here on everything has to settle.
     pub(crate) healing: bool,
     /// When the process last went on after it was stopped.
@@ -58,6 +60,7 @@ impl Env {
             skipped_ids: Vec::new(),
             wrong_skips: Vec::new(),
             refusal: None,
+            puts_disk_back: false,
             healing: false,
             resumed_at: 0,
             sessions: 0,

@@ -35,7 +35,7 @@ use crate::world::World;
 const SEEDS: u64 = 2_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 73] = [
+const COVERED: [&str; 74] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -102,6 +102,7 @@ const COVERED: [&str; 73] = [
     "a standby was promoted",
     "a backup was restored",
     "a snapshot was put back",
+    "a snapshot was put back where an event was in the way",
     "a promoted server was taken",
     "a slot that is gone is refused",
     "a slot that was made anew is refused",

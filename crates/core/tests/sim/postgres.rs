@@ -33,6 +33,9 @@ pub(crate) struct Postgres {
     flushed: usize,
     /// Where the WAL begins, and where it ends.
     origin: u64,
+    /// The longest record, in words. Where all are as long, another history has other events at the
+    /// same positions.
+    words_max: u64,
     end: u64,
     open: Vec<Transaction>,
     commits: Vec<Transaction>,
@@ -126,6 +129,7 @@ impl Postgres {
             wal: Vec::new(),
             flushed: 0,
             origin,
+            words_max: pick(rng, &[60, 60, 1]),
             end: origin,
             open: Vec::new(),
             commits: Vec::new(),
@@ -236,7 +240,7 @@ impl Postgres {
     /// Appends a record. Returns its end.
     fn log(&mut self, rng: &mut Rng, commit: Option<usize>) -> u64 {
         let start = self.end;
-        self.end += 8 * rng.u64(1..60);
+        self.end += 8 * rng.u64(1..=self.words_max);
         let end = self.end;
         self.wal.push(WalRecord { start, end, commit });
         end

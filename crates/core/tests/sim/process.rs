@@ -16,7 +16,7 @@ use self::judge::{Judge, Next};
 use crate::clock::Clock;
 use crate::env::Env;
 use crate::operator;
-use crate::plan::pick;
+use crate::plan::{Fault, chance, pick};
 use crate::postgres::State;
 use crate::session::{End, Session};
 
@@ -202,6 +202,8 @@ impl Running {
                     && !is_last
                 {
                     self.connect_at = now + ms;
+                    let may_be = env.plan.has(Fault::Restore) && !env.healing;
+                    env.puts_disk_back |= may_be && chance(&mut env.rng, 10);
                     return None;
                 }
                 return Some(Self::exit(env, (next == Next::Stop).then_some(&event)));

@@ -29,6 +29,12 @@ impl World {
             self.strike(Fault::Failover);
             self.tick();
         }
+        if std::mem::take(&mut self.env.puts_disk_back) {
+            self.env
+                .cover("a snapshot was put back where an event was in the way");
+            Self::replace(&mut self.env, Replacement::Snapshot);
+            self.tick();
+        }
         let writes = self.env.plan.writes;
         if self.env.pg.state == State::Up && chance(&mut self.env.rng, writes) {
             let env = &mut self.env;
