@@ -215,8 +215,8 @@ impl History {
         self.advance();
     }
 
-    /// A process has its dead letter sent. A promise: it has not delivered it, unless its topic went
-    /// away, or is about to come.
+    /// A process is to send a dead letter. A promise: it has not delivered the event, unless the
+    /// topic went away or is about to come.
     pub(crate) fn redirect(&mut self, id: Uuid, for_topic: bool, (process, era): (u64, u32)) {
         let committed = self.named(id).committed.expect("it was committed");
         let event = &mut self.events[self.committed[committed.order]];
