@@ -122,6 +122,15 @@ mod tests {
         start + Duration::from_secs(seconds)
     }
 
+    #[test]
+    fn one_that_may_not_park_is_not_looked_at_all_the_time() {
+        let start = start();
+        let mut stall = Stall::new();
+        let parked = looked(&mut stall, start, at(start, 60)).expect("it waits for too long");
+        let next = stall.deadline().expect("it still waits");
+        assert!(next > parked, "at once, again and again");
+    }
+
     /// Looks whenever the stall asks for it, until `end`. Returns when it was too long.
     fn looked(stall: &mut Stall, mut now: Instant, end: Instant) -> Option<Instant> {
         while now <= end {

@@ -73,6 +73,8 @@ pub(crate) struct Opening {
     pub publication: String,
     /// Events that an operator lets pass.
     pub skips: Vec<Skip>,
+    /// After so long without a stream the server gives the slot up; zero is never.
+    pub idle_slot_timeout: Duration,
 }
 
 /// Opens the stream, or says why it can't be. With `once`, what asynchronous commits left unwritten
@@ -121,6 +123,8 @@ async fn open_on(
         kafka_cluster,
     } = place;
     let (tables, publication) = check_set_up(&mut post.connection, config, uses_spare).await?;
+    let limits = catalog::limits(&mut post.connection).await?;
+    let idle_slot_timeout = limits.idle_slot_timeout;
     let skips = skips(&mut post.connection, postgres, floor).await?;
     let textual = catalog::textual_types(&mut post.connection).await?;
     let format = catalog::stream_format(&tables, config);
@@ -156,6 +160,7 @@ async fn open_on(
         kafka_cluster,
         publication,
         skips,
+        idle_slot_timeout,
     })
 }
 

@@ -239,8 +239,6 @@ pub(crate) struct Outcome {
     pub is_recorded: bool,
     /// What goes on although the session has ended: Kafka takes nothing.
     pub parked: Option<Box<Parked>>,
-    /// After so long without a stream the server gives the slot up; zero is never.
-    pub idle_slot_timeout: Duration,
 }
 
 /// Runs a session to its end. The producer is left with nothing in flight, or else is not to be
@@ -291,7 +289,7 @@ pub(crate) async fn run(
         drain: Drain::No,
         rotates: false,
         control,
-        record: CheckpointRecord::new(opening.floor),
+        record: CheckpointRecord::new(opening.floor, opening.idle_slot_timeout),
         silence: Silence::new(now, opening.wal_sender_timeout),
         breaker: Breaker::new(opening.current),
         notice: String::new(),
@@ -378,9 +376,12 @@ impl Session<'_> {
         self.producer.poll(&mut self.deliveries);
         let mut deliveries = std::mem::take(&mut self.deliveries);
         let mut result = Ok(());
-        let dead_letters = self.relay.snapshot().dead_letters;
+        // A record that was refused, and in whose place another one goes.
+        let mut is_replaced = false;
         for delivery in deliveries.drain(..) {
+            let is_refused = delivery.result.is_err();
             let handled = self.relay.handle_delivery(core_delivery(delivery));
+            is_replaced |= is_refused && handled.is_ok();
             if result.is_ok() {
                 result = handled;
             }
@@ -390,17 +391,16 @@ impl Session<'_> {
             result?;
             self.hear_kafka(now)?;
             if let Some(fault) = self.producer.fatal() {
-                let is_of_record = self.relay.snapshot().dead_letters > dead_letters;
-                return self.give_up_producer(fault, is_of_record);
+                return self.give_up_producer(fault, is_replaced);
             }
         }
         Ok(())
     }
 
     /// Librdkafka gives a producer up with the first record that Kafka refuses. Where that was a
-    /// record that had left alone, another one can go on from there: with its dead letter.
-    fn give_up_producer(&mut self, fault: Fault, is_of_record: bool) -> Result<(), SessionError> {
-        if !is_of_record || self.producer.in_flight() > 0 || !self.relay.is_drained() {
+    /// record that had left alone, another one can go on from there: with what goes in its place.
+    fn give_up_producer(&mut self, fault: Fault, is_replaced: bool) -> Result<(), SessionError> {
+        if !is_replaced || self.producer.in_flight() > 0 || !self.relay.is_drained() {
             return Err(SessionError::Producer(fault));
         }
         match Producer::new(&self.context.settings) {

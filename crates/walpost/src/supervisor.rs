@@ -206,6 +206,7 @@ impl<'a> Supervisor<'a> {
         self.last_cause.clear();
         self.tell_streaming(&opening);
         let identity = opening.post.identity;
+        self.idle_slot_timeout = opening.idle_slot_timeout;
         self.prepare_rulings(identity, &opening.skips);
         let begun = Instant::now();
         let context = SessionContext {
@@ -237,7 +238,6 @@ impl<'a> Supervisor<'a> {
         self.state.set(State::Connecting);
         self.topics = Some(outcome.topics);
         self.parked = outcome.parked;
-        self.idle_slot_timeout = outcome.idle_slot_timeout;
         let (recorded, unrecorded) = (outcome.recorded, outcome.unrecorded);
         self.memory
             .session_ended(identity, recorded, unrecorded, outcome.sent);

@@ -305,6 +305,32 @@ fn a_dead_letter_that_no_topic_takes_stops_the_line() {
     assert_eq!(scene.stage.read(&scene.dead).len(), 1);
 }
 
+#[test]
+fn a_dead_letter_that_is_too_large_for_its_topic_goes_there_without_its_value() {
+    let scene = Scene::dead("large_letter", "");
+    alter_topic(
+        &scene.stage.kafka.brokers(),
+        &scene.dead,
+        "max.message.bytes",
+        "5000",
+    );
+    scene.write(1..=2);
+    let payload = random(20_000);
+    scene.insert(&scene.topic, &payload, r#"{"a": {}}"#);
+    scene.write(3..=4);
+    scene.stage.once();
+    assert_eq!(firsts(&scene.numbers()), [1, 2, 3, 4]);
+    let letters = scene.stage.read(&scene.dead);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0].header("walpost-error"), Some("bad-headers"));
+    assert_eq!(letters[0].value, None);
+    let bytes = (payload.len() - 2).to_string();
+    assert_eq!(
+        letters[0].header("walpost-payload-bytes"),
+        Some(bytes.as_str())
+    );
+}
+
 /// The time is that of the relay's machine: no event is at fault.
 #[test]
 fn a_time_that_the_topic_does_not_take_stops_the_line_and_makes_no_dead_letter() {

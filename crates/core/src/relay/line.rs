@@ -236,6 +236,14 @@ impl Line {
         self.originals -= usize::from(record.cause.is_none());
         let (id, _) = self.window.event(record.ticket);
         let event = event(record, id.clone(), &mut self.letters, &mut self.window);
+        // Nothing leaves any more, and it comes again.
+        if self
+            .halted
+            .as_ref()
+            .is_some_and(|halted| halted.position < position)
+        {
+            return Ok(());
+        }
         let reason = Reason::Rejected(rejection);
         // Another producer may take it: the topics' limits can have been raised.
         let is_final = self.size_is_final_until.is_some_and(|until| now < until);

@@ -52,7 +52,6 @@ impl Session<'_> {
         let confirmed = self.relay.confirmed();
         let rulings = self.relay.rulings().clone();
         let sent = self.relay.take_recent();
-        let idle_slot_timeout = self.record.idle_slot_timeout;
         let (topics, parked) = if parks && ended.is_err() {
             let (parked, topics) = Parked::new(self, is_recorded);
             (topics, Some(Box::new(parked)))
@@ -70,7 +69,6 @@ impl Session<'_> {
             unrecorded,
             is_recorded,
             parked,
-            idle_slot_timeout,
         }
     }
 }

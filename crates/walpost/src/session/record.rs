@@ -32,7 +32,7 @@ pub(super) struct Record {
 
 impl Record {
     /// Of a session that starts at `floor`.
-    pub(super) fn new(floor: Lsn) -> Self {
+    pub(super) fn new(floor: Lsn, idle_slot_timeout: Duration) -> Self {
         Self {
             is_writing: false,
             failed: None,
@@ -40,7 +40,7 @@ impl Record {
             server_stops: false,
             altered: Vec::new(),
             whole_at: floor,
-            idle_slot_timeout: Duration::ZERO,
+            idle_slot_timeout,
         }
     }
 

@@ -76,6 +76,8 @@ struct RecordRefused {
     position: Position,
     /// The client's limit.
     size: usize,
+    /// When it was refused first.
+    at: Instant,
     /// What the topics said since, once they have answered.
     told: Option<Told>,
     /// When it was refused for the first time after that.
@@ -225,8 +227,14 @@ impl Sizes {
     /// The client refused the record at `position` for its size.
     ///
     /// The first refusal after the topics have told their limits is for good, however long it took
-    /// to come to the record again. Later ones are for a while: limits can be raised.
-    pub(super) fn refuse_record(&mut self, position: Position, now: Instant) -> Refused {
+    /// to come to the record again. Later ones are for a while: limits can be raised. For an answer
+    /// there is so much `patience`.
+    pub(super) fn refuse_record(
+        &mut self,
+        position: Position,
+        now: Instant,
+        patience: Duration,
+    ) -> Refused {
         if self.record_is_fixed {
             return Refused::ForGood;
         }
@@ -234,10 +242,12 @@ impl Sizes {
         let is_it =
             |refused: &&mut RecordRefused| (refused.position, refused.size) == (position, size);
         if let Some(refused) = self.record_refused.as_mut().filter(is_it) {
-            let Some(told) = refused.told else {
+            let waited = now.saturating_duration_since(refused.at);
+            if refused.told.is_none() && waited < patience {
                 self.asked.clear();
                 return Refused::Unanswered;
-            };
+            }
+            let told = *refused.told.get_or_insert(Told::Some);
             let judged_at = *refused.judged_at.get_or_insert(now);
             if now.saturating_duration_since(judged_at) < REFUSAL_HOLDS {
                 return match told {
@@ -249,6 +259,7 @@ impl Sizes {
         self.record_refused = Some(RecordRefused {
             position,
             size,
+            at: now,
             told: None,
             judged_at: None,
         });

@@ -7,13 +7,16 @@ use walpost_core::class::Exit;
 use walpost_core::{EventId, Found, Halt, Reason, Undeliverable};
 
 use super::sizes::Refused;
-use super::{Next, Supervisor};
+use super::{Next, ONCE_PATIENCE, Supervisor};
 use crate::config::OnUndeliverable;
 use crate::error::Error;
 
 /// Why a record that is too large for the client may not be too large for its topic.
 const LIMITS_UNREAD: &str = "; not every topic says what it takes: grant the user DESCRIBE_CONFIGS \
                              on the topics, or set message.max.bytes under kafka.properties";
+
+/// How long topics are asked that do not answer, while a record waits that the client refuses.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Supervisor<'_> {
     /// Kafka refuses a batch as a whole. So what it refused is sent again, each record alone: the
@@ -39,14 +42,22 @@ impl Supervisor<'_> {
                 return self.again_with_new_producer();
             }
             Found::BeforeSending if is_too_large => {
-                match self.sizes.refuse_record(event.position, Instant::now()) {
+                let patience = if self.once {
+                    ONCE_PATIENCE
+                } else {
+                    ANSWER_PATIENCE
+                };
+                match self
+                    .sizes
+                    .refuse_record(event.position, Instant::now(), patience)
+                {
                     Refused::Asking => {
                         info!(cause = %event, "asking the topics again how large a record may be");
                         return self.again_with_new_producer();
                     }
                     Refused::Unanswered => {
-                        debug!(cause = %event, "no topic has told how large a record may be");
-                        self.producer = None;
+                        warn!(cause = %event, "no topic has told how large a record may be: \
+                            asking again");
                         let delay = self.backoff.next_delay(fastrand::u32(..));
                         return Next::Again { delay };
                     }

@@ -64,7 +64,10 @@ fn what_the_operator_chose_stays() {
     assert!(!learn(&mut sizes, answer(&[20_000, 5 * MEBIBYTE])));
     assert_eq!(both(&sizes), (2_000_000, 500_000));
     let now = Instant::now();
-    assert_eq!(sizes.refuse_record(at(1), Instant::now()), Refused::ForGood);
+    assert_eq!(
+        sizes.refuse_record(at(1), Instant::now(), PATIENCE),
+        Refused::ForGood
+    );
     assert!(sizes.is_final_until(now).is_some_and(|until| until > now));
     // A batch that was refused says that it can't.
     sizes.refuse_batch();
@@ -83,7 +86,10 @@ fn topics_are_asked_once_and_again_when_something_was_refused() {
     sizes.refuse_batch();
     assert_eq!(sizes.due(topics()), ["a", "b"]);
     learn(&mut sizes, answer(&[0, 0]));
-    assert_eq!(sizes.refuse_record(at(1), Instant::now()), Refused::Asking);
+    assert_eq!(
+        sizes.refuse_record(at(1), Instant::now(), PATIENCE),
+        Refused::Asking
+    );
     assert_eq!(sizes.due(topics()), ["a", "b"]);
 }
 
@@ -92,38 +98,65 @@ fn a_record_that_was_refused_is_tried_again_once_when_every_topic_has_told_its_l
     let mut sizes = sizes(&[]);
     let now = Instant::now();
     assert_eq!(sizes.is_final_until(now), None);
-    assert_eq!(sizes.refuse_record(at(1), Instant::now()), Refused::Asking);
+    assert_eq!(
+        sizes.refuse_record(at(1), Instant::now(), PATIENCE),
+        Refused::Asking
+    );
     // Nobody answered: it is asked again.
     learn(&mut sizes, None);
     assert_eq!(
-        sizes.refuse_record(at(1), Instant::now()),
+        sizes.refuse_record(at(1), Instant::now(), PATIENCE),
         Refused::Unanswered
     );
     learn(&mut sizes, answer(&[MEBIBYTE]));
-    assert_eq!(sizes.refuse_record(at(1), Instant::now()), Refused::ForGood);
+    assert_eq!(
+        sizes.refuse_record(at(1), Instant::now(), PATIENCE),
+        Refused::ForGood
+    );
     assert!(sizes.is_final_until(now) >= Some(now + REFUSAL_HOLDS));
     // Limits can be raised.
     let later = Instant::now() + 2 * REFUSAL_HOLDS;
-    assert_eq!(sizes.refuse_record(at(1), later), Refused::Asking);
+    assert_eq!(sizes.refuse_record(at(1), later, PATIENCE), Refused::Asking);
     learn(&mut sizes, answer(&[MEBIBYTE]));
     let slow = later + 2 * REFUSAL_HOLDS;
-    let first = sizes.refuse_record(at(1), slow);
+    let first = sizes.refuse_record(at(1), slow, PATIENCE);
     assert_eq!(first, Refused::ForGood, "it took that long to come to it");
     // Another one asks again.
-    assert_eq!(sizes.refuse_record(at(2), Instant::now()), Refused::Asking);
+    assert_eq!(
+        sizes.refuse_record(at(2), Instant::now(), PATIENCE),
+        Refused::Asking
+    );
     assert_eq!(sizes.is_final_until(now), None);
     learn(&mut sizes, answer(&[2 * MEBIBYTE]));
-    let grown = sizes.refuse_record(at(2), Instant::now());
+    let grown = sizes.refuse_record(at(2), Instant::now(), PATIENCE);
     assert_eq!(grown, Refused::Asking, "the client takes more");
 }
 
 #[test]
 fn a_record_is_not_refused_for_good_while_a_topic_does_not_say_what_it_takes() {
     let mut sizes = sizes(&[]);
-    assert_eq!(sizes.refuse_record(at(1), Instant::now()), Refused::Asking);
+    assert_eq!(
+        sizes.refuse_record(at(1), Instant::now(), PATIENCE),
+        Refused::Asking
+    );
     learn(&mut sizes, answer(&[MEBIBYTE, 0]));
-    assert_eq!(sizes.refuse_record(at(1), Instant::now()), Refused::Unknown);
+    assert_eq!(
+        sizes.refuse_record(at(1), Instant::now(), PATIENCE),
+        Refused::Unknown
+    );
     assert_eq!(sizes.is_final_until(Instant::now()), None);
+}
+
+#[test]
+fn topics_that_never_answer_are_taken_for_some_that_do_not_say_what_they_take() {
+    let mut sizes = sizes(&[]);
+    let now = Instant::now();
+    let mut at_second =
+        |second| sizes.refuse_record(at(1), now + Duration::from_secs(second), PATIENCE);
+    assert_eq!(at_second(0), Refused::Asking);
+    assert_eq!(at_second(1), Refused::Unanswered);
+    assert_eq!(at_second(2), Refused::Unknown);
+    assert_eq!(at_second(3), Refused::Unknown);
 }
 
 #[test]
