@@ -43,6 +43,9 @@ use crate::state::{State, StateCell};
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
 const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
 
+/// How soon a slot that is in use is looked at again, at most: who waits for it stands by.
+const STANDBY_PAUSE: Duration = Duration::from_secs(1);
+
 /// So long an attempt of `--once` may take in any case.
 const ONCE_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -373,6 +376,9 @@ impl<'a> Supervisor<'a> {
                 cause,
                 fix, "the server can't decode what is next: it is tried once a minute"
             );
+        }
+        if matches!(error, SessionError::SlotActive { .. }) {
+            delay = delay.min(STANDBY_PAUSE);
         }
         if self.once {
             delay = delay.min(ONCE_PATIENCE.saturating_sub(self.progress.age(now)));
