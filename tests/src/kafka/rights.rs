@@ -85,28 +85,27 @@ fn create_acls(user: &str, rights: &[Right<'_>]) -> Vec<u8> {
     let count = u32::try_from(rights.len()).expect("few rights");
     let mut request = head(30, count);
     for right in rights {
-        let (topic, operation) = right.parts();
-        request.push(TOPIC);
-        put_text(&mut request, topic);
-        request.push(LITERAL);
-        put_text(&mut request, &format!("User:{user}"));
-        put_text(&mut request, "*");
-        request.extend([operation, ALLOW]);
+        put_entry(&mut request, user, *right);
     }
     request
 }
 
 /// Version 1 of the request `DeleteAcls` (protocol guide, key 31).
 fn delete_acls(user: &str, right: Right<'_>) -> Vec<u8> {
-    let (topic, operation) = right.parts();
     let mut request = head(31, 1);
-    request.push(TOPIC);
-    put_text(&mut request, topic);
-    request.push(LITERAL);
-    put_text(&mut request, &format!("User:{user}"));
-    put_text(&mut request, "*");
-    request.extend([operation, ALLOW]);
+    put_entry(&mut request, user, right);
     request
+}
+
+/// An entry is the same where it is made and where it is looked for.
+fn put_entry(request: &mut Vec<u8>, user: &str, right: Right<'_>) {
+    let (topic, operation) = right.parts();
+    request.push(TOPIC);
+    put_text(request, topic);
+    request.push(LITERAL);
+    put_text(request, &format!("User:{user}"));
+    put_text(request, "*");
+    request.extend([operation, ALLOW]);
 }
 
 /// The head of a request in its version 1, and how many entries follow.
