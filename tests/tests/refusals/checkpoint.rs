@@ -1,7 +1,9 @@
 //! The position on record: what a server, a slot or a configuration that are not what they were
 //! bring, and the way on.
 
-use walpost_tests::{Lsn, Running, wait_until};
+use std::time::{Duration, Instant};
+
+use walpost_tests::{Lsn, Running, scaled, wait_until};
 
 use crate::{
     SERVER, SOON,
@@ -257,19 +259,18 @@ fn a_right_to_the_checkpoint_that_is_taken_away_holds_positions_back_and_not_eve
     stage.walpost.configure(&stage.yaml_of(&url, &brokers, ""));
     let running = stage.walpost.start(&["run"]);
     running.wait_for_log("streaming", SOON);
-    let before = stage.confirmed();
     let right = |sql: &str| stage.database.execute(&format!("{sql} {STREAMER}"));
     right("revoke update on walpost.checkpoint from");
+    let unwritten = Unwritten::since_now(&stage);
     stage.write(topic, "\"second\"");
     running.wait_for_log("the checkpoint can't be written", SOON);
-    wait_for_values(&stage, topic, 2);
-    assert_eq!(stage.confirmed(), before);
+    let written = unwritten.holds_while_events_arrive(topic, 2);
     right("grant update on walpost.checkpoint to");
     running.wait_for_log("the checkpoint is written again", SOON);
-    wait_until(SOON, "the slot to move", || {
-        (stage.confirmed() > before).then_some(())
-    });
+    unwritten.wait_for_its_end();
     stop(running);
+    stage.once();
+    assert_eq!(values(&stage, topic).len(), written, "nothing came again");
 }
 
 #[test]
@@ -292,24 +293,22 @@ fn a_slot_without_a_row_is_adopted_where_it_stands() {
 fn while_the_row_is_locked_events_are_delivered_and_nothing_is_confirmed() {
     let stage = delivered("locked_row");
     let lock = Lock::take(&stage);
-    let before = stage.confirmed();
     let running = stage.walpost.start(&["run"]);
     // Only the start needs the row.
     drop(lock);
     running.wait_for_log("streaming", SOON);
     let lock = Lock::take(&stage);
+    let unwritten = Unwritten::since_now(&stage);
     stage.write("locked_row", "\"second\"");
     running.wait_for_log("the checkpoint can't be written", SOON);
-    wait_for_values(&stage, "locked_row", 2);
-    assert_eq!(stage.confirmed(), before);
+    let written = unwritten.holds_while_events_arrive("locked_row", 2);
     drop(lock);
     running.wait_for_log("the checkpoint is written again", SOON);
-    wait_until(SOON, "the slot to move", || {
-        (stage.confirmed() > before).then_some(())
-    });
+    unwritten.wait_for_its_end();
     stop(running);
     stage.once();
-    assert_eq!(values(&stage, "locked_row").len(), 2, "nothing came again");
+    let all = values(&stage, "locked_row");
+    assert_eq!(all.len(), written, "nothing came again");
 }
 
 #[test]
@@ -322,12 +321,10 @@ fn past_the_grace_positions_are_confirmed_without_the_row_and_a_restart_has_to_b
     let running = stage.walpost.start(&["run"]);
     running.wait_for_log("streaming", SOON);
     let lock = Lock::take(&stage);
-    let before = stage.confirmed();
+    let unwritten = Unwritten::since_now(&stage);
     stage.write("grace", "\"second\"");
     running.wait_for_log("positions are confirmed without it", SOON);
-    wait_until(SOON, "the slot to move", || {
-        (stage.confirmed() > before).then_some(())
-    });
+    unwritten.wait_for_its_end();
     // The process knows the position, also in its next session.
     stage.database.execute(&format!(
         "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{}'",
@@ -382,23 +379,15 @@ fn a_full_disk_under_the_checkpoint_holds_positions_back_and_not_events() {
     });
     let log = running.log();
     assert!(log.contains("the checkpoint can't be written"), "{log}");
-    let before = stage.confirmed();
-    stage.write(topic, "\"last\"");
-    wait_for_values(&stage, topic, written + 1);
-    assert_eq!(stage.confirmed(), before);
+    let unwritten = Unwritten::since_now(&stage);
+    let written = unwritten.holds_while_events_arrive(topic, written);
     snapshot.commit().unwrap();
     disk.clear();
     running.wait_for_log("the checkpoint is written again", SOON);
-    wait_until(SOON, "the slot to move", || {
-        (stage.confirmed() > before).then_some(())
-    });
+    unwritten.wait_for_its_end();
     stop(running);
     stage.once();
-    assert_eq!(
-        values(&stage, topic).len(),
-        written + 1,
-        "nothing came again"
-    );
+    assert_eq!(values(&stage, topic).len(), written, "nothing came again");
 }
 
 /// A stage whose first event is delivered and confirmed.
@@ -423,6 +412,44 @@ fn wait_for_values(stage: &Stage, topic: &str, count: usize) {
     wait_until(SOON, "records", || {
         (values(stage, topic).len() >= count).then_some(())
     });
+}
+
+/// A time in which the checkpoint can't be written.
+struct Unwritten<'a> {
+    stage: &'a Stage,
+    /// Nothing that is committed behind it may be confirmed. What is confirmed before it may
+    /// still move: other databases of the server write WAL, too.
+    since: Lsn,
+}
+
+impl<'a> Unwritten<'a> {
+    fn since_now(stage: &'a Stage) -> Self {
+        let since = stage.database.current_lsn();
+        Self { stage, since }
+    }
+
+    /// Writes events for two minutes at full scale, one otherwise: each arrives, none is
+    /// confirmed. `written` are there before them. Returns how many there are in the end.
+    fn holds_while_events_arrive(&self, topic: &str, mut written: usize) -> usize {
+        let until = Instant::now() + scaled(Duration::ZERO, Duration::from_secs(120));
+        loop {
+            self.stage.write(topic, "\"meanwhile\"");
+            written += 1;
+            assert!(self.stage.confirmed() <= self.since);
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        wait_for_values(self.stage, topic, written);
+        assert!(self.stage.confirmed() <= self.since);
+        written
+    }
+
+    fn wait_for_its_end(&self) {
+        wait_until(SOON, "the slot to move", || {
+            (self.stage.confirmed() > self.since).then_some(())
+        });
+    }
 }
 
 /// A column of the slot's row.
