@@ -209,7 +209,7 @@ fn the_walsender_is_not_kept_busy_while_kafka_is_dead() {
 
 #[test]
 fn a_long_decode_of_other_tables_is_not_taken_for_a_dead_server() {
-    let rows = scaled(200_000, 8_000_000);
+    let rows = scaled(200_000, 16_000_000);
     let rig = Rig::new("long_decode", 1);
     rig.database.execute("create table other (number bigint)");
     let running = rig.run();

@@ -18,6 +18,7 @@ mod error;
 mod kafka;
 mod park;
 mod record;
+mod sending;
 mod topics;
 
 use std::time::{Duration, Instant};
@@ -29,12 +30,12 @@ use walpost_core as core;
 use walpost_core::park::Circuit;
 use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
-use walpost_core::{Exception, Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
-use walpost_kafka::{Delivery, Fault, Producer, SendError, Settings};
+use walpost_core::{Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
+use walpost_kafka::{Delivery, Producer, Settings};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, Notice, StreamMessage, WalStream};
 
-use self::convert::{NoCount, core_delivery, core_rejection, send, standby_status};
+use self::convert::{NoCount, standby_status};
 pub(crate) use self::error::SessionError;
 pub(crate) use self::kafka::KafkaSeen;
 use self::park::Breaker;
@@ -271,6 +272,7 @@ pub(crate) async fn run(
     let target = context.once.then_some(opening.current);
     let teller = asker.clone();
     let tell = move |news| teller.send(Answer::Control(news)).is_ok();
+    let state = context.state.clone();
     let control = Control::start(&context.side, context.config, opening.post, tell);
     let mut session = Session {
         context,
@@ -289,7 +291,7 @@ pub(crate) async fn run(
         drain: Drain::No,
         rotates: false,
         control,
-        record: CheckpointRecord::new(opening.floor, opening.idle_slot_timeout),
+        record: CheckpointRecord::new(opening.floor, opening.idle_slot_timeout, state),
         silence: Silence::new(now, opening.wal_sender_timeout),
         breaker: Breaker::new(opening.current),
         notice: String::new(),
@@ -322,6 +324,7 @@ impl Session<'_> {
             self.judge_stall(now)?;
             self.leave_stopping_server()?;
             self.ask_for_topics(now);
+            self.tell_standing();
             self.write_checkpoint(now);
             self.tell_status(now)?;
             if let Some(end) = self.ended(now)? {
@@ -370,81 +373,6 @@ impl Session<'_> {
             }
         }
         !matches!(self.drain, Drain::Begun { .. })
-    }
-
-    fn take_deliveries(&mut self, now: Instant) -> Result<(), SessionError> {
-        self.producer.poll(&mut self.deliveries);
-        let mut deliveries = std::mem::take(&mut self.deliveries);
-        let mut result = Ok(());
-        // A record that was refused, and in whose place another one goes.
-        let mut is_replaced = false;
-        for delivery in deliveries.drain(..) {
-            let is_refused = delivery.result.is_err();
-            let handled = self.relay.handle_delivery(core_delivery(delivery));
-            is_replaced |= is_refused && handled.is_ok();
-            if result.is_ok() {
-                result = handled;
-            }
-        }
-        self.deliveries = deliveries;
-        if self.relay.halted().is_none() {
-            result?;
-            self.hear_kafka(now)?;
-            if let Some(fault) = self.producer.fatal() {
-                return self.give_up_producer(fault, is_replaced);
-            }
-        }
-        Ok(())
-    }
-
-    /// Librdkafka gives a producer up with the first record that Kafka refuses. Where that was a
-    /// record that had left alone, another one can go on from there: with what goes in its place.
-    fn give_up_producer(&mut self, fault: Fault, is_replaced: bool) -> Result<(), SessionError> {
-        if !is_replaced || self.producer.in_flight() > 0 || !self.relay.is_drained() {
-            return Err(SessionError::Producer(fault));
-        }
-        match Producer::new(&self.context.settings) {
-            Ok(producer) => *self.producer = producer,
-            Err(_) => return Err(SessionError::Producer(fault)),
-        }
-        Ok(())
-    }
-
-    /// Sends what may leave; stops where the producer has no room.
-    fn send_records(&mut self, now: Instant) -> Result<(), SessionError> {
-        while self.may_send(now) {
-            let Some(record) = self.unsent.take().or_else(|| self.relay.poll_record(now)) else {
-                return Ok(());
-            };
-            match send(self.producer, &record) {
-                Ok(()) => {}
-                Err(SendError::QueueFull) => {
-                    self.unsent = Some(record);
-                    return Ok(());
-                }
-                Err(SendError::Rejected(rejection)) => {
-                    let rejection = core_rejection(&rejection);
-                    self.relay.handle_refusal(now, record, rejection)?;
-                }
-                Err(SendError::Fatal(fault)) => return Err(SessionError::Producer(fault)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Every event that is not sent as it is leaves a line.
-    fn tell_exceptions(&mut self) {
-        while let Some(exception) = self.relay.poll_exception() {
-            match exception {
-                Exception::Skipped { id, position } => {
-                    warn!(%position, %id, "an event is passed over, as an operator wants it");
-                }
-                Exception::DeadLetter(event) => {
-                    let topic = self.context.config.delivery.dead_letter_topic.as_str();
-                    warn!(cause = %event, topic, "an event goes to the dead-letter topic");
-                }
-            }
-        }
     }
 
     /// Reads once and relays a bounded number of messages. True when there may be more at once.

@@ -38,7 +38,7 @@ use crate::session::{
 };
 use crate::shutdown::{Shutdown, ShutdownSignal};
 use crate::skip::Skip;
-use crate::state::{State, StateCell};
+use crate::state::{Activity, StateCell};
 
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
 const ONCE_UNKNOWN_TOPIC_AFTER: Duration = Duration::from_secs(10);
@@ -238,7 +238,7 @@ impl<'a> Supervisor<'a> {
         self.has_streamed = true;
         let outcome = session::run(context, opening, producer, topics, begun).await;
         self.rulings = outcome.rulings;
-        self.state.set(State::Connecting);
+        self.state.set_activity(Activity::Connecting);
         self.topics = Some(outcome.topics);
         self.parked = outcome.parked;
         let (recorded, unrecorded) = (outcome.recorded, outcome.unrecorded);
@@ -276,11 +276,11 @@ impl<'a> Supervisor<'a> {
         let publication = &opening.publication;
         match self.circuit {
             Circuit::Closed => {
-                self.state.set(State::Streaming);
+                self.state.set_activity(Activity::Streaming);
                 info!(slot, publication, %start_lsn, "streaming");
             }
             Circuit::Parked { .. } | Circuit::Trying { .. } => {
-                self.state.set(State::Trying);
+                self.state.set_activity(Activity::Trying);
                 debug!(slot, publication, %start_lsn, "streaming, to try Kafka");
             }
         }

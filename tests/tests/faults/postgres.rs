@@ -1,11 +1,13 @@
 //! Faults of Postgres and of the way to it.
 
 use std::{
+    collections::HashMap,
     thread,
     time::{Duration, Instant},
 };
 
-use walpost_tests::{Direction, Proxy, Stop, wait_until};
+use uuid::Uuid;
+use walpost_tests::{Direction, Lsn, Proxy, Record, Stop, check, wait_until};
 
 use crate::{
     SOON,
@@ -73,6 +75,75 @@ fn a_crash_brings_nothing_back_that_is_on_record() {
     }
     let duplicates = relay.finish(running, &ledger);
     assert_eq!(duplicates, 0, "nothing was in flight");
+}
+
+/// The server forgets what it had confirmed since a transaction pinned the slot; the record on the
+/// checkpoint does not. Only what was not confirmed at the crash can come again.
+#[test]
+fn a_crash_under_load_repeats_nothing_that_was_confirmed() {
+    let rig = Rig::take();
+    let relay = rig.relay("pinned");
+    let writer = relay.writer().start();
+    let running = relay.run();
+    let mut consumer = relay.consumer();
+    let mut settled = Vec::new();
+    let mut unsettled = 0;
+    for round in 0..scaled(3, 15) {
+        let mut open = relay.database.client();
+        open.batch_execute("begin; select txid_current()")
+            .expect("pin the slot");
+        consumer.wait_for_new_events(scaled(50, 20_000), SOON);
+        relay.wait_until_steady();
+        let ends = || running.log().matches("the session ended").count();
+        let before = ends();
+        let slot = relay.database.slot(&relay.slot).expect("the slot");
+        match round % 3 {
+            0 => rig.postgres.kill(),
+            1 => rig.postgres.stop(Stop::Immediate),
+            _ => rig.postgres.stop(Stop::Fast),
+        }
+        wait_until(SOON, "what was in flight to arrive", || {
+            (ends() > before).then_some(())
+        });
+        let confirmed = slot.confirmed.expect("it has a position");
+        let arrived = consumer.read_to_end(SOON);
+        let is_settled = |record: &&Record| committed_at(record) < confirmed;
+        unsettled += arrived.iter().filter(|record| !is_settled(record)).count();
+        settled.push(times(arrived.iter().filter(is_settled)));
+        rig.postgres.start();
+        consumer.wait_for_new_events(1, BACK);
+    }
+    let ledger = writer.stop();
+    let records = relay.end(running, &ledger);
+    let duplicates = check(&[&ledger], &records).assert_clean();
+    println!(
+        "postgres, crashed with a pinned slot: {} events, {duplicates} duplicates, {unsettled} \
+         delivered and not confirmed",
+        ledger.committed.len()
+    );
+    let times = times(&records);
+    for (round, settled) in settled.iter().enumerate() {
+        assert!(!settled.is_empty(), "round {round} had confirmed nothing");
+        let again = settled.iter().filter(|(id, count)| times[*id] > **count);
+        assert_eq!(again.count(), 0, "came again after round {round}");
+    }
+}
+
+/// The LSN of the commit record of a record's event.
+fn committed_at(record: &Record) -> Lsn {
+    let position = record.header("walpost-position").expect("a position");
+    let (commit, _) = position.split_once('/').expect("an LSN and an ordinal");
+    let (high, low) = commit.split_at(8);
+    format!("{high}/{low}").parse().expect("an LSN")
+}
+
+/// How often each event is among the records.
+fn times<'a>(records: impl IntoIterator<Item = &'a Record>) -> HashMap<Uuid, usize> {
+    let mut times = HashMap::new();
+    for id in records.into_iter().filter_map(Record::event_id) {
+        *times.entry(id).or_default() += 1;
+    }
+    times
 }
 
 #[test]

@@ -64,8 +64,9 @@ fn what_keeps_rows_out_of_the_stream_is_told_and_so_is_its_end() {
         }
         database.execute(&mend.replace('@', &stage.slot));
         wait_until(SOON, "the end of it", || {
-            let told = running.log().matches("are whole again").count();
-            (told == ends).then_some(())
+            let log = running.log();
+            let told = log.matches("are whole again").count();
+            (told == ends && is_ready(&log) == Some(true)).then_some(())
         });
     }
     assert_eq!(ended_by_stop(running).code, 0);
@@ -109,11 +110,18 @@ fn a_partition_whose_rows_would_not_be_sent_is_told() {
 }
 
 fn told(running: &Running, code: &str) {
-    running.wait_for_log(&format!("altered while streaming: {code}"), SOON);
+    let log = running.wait_for_log(&format!("altered while streaming: {code}"), SOON);
+    assert_eq!(is_ready(&log), Some(false), "{log}");
+}
+
+/// Whether the relay calls itself ready, as it said last.
+fn is_ready(log: &str) -> Option<bool> {
+    let (_, said) = log.rsplit_once("\"is_ready\":")?;
+    Some(said.starts_with("true"))
 }
 
 fn start(stage: &Stage) -> Running {
-    let running = stage.walpost.start(&["run"]);
+    let running = stage.walpost.start(&["run", "--log-level", "debug"]);
     running.wait_for_log("\"streaming\"", SOON);
     running
 }

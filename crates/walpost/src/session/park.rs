@@ -10,6 +10,7 @@ use walpost_pgoutput::Lsn;
 use super::record::Record;
 use super::{Answer, Drain, Session, SessionError};
 use crate::control::{Control, News};
+use crate::state::Activity;
 
 /// How long after a write of the checkpoint that failed the next one is tried.
 const RECORD_RETRY: Duration = Duration::from_secs(5);
@@ -70,7 +71,7 @@ impl Session<'_> {
                 parked_s = parked.as_secs(),
                 "Kafka takes records again: no longer parked"
             );
-            self.context.state.set(crate::state::State::Streaming);
+            self.context.state.set_activity(Activity::Streaming);
         }
     }
 }
@@ -148,6 +149,7 @@ impl Parked {
     fn hear(&mut self, news: News) {
         match news {
             News::Recorded(outcome) => {
+                self.record.see_outcome(&outcome);
                 self.unanswered = self.unanswered.saturating_sub(1);
                 // What the session asked for may be less.
                 let is_of_all = self.has_asked && self.unanswered == 0;

@@ -8,6 +8,7 @@ use walpost_pgoutput::Lsn;
 use super::{Answer, Session, SessionError};
 use crate::control::{News, SlotSeen};
 use crate::finding::Finding;
+use crate::state::StateCell;
 
 /// How long the last checkpoint of a session is waited for.
 const LAST_RECORD: Duration = Duration::from_secs(2);
@@ -28,11 +29,15 @@ pub(super) struct Record {
     whole_at: Lsn,
     /// After so long without a walsender the server gives the slot up; zero: never.
     pub(super) idle_slot_timeout: Duration,
+    /// Where it is said whether something is wrong.
+    state: StateCell,
 }
 
 impl Record {
     /// Of a session that starts at `floor`.
-    pub(super) fn new(floor: Lsn, idle_slot_timeout: Duration) -> Self {
+    pub(super) fn new(floor: Lsn, idle_slot_timeout: Duration, state: StateCell) -> Self {
+        // The gate has just looked.
+        state.set_altered(false);
         Self {
             is_writing: false,
             failed: None,
@@ -41,6 +46,7 @@ impl Record {
             altered: Vec::new(),
             whole_at: floor,
             idle_slot_timeout,
+            state,
         }
     }
 
@@ -48,6 +54,7 @@ impl Record {
     /// left out. `now` is how far the stream was read: it goes on, what it sends is right, and what
     /// it does not send is in the table.
     pub(super) fn take_set_up(&mut self, found: &[Finding], now: Lsn) {
+        self.state.set_altered(!found.is_empty());
         for finding in found {
             let line = finding.line();
             if self.altered.contains(&line) {
@@ -71,6 +78,11 @@ impl Record {
             self.whole_at = now;
         }
         self.altered = altered;
+    }
+
+    /// A write succeeded or failed.
+    pub(super) fn see_outcome(&self, outcome: &Result<(), String>) {
+        self.state.set_recorded(outcome.is_ok(), Instant::now());
     }
 
     /// Whether the outcome of a write is not known yet.
@@ -133,6 +145,7 @@ impl Session<'_> {
     fn take_recorded(&mut self, outcome: Result<(), String>) {
         self.record.is_writing = false;
         self.relay.handle_checkpointed(outcome.is_ok());
+        self.record.see_outcome(&outcome);
         match outcome {
             Ok(()) => {
                 let has_failed = self.record.failed.take().is_some();

@@ -109,6 +109,13 @@ impl Session<'_> {
         warn!(%topic, reason, "nothing is sent: the next event waits for its topic");
     }
 
+    /// Whether the line stands is part of the relay's state. The first question about a topic is
+    /// not worth a word.
+    pub(super) fn tell_standing(&self) {
+        let stands = self.standing.is_some() && self.relay.waits_for_topic();
+        self.context.state.set_standing(stands);
+    }
+
     /// Asks what the relay wants to know of topics, where it may block.
     pub(super) fn ask_for_topics(&mut self, now: Instant) {
         while let Some(topic) = self.relay.poll_topic(now) {

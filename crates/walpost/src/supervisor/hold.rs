@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::connect::connect;
 use crate::control;
 use crate::skip::{self, Skip};
+use crate::state::Activity;
 
 /// How often it is looked whether the event may be passed over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,6 +38,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 impl Supervisor<'_> {
     /// Waits until the event is worth another try, or the process is to stop.
     pub(super) async fn hold(&mut self, event: &Undeliverable) {
+        self.state.set_activity(Activity::Holding);
         let Self {
             config,
             shutdown,
@@ -60,6 +62,7 @@ impl Supervisor<'_> {
                 "an operator lets the event pass: going on"
             ),
         }
+        self.state.set_activity(Activity::Connecting);
     }
 }
 

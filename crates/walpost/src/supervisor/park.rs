@@ -17,7 +17,7 @@ use crate::error::{Error, chain};
 use crate::gate;
 use crate::session::{Parked, SessionError};
 use crate::shutdown::Shutdown;
-use crate::state::State;
+use crate::state::Activity;
 
 /// How long one question to Kafka waits for an answer. It is asked over a connection that is being
 /// made again all the time, so the answer comes as soon as there is one.
@@ -71,7 +71,7 @@ impl Supervisor<'_> {
         let is_news = self.circuit.park(Instant::now());
         // One that was connected before knows the answer without asking.
         self.producer = None;
-        self.state.set(State::Parked);
+        self.state.set_activity(Activity::Parked);
         self.log_parked(cause, is_news);
         let next = self.wait_for_kafka(&mut parked, is_news).await;
         if let Some(lsn) = parked.close().await {
