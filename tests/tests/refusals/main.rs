@@ -15,7 +15,6 @@ mod drift;
 mod events;
 mod frozen;
 mod init;
-mod policies;
 mod scripted;
 mod secrets;
 mod servers;
@@ -24,6 +23,7 @@ mod small_disk;
 mod spare;
 mod stage;
 mod tls;
+mod undeliverable;
 
 use std::time::Duration;
 
