@@ -127,16 +127,12 @@ impl Feedback {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instants::start;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
 
     fn at(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
-    }
-
-    fn start() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        Instant::now()
     }
 
     fn lsn(lsn: u64) -> Lsn {

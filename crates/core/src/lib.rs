@@ -29,6 +29,8 @@ mod error;
 mod event;
 mod feedback;
 mod history;
+#[cfg(test)]
+mod instants;
 pub mod limits;
 mod mapping;
 pub mod park;

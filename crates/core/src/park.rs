@@ -112,15 +112,7 @@ impl Circuit {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn start() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        Instant::now()
-    }
-
-    fn at(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
+    use crate::instants::{seconds_after as at, start};
 
     #[test]
     fn one_that_may_not_park_is_not_looked_at_all_the_time() {

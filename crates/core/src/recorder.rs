@@ -208,13 +208,9 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instants::start;
 
     const GRACE: Duration = Duration::from_secs(300);
-
-    fn start() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        Instant::now()
-    }
 
     fn ms(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)

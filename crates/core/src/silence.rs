@@ -94,15 +94,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn start() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        Instant::now()
-    }
-
-    fn at(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
+    use crate::instants::{seconds_after as at, start};
 
     #[test]
     fn a_silent_server_is_asked_once_at_half_time_and_given_up_after_its_timeout() {

@@ -264,16 +264,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::instants::start;
 
     const AFTER: Duration = Duration::from_secs(60);
 
     fn topic(name: &'static str) -> Topic {
         Topic::new(Bytes::from_static(name.as_bytes())).unwrap()
-    }
-
-    fn start() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        Instant::now()
     }
 
     fn seconds(seconds: u64) -> Duration {

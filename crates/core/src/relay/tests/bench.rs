@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use walpost_pgoutput::{Begin, Cell, Column, Commit, PgTimestamp, Tuple, XLogData};
 
 use super::*;
+use crate::instants::start;
 use crate::mapping::MappingSpec;
 
 pub(super) const FLOOR: u64 = 100;
@@ -84,8 +85,7 @@ impl Bench {
             allow: vec!["/[a-z]/".to_owned(), "not here".replace(' ', "-")],
             ..MappingSpec::default()
         };
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        let start = Instant::now();
+        let start = start();
         let session = Session {
             floor: Lsn::new(FLOOR),
             format: Format::Text,
