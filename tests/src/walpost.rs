@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{GuardedDir, Process, postgres::tail, process::exit_code, wait_until};
+use crate::{Consumer, GuardedDir, Process, postgres::tail, process::exit_code, wait_until};
 
 /// A word that every secret of a test has in it: passwords, keys' passphrases, tokens. What a
 /// [`Running`] printed and logged is searched for it when the run ends, in every test.
@@ -152,6 +152,26 @@ impl Walpost {
     #[track_caller]
     pub fn finish(&self, args: &[&str], deadline: Duration) -> Finished {
         self.start(args).finish(deadline)
+    }
+
+    /// Stops a relay that has nothing left to send. After such an end nothing is sent again.
+    ///
+    /// # Panics
+    ///
+    /// When something is, or when it does not end in order.
+    #[track_caller]
+    pub fn stop_in_order(&self, running: Running, consumer: &mut Consumer, deadline: Duration) {
+        let finished = running.stop(deadline);
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        let before = consumer.read_to_end(deadline).len();
+        let once = self.finish(&["run", "--once"], deadline);
+        assert_eq!(once.code, 0, "{}", once.stderr);
+        let again = consumer.read_to_end(deadline).len() - before;
+        assert_eq!(
+            again, 0,
+            "records after an orderly end:\n{}",
+            finished.stderr
+        );
     }
 
     /// `walpost init --apply`.

@@ -110,7 +110,8 @@ fn a_partition_whose_rows_would_not_be_sent_is_told() {
 }
 
 fn told(running: &Running, code: &str) {
-    let log = running.wait_for_log(&format!("altered while streaming: {code}"), SOON);
+    running.wait_for_log(&format!("altered while streaming: {code}"), SOON);
+    let log = running.log();
     assert_eq!(is_ready(&log), Some(false), "{log}");
 }
 
