@@ -63,6 +63,8 @@ sim: ## Only the simulation of the core
 	@$(STEP) sim cargo test $(CARGO_FLAGS) -p walpost-core --test sim $(TEST_FLAGS) -- $(T)
 
 .PHONY: blackbox
+# They mostly wait for servers, so more of them run at once than there are cores.
+blackbox: export RUST_TEST_THREADS ?= 4
 blackbox: ## The real binary against real Postgres and real Kafka
 	@$(STEP) build cargo build $(CARGO_FLAGS) -q -p walpost
 	@$(STEP) blackbox cargo test $(CARGO_FLAGS) -p walpost-tests $(TEST_FLAGS) -- $(T)

@@ -1,7 +1,7 @@
 //! What every test of faults stands on: both servers, a relay of its own, and the load.
 
 use std::{
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Condvar, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -12,22 +12,66 @@ use walpost_tests::{
 
 use crate::{SOON, scaled};
 
-/// The turn of one test with both servers. They run when it begins.
+/// The turn of one test with a pair of servers. They run when it begins.
 pub(crate) struct Rig {
     pub(crate) postgres: &'static Postgres,
     pub(crate) kafka: &'static Kafka,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
+}
+
+/// The number of a pair that no other test has.
+struct Turn(usize);
+
+/// Servers that one test at a time stops and starts as it likes.
+struct Pair {
+    postgres: OnceLock<Postgres>,
+    kafka: OnceLock<Kafka>,
+}
+
+static PAIRS: [Pair; 2] = [const { Pair::new() }; 2];
+
+/// The pairs that no test has, and who waits for one. None: nobody has asked yet.
+static FREE: Mutex<Option<Vec<usize>>> = Mutex::new(None);
+static RETURNED: Condvar = Condvar::new();
+
+impl Pair {
+    const fn new() -> Self {
+        Self {
+            postgres: OnceLock::new(),
+            kafka: OnceLock::new(),
+        }
+    }
+}
+
+impl Turn {
+    /// At full scale there is one pair: what is measured is measured alone.
+    fn take() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let pairs = free.get_or_insert_with(|| (0..scaled(PAIRS.len(), 1)).collect());
+            match pairs.pop() {
+                Some(pair) => return Self(pair),
+                None => free = RETURNED.wait(free).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        free.get_or_insert_default().push(self.0);
+        RETURNED.notify_one();
+    }
 }
 
 impl Rig {
     /// Waits for the turn.
     pub(crate) fn take() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        static POSTGRES: OnceLock<Postgres> = OnceLock::new();
-        static KAFKA: OnceLock<Kafka> = OnceLock::new();
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let postgres = POSTGRES.get_or_init(Postgres::new);
-        let kafka = KAFKA.get_or_init(Kafka::new);
+        let turn = Turn::take();
+        let pair = &PAIRS[turn.0];
+        let postgres = pair.postgres.get_or_init(Postgres::new);
+        let kafka = pair.kafka.get_or_init(Kafka::new);
         // A test that failed may have left them in any state.
         if postgres.is_running() {
             postgres.resume();
