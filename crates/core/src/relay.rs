@@ -384,8 +384,9 @@ impl Relay {
         !self.draining && self.line.has_room()
     }
 
-    /// Whether everything that left has been acknowledged. Never again once the broker refused an
-    /// event: what its owner then waits for is the last report.
+    /// Whether everything that left has been acknowledged. A record that the broker refused never
+    /// is, unless its dead letter takes its place: what the owner of a halted relay waits for is
+    /// the last report.
     pub fn is_drained(&self) -> bool {
         self.line.window.is_settled()
     }
@@ -396,6 +397,21 @@ impl Relay {
         let in_stream = || self.stream.transaction().map(Transaction::position);
         let next = self.line.next_unsent().or_else(in_stream);
         next.is_some_and(|position| position.ordinal > 0)
+    }
+
+    /// A topic that was there at any time, if there is one.
+    pub fn a_topic(&self) -> Option<&Topic> {
+        self.line.topics.known().first().copied()
+    }
+
+    /// Another client sends from here on: the topics' counts are fetched again before they are used.
+    pub fn distrust_topics(&mut self) {
+        self.line.topics.distrust();
+    }
+
+    /// The event that can't leave, and halts the relay once everything before it has arrived.
+    pub fn refused(&self) -> Option<&Undeliverable> {
+        self.line.refused()
     }
 
     /// The event that stands in the way.

@@ -132,8 +132,9 @@ impl Topics {
         }
     }
 
-    /// Kafka contradicted a count: all are fetched again before they are used.
-    pub(crate) fn distrust(&mut self) {
+    /// Kafka contradicted a count, or another client asks from here on: all are fetched again before
+    /// they are used.
+    pub fn distrust(&mut self) {
         for known in self.known.values_mut() {
             known.stale = true;
         }

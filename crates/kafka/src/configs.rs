@@ -41,8 +41,8 @@ impl Metadata {
             .collect())
     }
 
-    /// The topics' `max.message.bytes`: the largest batch that each takes. Topics whose
-    /// configuration is not shown are left out.
+    /// The topics' `max.message.bytes`: the largest batch that each takes. `None` where the
+    /// configuration is not shown; topics that are missing are left out.
     ///
     /// # Errors
     ///
@@ -51,11 +51,15 @@ impl Metadata {
         &self,
         topics: &[&str],
         timeout: Duration,
-    ) -> Result<BTreeMap<String, usize>, Fault> {
+    ) -> Result<BTreeMap<String, Option<usize>>, Fault> {
         let limit = |config: TopicConfig| config.get(MAX_MESSAGE_BYTES)?.parse().ok();
         let configs = self.topic_configs(topics, timeout)?.into_iter();
         Ok(configs
-            .filter_map(|(topic, config)| Some((topic, limit(config.ok()?)?)))
+            .filter_map(|(topic, config)| match config {
+                Ok(config) => Some((topic, limit(config))),
+                Err(fault) if fault.code == ErrorCode::UNKNOWN_TOPIC_OR_PART => None,
+                Err(_) => Some((topic, None)),
+            })
             .collect())
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Context {
     is_troubled: AtomicBool,
     /// Whether an error event was served since the owner last asked.
     has_news: AtomicBool,
+    /// Whether a connection broke since the owner last asked.
+    is_broken: AtomicBool,
     /// Whether the owner has given up its records: the errors that follow are no news.
     is_purged: AtomicBool,
     /// Whether the cluster ever took a record or answered a question about topics.
@@ -107,6 +109,7 @@ impl Context {
             troubles: Mutex::default(),
             is_troubled: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
             is_purged: AtomicBool::new(false),
             redactor: settings.redactor(),
             is_quiet: false,
@@ -147,6 +150,10 @@ impl Context {
     }
 
     /// The owner gives up its records. A gapless producer fails over that, which is then expected.
+    pub(crate) fn take_break(&self) -> bool {
+        self.is_broken.swap(false, Ordering::Relaxed)
+    }
+
     pub(crate) fn purged(&self) {
         self.is_purged.store(true, Ordering::Relaxed);
     }
@@ -231,8 +238,11 @@ impl ClientContext for Context {
         } else {
             log_line(level, facility, &line);
         }
-        if facility == "FAIL" && !self.is_purged.load(Ordering::Relaxed) {
-            self.failed(line);
+        if facility == "FAIL" {
+            self.is_broken.store(true, Ordering::Relaxed);
+            if !self.is_purged.load(Ordering::Relaxed) {
+                self.failed(line);
+            }
         }
     }
 
@@ -242,6 +252,9 @@ impl ClientContext for Context {
         let code = ErrorCode::of(&error);
         let detail = self.redactor.redacted(reason);
         self.has_news.store(true, Ordering::Relaxed);
+        if code.is_of_connection() {
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
         if self.is_purged.load(Ordering::Relaxed) {
             tracing::debug!(target: LOG_TARGET, %code, detail, "error after a purge");
             return;

@@ -98,6 +98,13 @@ impl ErrorCode {
     /// The producer is unusable; [`Producer::fatal`](crate::Producer::fatal) has the cause.
     pub const FATAL: Self = Self(-150);
 
+    /// Whether a connection broke, or could not be made: `_RESOLVE` (-193), `_TRANSPORT` (-195),
+    /// `_SSL` (-181), `_TIMED_OUT` (-185) and what follows from them.
+    pub(crate) fn is_of_connection(self) -> bool {
+        matches!(self.0, -193 | -195 | -181 | -185)
+            || matches!(self, Self::ALL_BROKERS_DOWN | Self::AUTHENTICATION)
+    }
+
     /// librdkafka's symbolic name, such as `MSG_SIZE_TOO_LARGE`. Names of codes that the client
     /// raises start with an underscore.
     #[must_use]
@@ -185,9 +192,14 @@ pub enum CreateFault {
     /// The cluster does not let us create it.
     #[error("not authorized to create the topic (it needs CREATE on the topic or the cluster)")]
     NotAuthorized,
-    /// The cluster does not create a topic like this, now or later: its words.
+    /// The cluster takes no topic of this shape or with these properties, whatever its name: its
+    /// words.
     #[error("the cluster does not create such a topic: {0}")]
     Refused(String),
+    /// A policy of the cluster does not want it. That can be for the shape or for the name: its
+    /// words.
+    #[error("a policy of the cluster does not let such a topic be created: {0}")]
+    Unwanted(String),
     /// Kafka allows no topic of that name, or it is one that is never created.
     #[error("no topic of that name is created: {0}")]
     Illegal(String),

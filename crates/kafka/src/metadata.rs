@@ -185,7 +185,21 @@ impl Metadata {
         created.or_else(|(code, words)| create_verdict(code, &words))
     }
 
-    /// The cluster's id; `None` when it could not be read in time.
+    /// The cluster's id as a broker says it now, in an answer about a topic that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::partition_count`].
+    pub fn cluster_id_now(
+        &self,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<Option<String>, TopicFault> {
+        self.topic_shape(topic, timeout)?;
+        Ok(self.cluster_id(timeout))
+    }
+
+    /// The cluster's id, as the last answer of a broker had it; `None` when there was none in time.
     #[must_use]
     pub fn cluster_id(&self, timeout: Duration) -> Option<String> {
         self.client()?.client().fetch_cluster_id(timeout)
@@ -231,8 +245,8 @@ fn create_verdict(code: ErrorCode, words: &str) -> Result<(), CreateFault> {
         | ErrorCode::INVALID_REPLICATION_FACTOR
         | ErrorCode::INVALID_CONFIG
         | ErrorCode::INVALID_REQUEST
-        | ErrorCode::POLICY_VIOLATION
         | ErrorCode::INVALID_ARG => CreateFault::Refused(said),
+        ErrorCode::POLICY_VIOLATION => CreateFault::Unwanted(said),
         _ => CreateFault::Unreachable(said),
     })
 }
@@ -364,9 +378,8 @@ mod tests {
         for code in [29, 31] {
             assert_eq!(verdict(code), Err(CreateFault::NotAuthorized), "{code}");
         }
-        // INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG, INVALID_REQUEST,
-        // POLICY_VIOLATION
-        for code in [37, 38, 40, 42, 44] {
+        // INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG, INVALID_REQUEST
+        for code in [37, 38, 40, 42] {
             let Err(CreateFault::Refused(why)) = verdict(code) else {
                 panic!("{code}: {:?}", verdict(code));
             };
@@ -374,6 +387,8 @@ mod tests {
             assert_eq!(why, format!("{name} ({code}): its words"));
         }
         assert!(matches!(verdict(17), Err(CreateFault::Illegal(_))));
+        // POLICY_VIOLATION
+        assert!(matches!(verdict(44), Err(CreateFault::Unwanted(_))));
         // NOT_CONTROLLER, REQUEST_TIMED_OUT, THROTTLING_QUOTA_EXCEEDED, and one of the future.
         for code in [41, 7, 89, 9_999] {
             let verdict = verdict(code);

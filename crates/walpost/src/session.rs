@@ -12,6 +12,7 @@
 //! dozens of messages. A quiet stream never naps, nor does one whose window is full, whose timer is
 //! due, that is draining, or whose last read filled the buffer.
 
+mod cluster;
 mod convert;
 mod ending;
 mod error;
@@ -35,6 +36,7 @@ use walpost_kafka::{Delivery, Producer, Settings};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, Notice, StreamMessage, WalStream};
 
+use self::cluster::Cluster;
 use self::convert::{NoCount, standby_status};
 pub(crate) use self::error::SessionError;
 pub(crate) use self::kafka::KafkaSeen;
@@ -157,6 +159,8 @@ struct Session<'a> {
     asker: UnboundedSender<Answer>,
     /// The topic that the line stands for, and why, as it was logged.
     standing: Option<(Topic, TopicFault)>,
+    /// The topic that a policy of the cluster does not want, as it was logged.
+    unwanted: Option<String>,
     /// `--once`: what has to be confirmed.
     target: Option<Lsn>,
     pinged_at: Instant,
@@ -172,8 +176,8 @@ struct Session<'a> {
     notice: String,
     /// The server's process that streams to us.
     stream_pid: Option<i32>,
-    /// The cluster that the events went to before this session.
-    kafka_recorded: Option<String>,
+    /// Whether what Kafka takes is taken by the right cluster.
+    cluster: Cluster,
 }
 
 /// What others found out for the session.
@@ -186,6 +190,8 @@ enum Answer {
     },
     /// What the control connection found out.
     Control(News),
+    /// `cluster.id`, where a broker said it.
+    Cluster(Option<String>),
 }
 
 /// How far a session is with its end.
@@ -238,7 +244,7 @@ pub(crate) struct Outcome {
     pub unrecorded: Option<Lsn>,
     /// It holds all that was delivered in order.
     pub is_recorded: bool,
-    /// What goes on although the session has ended: Kafka takes nothing.
+    /// What goes on although the session has ended: Kafka takes nothing, or the relay was halted.
     pub parked: Option<Box<Parked>>,
 }
 
@@ -285,6 +291,7 @@ pub(crate) async fn run(
         heard: None,
         asker,
         standing: None,
+        unwanted: None,
         target,
         pinged_at: now,
         reads: Reads::default(),
@@ -296,7 +303,7 @@ pub(crate) async fn run(
         breaker: Breaker::new(opening.current),
         notice: String::new(),
         stream_pid: opening.stream_pid,
-        kafka_recorded: opening.kafka_cluster,
+        cluster: Cluster::new(opening.kafka_cluster),
     };
     let ended = session.serve().await;
     session.end(ended).await
@@ -315,8 +322,8 @@ impl Session<'_> {
             let now = Instant::now();
             self.hear_shutdown(now);
             self.hear_rotation(now);
-            self.take_deliveries(now)?;
             self.take_answers(now)?;
+            self.take_deliveries(now)?;
             self.send_records(now)?;
             let more = self.read_wal(now)?;
             self.tell_exceptions();
@@ -476,7 +483,7 @@ impl Session<'_> {
         self.context
             .progress
             .see(now, snapshot.confirmed, snapshot.delivered);
-        let idle = self.producer.in_flight() == 0;
+        let idle = self.producer.in_flight() == 0 && self.deliveries.is_empty();
         if self.relay.halted().is_some() {
             let drain = self.context.config.drain;
             let deadline = self.drain.deadline().unwrap_or(now + drain);

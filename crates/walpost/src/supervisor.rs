@@ -10,6 +10,7 @@ mod poison;
 mod producer;
 mod sizes;
 mod undeliverable;
+mod visit;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -98,8 +99,11 @@ pub(crate) struct Supervisor<'a> {
 enum Next {
     Stop(Result<(), Error>),
     Again { delay: Duration },
-    Hold(Undeliverable),
 }
+
+const AT_ONCE: Next = Next::Again {
+    delay: Duration::ZERO,
+};
 
 impl<'a> Supervisor<'a> {
     pub(crate) fn new(
@@ -167,18 +171,15 @@ impl<'a> Supervisor<'a> {
             }
             let ended = self.session().await;
             self.retire_producer();
-            let next = match (ended, self.parked.take()) {
-                (Err(cause), Some(parked)) => self.park(&cause, *parked).await?,
-                (ended, _) => self.next(ended),
-            };
-            match next {
+            let parked = self.parked.take();
+            match self.next(ended, parked).await? {
                 Next::Stop(result) => return result,
-                Next::Hold(event) => self.hold(&event).await,
                 Next::Again { delay } => {
                     self.prepare_producer().await?;
                     tokio::select! {
                         () = self.shutdown.stopped() => {}
                         () = tokio::time::sleep(delay) => {}
+                        () = producer::serve(&mut self.producer) => {}
                     }
                 }
             }
@@ -301,14 +302,16 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn next(&mut self, ended: Result<End, SessionError>) -> Next {
+    async fn next(
+        &mut self,
+        ended: Result<End, SessionError>,
+        parked: Option<Box<Parked>>,
+    ) -> Result<Next, Error> {
         let is_over = self.shutdown.requested() == Shutdown::Drain;
-        match ended {
+        Ok(match ended {
             // It made room for a producer with other certificates or passwords.
             Ok(End::Drained | End::DrainDeadline { .. }) if !is_over && self.rotation.is_due() => {
-                Next::Again {
-                    delay: Duration::ZERO,
-                }
+                AT_ONCE
             }
             Ok(End::Drained) => {
                 self.log_drained();
@@ -325,9 +328,17 @@ impl<'a> Supervisor<'a> {
                 info!(%confirmed, "everything that was committed before the start is delivered");
                 Next::Stop(Ok(()))
             }
-            Ok(End::Halted(halt)) => self.after_halt(*halt),
-            Err(error) => self.after_error(error),
-        }
+            Ok(End::Halted(halt)) => {
+                let mut parked = parked.expect("a halted session leaves its control connection");
+                let next = self.after_halt(*halt, &mut parked).await;
+                self.unpark(*parked).await;
+                next
+            }
+            Err(error) => match parked {
+                Some(parked) => self.park(&error, *parked).await?,
+                None => self.after_error(error),
+            },
+        })
     }
 
     /// What comes of a stop that was asked for: `--once` had promised more.

@@ -7,11 +7,12 @@ use std::{
 };
 
 use uuid::Uuid;
-use walpost_tests::{Ledger, Record, Written, check};
+use walpost_tests::{Kafka, Ledger, Proxy, Record, Written, check, read_all};
 
 use crate::{
     SOON, mebibytes,
-    rig::{BACK, Rig, of_partitions},
+    park::PARKED,
+    rig::{BACK, PARTITIONS, Rig, of_partitions},
     scaled,
 };
 
@@ -172,3 +173,45 @@ fn aggregate_disorder(ledger: &Ledger, records: &[Record]) -> Vec<String> {
 
 /// The largest transaction of the load.
 const ROWS_MAX: usize = 50;
+
+/// The address leads to another cluster: after a blink, and after the relay had parked.
+#[test]
+fn what_another_cluster_takes_is_not_confirmed() {
+    let rig = Rig::take();
+    let other = Kafka::new();
+    for parks in [false, true] {
+        let relay = rig.relay("cluster");
+        other.create_topic(&relay.topic, PARTITIONS, &[]);
+        let running = relay.run();
+        let mut ledger = relay.writer().bulk(100);
+        relay.consumer().wait_for_events(&ledger, SOON);
+        relay.wait_until_steady();
+        rig.kafka.kill();
+        ledger.committed.extend(relay.writer().bulk(100).committed);
+        if parks {
+            running.wait_for_log(PARKED, SOON);
+        }
+        let address = rig.kafka.brokers();
+        let (_, port) = address.rsplit_once(':').expect("a port");
+        let way = Proxy::at(port.parse().expect("a number"), &other.brokers());
+        let finished = running.finish(SOON);
+        assert_eq!(finished.code, 79, "{}", finished.stderr);
+        assert!(
+            finished.stderr.contains("--accept-kafka-cluster"),
+            "{}",
+            finished.stderr
+        );
+        let stray = read_all(&other.brokers(), &relay.topic).len();
+        if parks {
+            assert_eq!(stray, 0, "{}", finished.stderr);
+        }
+        drop(way);
+        rig.kafka.start();
+        let running = relay.run();
+        let duplicates = relay.finish(running, &ledger);
+        println!(
+            "another cluster at the address, parked {parks}: it took {stray} records, none is \
+             confirmed, {duplicates} duplicates"
+        );
+    }
+}

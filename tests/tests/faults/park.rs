@@ -154,5 +154,5 @@ fn said(log: &str, words: &str) -> usize {
 }
 
 /// What the log says when the stream is closed because of Kafka, and when records arrive again.
-const PARKED: &str = "parked: the stream is closed";
+pub(crate) const PARKED: &str = "parked: the stream is closed";
 const LEFT: &str = "no longer parked";

@@ -190,4 +190,4 @@ pub(crate) fn of_partitions(mut report: Report) -> Report {
 /// Long enough for the slowest way back: the longest wait between two sessions is 30 s.
 pub(crate) const BACK: Duration = Duration::from_secs(60);
 
-const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;

@@ -28,7 +28,8 @@ pub(super) struct Line {
     pending: Option<Event>,
     /// Events in the window that have not left yet.
     ready: VecDeque<Event>,
-    /// A row that is no event. It halts the relay when everything before it has left.
+    /// An event that can't leave. It halts the relay once everything before it has arrived: what
+    /// is in flight may fail for other reasons, and would then stand in its way.
     refused: Option<Undeliverable>,
     /// A topic's count changed: what is in flight was placed by the old one and has to arrive
     /// before anything is placed by the new one. Failing, it would come again behind what had
@@ -98,7 +99,7 @@ impl Line {
             Ok(event) => self.pending = Some(event),
             Err(refusal) => match self.redirect(refusal) {
                 Ok(letter) => self.pending = Some(letter),
-                Err(event) => self.refused = Some(event),
+                Err(event) => self.refuse(event),
             },
         }
         self.admit();
@@ -134,8 +135,12 @@ impl Line {
             if self.halted.is_some() {
                 return None;
             }
-            let Some(event) = self.ready.front() else {
-                self.halted = self.refused.take();
+            let refused = self.refused.as_ref().map(|refused| refused.position);
+            let is_next = |event: &&Event| refused.is_none_or(|at| event.position < at);
+            let Some(event) = self.ready.front().filter(is_next) else {
+                if self.window.is_settled() {
+                    self.halted = self.refused.take();
+                }
                 return None;
             };
             self.window.may_send()?;
@@ -200,9 +205,22 @@ impl Line {
         let Some(event) = self.ready.pop_front() else {
             return;
         };
-        match self.give_up(event, reason) {
+        self.give_up_or_refuse(event, reason);
+    }
+
+    /// The event that would be next goes as a dead letter, or stands in the way.
+    fn give_up_or_refuse(&mut self, event: Event, why: Reason) {
+        match self.give_up(event, why) {
             Ok(letter) => self.ready.push_front(letter),
-            Err(event) => self.halt_at(event),
+            Err(event) => self.refuse(event),
+        }
+    }
+
+    /// Nothing from that event on leaves.
+    fn refuse(&mut self, event: Undeliverable) {
+        let is_first = |refused: &Undeliverable| event.position < refused.position;
+        if self.refused.as_ref().is_none_or(is_first) {
+            self.refused = Some(event);
         }
     }
 
@@ -248,17 +266,14 @@ impl Line {
         // Another producer may take it: the topics' limits can have been raised.
         let is_final = self.size_is_final_until.is_some_and(|until| now < until);
         if reason.is_too_large() && !is_final && event.cause.is_none() {
-            self.halt_at(Undeliverable {
+            self.refuse(Undeliverable {
                 id: event.id,
                 position,
                 reason,
             });
             return Ok(());
         }
-        match self.give_up(event, reason) {
-            Ok(letter) => self.ready.push_front(letter),
-            Err(event) => self.halt_at(event),
-        }
+        self.give_up_or_refuse(event, reason);
         Ok(())
     }
 
@@ -297,10 +312,7 @@ impl Line {
                 // Its dead letter is under suspicion as well.
                 self.rulings.suspect([position].into());
             }
-            match self.give_up(event, reason) {
-                Ok(letter) => self.ready.push_front(letter),
-                Err(event) => self.halted = Some(event),
-            }
+            self.give_up_or_refuse(event, reason);
             return Ok(());
         }
         let reason = match (letter, &self.policy) {
@@ -358,6 +370,10 @@ impl Line {
     /// Whether a record waits for its topic.
     pub(super) fn waits_for_topic(&self) -> bool {
         !self.ready.is_empty() && self.topics.is_waiting()
+    }
+
+    pub(super) fn refused(&self) -> Option<&Undeliverable> {
+        self.refused.as_ref()
     }
 
     pub(super) fn halted(&self) -> Option<&Undeliverable> {

@@ -250,12 +250,14 @@ impl Memory {
         self.unrecorded = unrecorded.map(|lsn| Unrecorded { identity, lsn });
     }
 
-    /// The checkpoint was moved after the session had ended.
-    pub(crate) fn recorded(&mut self, lsn: Lsn) {
-        if let Some(checkpoint) = &mut self.checkpoint {
-            checkpoint.lsn = lsn;
+    /// The checkpoint was moved after the session had ended, on the session's server. Another one
+    /// may have been met meanwhile: its positions are of another history.
+    pub(crate) fn recorded(&mut self, identity: Identity, lsn: Lsn) {
+        let checkpoint = self.checkpoint.as_mut();
+        if let Some(checkpoint) = checkpoint.filter(|known| known.identity == identity) {
+            checkpoint.lsn = checkpoint.lsn.max(lsn);
+            self.unrecorded = None;
         }
-        self.unrecorded = None;
     }
 
     /// Whether this process has had a session.

@@ -58,6 +58,8 @@ pub(super) enum NoCount {
     Denied(Trouble),
     /// It can't be made as the configuration has it.
     Unmakeable { topic: String, why: String },
+    /// A policy of the cluster does not want it: as the configuration has it, or by that name.
+    Unwanted { topic: String, why: String },
 }
 
 /// Asks for a topic's partitions, and makes it by the plan where it is missing.
@@ -96,6 +98,10 @@ fn create(
             Err(NoCount::Denied(Trouble::denied("CREATE", name, settings)))
         }
         Err(CreateFault::Refused(why)) => Err(NoCount::Unmakeable {
+            topic: name.to_owned(),
+            why,
+        }),
+        Err(CreateFault::Unwanted(why)) => Err(NoCount::Unwanted {
             topic: name.to_owned(),
             why,
         }),

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 use walpost_core::Relay;
-use walpost_kafka::Producer;
+use walpost_core::class::Class;
+use walpost_kafka::{Delivery, Producer};
 use walpost_walsender::WalStream;
 
 use super::convert::{core_delivery, standby_status};
 use super::{End, Outcome, Parked, Session, SessionError};
+use crate::error::chain;
 
 /// How long the reports of what is in flight are waited for when a session ends.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -31,7 +33,9 @@ impl Session<'_> {
             self.producer.purge();
         }
         if ended.is_err() {
-            settle(self.producer, &mut self.relay).await;
+            let believes = self.believes_reports();
+            let held = std::mem::take(&mut self.deliveries);
+            settle(self.producer, &mut self.relay, held, believes).await;
         }
         // Nothing leaves later than that: the slot may be another relay's by now.
         self.producer.purge();
@@ -46,13 +50,26 @@ impl Session<'_> {
         let is_recorded = self.relay.is_recorded();
         self.tell_exceptions();
         let ended = ended.or_else(|error| match self.relay.halt() {
-            Some(halt) => Ok(End::Halted(Box::new(halt))),
-            None => Err(error),
+            // Nothing that is tried again can change it.
+            Some(halt) if !matches!(error.class(), Class::Definite(_)) => {
+                let cause = chain(&error);
+                debug!(
+                    cause,
+                    "the session ended beside an event that can't be delivered"
+                );
+                Ok(End::Halted(Box::new(halt)))
+            }
+            _ => Err(error),
         });
         let confirmed = self.relay.confirmed();
         let rulings = self.relay.rulings().clone();
         let sent = self.relay.take_recent();
-        let (topics, parked) = if parks && ended.is_err() {
+        let goes_on = match &ended {
+            Ok(End::Halted(_)) => true,
+            Ok(_) => false,
+            Err(_) => parks,
+        };
+        let (topics, parked) = if goes_on {
             let (parked, topics) = Parked::new(self, is_recorded);
             (topics, Some(Box::new(parked)))
         } else {
@@ -81,13 +98,20 @@ async fn finish(mut stream: WalStream, relay: &mut Relay) {
     }
 }
 
-/// Waits for reports without sending anything.
-async fn settle(producer: &mut Producer, relay: &mut Relay) {
+/// Waits for reports without sending anything. Good ones are believed until a connection breaks:
+/// nobody is asked any more where the next one leads.
+async fn settle(
+    producer: &mut Producer,
+    relay: &mut Relay,
+    mut deliveries: Vec<Delivery>,
+    mut believes: bool,
+) {
     let deadline = Instant::now() + SETTLE;
-    let mut deliveries = Vec::new();
     loop {
         producer.poll(&mut deliveries);
-        for delivery in deliveries.drain(..) {
+        believes &= !producer.take_break();
+        let counts = |delivery: &Delivery| believes || delivery.result.is_err();
+        for delivery in deliveries.drain(..).filter(counts) {
             // The session is over already; only a fault of an event still matters, and the relay
             // remembers it.
             if let Err(error) = relay.handle_delivery(core_delivery(delivery)) {

@@ -128,7 +128,7 @@ impl Parked {
                     Some(Answer::Control(news)) if self.is_of_loss(&news) => return,
                     Some(Answer::Control(news)) => self.hear(news),
                     // Asked by the session; the next one asks anew.
-                    Some(Answer::Topic { .. }) => {}
+                    Some(Answer::Topic { .. } | Answer::Cluster(_)) => {}
                     // It reached another server, and ended. The next session looks where it is.
                     None => std::future::pending().await,
                 },
@@ -176,9 +176,9 @@ impl Parked {
         }
     }
 
-    /// After so long without a walsender the server gives the slot up.
-    pub(crate) fn idle_slot_timeout(&self) -> Option<Duration> {
-        Some(self.record.idle_slot_timeout).filter(|timeout| !timeout.is_zero())
+    /// After so long without a walsender the server gives the slot up; zero: never.
+    pub(crate) fn idle_slot_timeout(&self) -> Duration {
+        self.record.idle_slot_timeout
     }
 
     /// Ends the connection in order. Returns the position that the checkpoint holds by now, if it

@@ -12,7 +12,12 @@ use super::{Session, SessionError};
 impl Session<'_> {
     pub(super) fn take_deliveries(&mut self, now: Instant) -> Result<(), SessionError> {
         self.producer.poll(&mut self.deliveries);
-        let mut deliveries = std::mem::take(&mut self.deliveries);
+        // What is not believed yet stays.
+        let mut deliveries = if self.believes_reports() {
+            std::mem::take(&mut self.deliveries)
+        } else {
+            Vec::new()
+        };
         let mut result = Ok(());
         // A record that was refused, and in whose place another one goes.
         let mut is_replaced = false;
@@ -24,7 +29,9 @@ impl Session<'_> {
                 result = handled;
             }
         }
-        self.deliveries = deliveries;
+        if self.deliveries.is_empty() {
+            self.deliveries = deliveries;
+        }
         if self.relay.halted().is_none() {
             result?;
             self.hear_kafka(now)?;
@@ -42,7 +49,10 @@ impl Session<'_> {
             return Err(SessionError::Producer(fault));
         }
         match Producer::new(&self.context.settings) {
-            Ok(producer) => *self.producer = producer,
+            Ok(producer) => {
+                *self.producer = producer;
+                self.relay.distrust_topics();
+            }
             Err(_) => return Err(SessionError::Producer(fault)),
         }
         Ok(())

@@ -29,6 +29,10 @@ impl Session<'_> {
                     self.take_news(news)?;
                     continue;
                 }
+                Answer::Cluster(seen) => {
+                    self.take_proof(seen)?;
+                    continue;
+                }
             };
             let count = match count {
                 Ok(count) => Ok(count),
@@ -40,11 +44,14 @@ impl Session<'_> {
                     Err(TopicFault::Unavailable(format!("{message}; {fix}")))
                 }
                 // A name that a row brought may be at fault: then it is that event's.
-                Err(NoCount::Unmakeable { topic, why }) if !self.is_named(&topic) => {
-                    warn!(topic, why, "the topic is missing and can't be created");
+                Err(NoCount::Unwanted { topic, why }) if !self.is_named(&topic) => {
+                    if self.unwanted.as_ref() != Some(&topic) {
+                        warn!(topic, why, "the topic is missing and can't be created");
+                        self.unwanted = Some(topic);
+                    }
                     Err(TopicFault::Missing)
                 }
-                Err(NoCount::Unmakeable { topic, why }) => {
+                Err(NoCount::Unmakeable { topic, why } | NoCount::Unwanted { topic, why }) => {
                     return Err(SessionError::TopicUnmakeable { topic, why });
                 }
             };
@@ -67,28 +74,6 @@ impl Session<'_> {
     fn is_named(&self, topic: &str) -> bool {
         let named = self.context.config.named_topics();
         named.iter().any(|named| named == topic)
-    }
-
-    /// No record leaves before its topic is known, so none goes to another cluster than the one
-    /// that has the events before it.
-    fn see_cluster(&mut self, cluster: Option<String>) -> Result<(), SessionError> {
-        let Some(seen) = cluster else { return Ok(()) };
-        let recorded = self.kafka_recorded.as_ref();
-        if let Some(recorded) = recorded.filter(|recorded| **recorded != seen) {
-            if self.context.accepted.kafka_cluster.as_ref() != Some(&seen) {
-                return Err(SessionError::OtherKafka {
-                    recorded: recorded.clone(),
-                    seen,
-                });
-            }
-            warn!(
-                recorded,
-                seen, "accepted: the events go to another Kafka cluster"
-            );
-            self.kafka_recorded = Some(seen.clone());
-        }
-        self.context.kafka.cluster = Some(seen);
-        Ok(())
     }
 
     /// The line stands for a topic: said once, and again when the reason is another one.

@@ -10,13 +10,16 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 use walpost_core::{Reason, Topic, Undeliverable};
-use walpost_kafka::Producer;
+use walpost_kafka::{Metadata, Producer};
 use walpost_walsender::Connection;
 
-use super::Supervisor;
+use super::visit::Visits;
+use super::{Supervisor, producer};
 use crate::config::Config;
 use crate::connect::connect;
 use crate::control;
+use crate::error::chain;
+use crate::session::Parked;
 use crate::skip::{self, Skip};
 use crate::state::Activity;
 
@@ -26,41 +29,50 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long after a try the next one is made, where only Kafka can say whether it is worth it.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// A slot that nobody streams from is visited when this part of its server's patience is over.
-const VISITS: u32 = 3;
-
-/// No visit is due within any time that matters.
-const FOREVER: Duration = Duration::from_secs(365 * 86_400);
-
 /// How long a look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Supervisor<'_> {
-    /// Waits until the event is worth another try, or the process is to stop.
-    pub(super) async fn hold(&mut self, event: &Undeliverable) {
+    /// Waits until the event is worth another try, or the process is to stop. The slot and its set-up
+    /// are watched meanwhile.
+    pub(super) async fn hold(&mut self, event: &Undeliverable, parked: &mut Parked) {
         self.state.set_activity(Activity::Holding);
-        let Self {
-            config,
-            shutdown,
-            rotation,
-            producer,
-            side,
-            ..
-        } = self;
-        let visit = match self.idle_slot_timeout {
-            Duration::ZERO => FOREVER,
-            timeout => timeout / VISITS,
-        };
-        tokio::select! {
-            () = shutdown.stopped() => {}
-            () = rotation.due() => {}
-            () = sleep(visit) => debug!("the server sees the slot in use for a moment"),
-            () = until_mended(&event.reason, producer, side) => debug!("trying the event again"),
-            () = until_skipped(config, event) => info!(
-                position = %event.position,
-                id = %event.id,
-                "an operator lets the event pass: going on"
-            ),
+        let (config, side) = (self.config, self.side.clone());
+        let metadata = self.producer.as_ref().map(Producer::metadata);
+        let mended = until_mended(&event.reason, metadata, &side);
+        let skipped = until_skipped(config, event);
+        tokio::pin!(mended, skipped);
+        let mut visits = Visits::new(parked.idle_slot_timeout());
+        loop {
+            tokio::select! {
+                () = self.shutdown.stopped() => break,
+                () = self.rotation.due() => break,
+                () = parked.watch() => {
+                    debug!("the slot is gone, or lost: the next session says how");
+                    break;
+                }
+                () = &mut mended => {
+                    debug!("trying the event again");
+                    break;
+                }
+                () = &mut skipped => {
+                    info!(
+                        position = %event.position,
+                        id = %event.id,
+                        "an operator lets the event pass: going on"
+                    );
+                    break;
+                }
+                () = producer::serve(&mut self.producer) => {}
+                () = visits.due() => {}
+            }
+            if visits.is_due() {
+                let timeout = parked.idle_slot_timeout();
+                if let Err(error) = self.visit(&mut visits, timeout).await {
+                    debug!(cause = chain(&error), "the next session says it too");
+                    break;
+                }
+            }
         }
         self.state.set_activity(Activity::Connecting);
     }
@@ -68,29 +80,33 @@ impl Supervisor<'_> {
 
 /// Waits until the cause may be gone. A row stays as it was committed, and the configuration as it
 /// was read: where these are the cause, that is never.
-async fn until_mended(reason: &Reason, producer: &mut Option<Producer>, side: &Handle) {
-    match reason {
-        Reason::TopicMissing { topic, .. } => until_topic(topic, producer, side).await,
-        Reason::Rejected(_) | Reason::DeadLetter { .. } => sleep(RETRY).await,
-        Reason::NullId
-        | Reason::NullPayload
-        | Reason::NullTopic
-        | Reason::TopicIllegal(_)
-        | Reason::TopicNotAllowed(_)
-        | Reason::Headers(_)
-        | _ => std::future::pending().await,
+async fn until_mended(reason: &Reason, metadata: Option<Metadata>, side: &Handle) {
+    match (reason, metadata) {
+        (Reason::TopicMissing { topic, .. }, Some(metadata)) => {
+            until_topic(topic, &metadata, side).await;
+        }
+        // The session after the wait makes another producer.
+        (Reason::TopicMissing { .. }, None) => sleep(LOOK_INTERVAL).await,
+        (Reason::Rejected(_) | Reason::DeadLetter { .. }, _) => sleep(RETRY).await,
+        (
+            Reason::NullId
+            | Reason::NullPayload
+            | Reason::NullTopic
+            | Reason::TopicIllegal(_)
+            | Reason::TopicNotAllowed(_)
+            | Reason::Headers(_)
+            | _,
+            _,
+        ) => std::future::pending().await,
     }
 }
 
 /// Waits until Kafka has the topic. What stands before the event in its transaction would come
 /// again with each session that is tried.
-async fn until_topic(topic: &Topic, producer: &mut Option<Producer>, side: &Handle) {
+async fn until_topic(topic: &Topic, metadata: &Metadata, side: &Handle) {
     loop {
         sleep(LOOK_INTERVAL).await;
-        // The session after the wait makes another one.
-        let Some(producer) = producer else { return };
-        producer.poll(&mut Vec::new());
-        let (metadata, topic) = (producer.metadata(), topic.clone());
+        let (metadata, topic) = (metadata.clone(), topic.clone());
         let asked = side.spawn_blocking(move || {
             let count = metadata.partition_count(topic.as_str(), LOOK_TIMEOUT);
             count.is_ok()
@@ -126,10 +142,10 @@ async fn is_skipped(
     };
     let mut open = match connection.take() {
         Some(open) => open,
-        None => match connect(postgres, &control::options(config)).await {
+        None => match connect_to_look(config).await {
             Ok(open) => open,
             Err(error) => {
-                debug!(%error, "can't look whether the event may be passed over");
+                debug!(error, "can't look whether the event may be passed over");
                 return false;
             }
         },
@@ -145,4 +161,14 @@ async fn is_skipped(
     *connection = Some(open);
     let is_it = |skip: &Skip| skip.position == event.position && event.id.is(&skip.id);
     recorded.iter().any(|recorded| is_it(&recorded.skip))
+}
+
+/// On what is asked here the server gives up before we do, so that nothing piles up there.
+async fn connect_to_look(config: &Config) -> Result<Connection, String> {
+    let mut open = connect(&config.postgres, &control::options(config))
+        .await
+        .map_err(|error| error.to_string())?;
+    let prepared = control::prepare(&mut open).await;
+    prepared.map_err(|error| chain(&error))?;
+    Ok(open)
 }

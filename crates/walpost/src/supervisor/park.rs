@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info};
-use walpost_core::class::Class;
 use walpost_kafka::Producer;
 
-use super::{Next, Supervisor};
+use super::visit::Visits;
+use super::{AT_ONCE, Next, Supervisor};
 use crate::error::{Error, chain};
-use crate::gate;
 use crate::session::{Parked, SessionError};
 use crate::shutdown::Shutdown;
 use crate::state::Activity;
@@ -28,22 +27,6 @@ const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Pause before Kafka is asked that has answered, and taken nothing all the same.
 const RELAPSE_PAUSE: Duration = Duration::from_secs(5);
-
-/// A slot that nobody streams from is visited when this part of its server's patience is over.
-const VISITS: u32 = 3;
-
-/// Pause before the next visit where the last one failed, at most.
-const VISIT_RETRY: Duration = Duration::from_secs(5);
-
-/// How long the server may take to end a visit's stream.
-const LEAVE: Duration = Duration::from_secs(1);
-
-/// No visit is due within any time that matters.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
-
-const AT_ONCE: Next = Next::Again {
-    delay: Duration::ZERO,
-};
 
 /// What ends the wait for an answer.
 enum Heard {
@@ -74,11 +57,19 @@ impl Supervisor<'_> {
         self.state.set_activity(Activity::Parked);
         self.log_parked(cause, is_news);
         let next = self.wait_for_kafka(&mut parked, is_news).await;
-        if let Some(lsn) = parked.close().await {
-            self.memory.recorded(lsn);
-            self.is_recorded = true;
-        }
+        self.unpark(parked).await;
         next
+    }
+
+    /// Ends what went on without a stream, and remembers what the checkpoint holds by now.
+    pub(super) async fn unpark(&mut self, parked: Parked) {
+        let Some(lsn) = parked.close().await else {
+            return;
+        };
+        self.is_recorded = true;
+        if let Some((identity, _)) = self.last {
+            self.memory.recorded(identity, lsn);
+        }
     }
 
     fn log_parked(&self, cause: &SessionError, is_news: bool) {
@@ -97,7 +88,7 @@ impl Supervisor<'_> {
     }
 
     async fn wait_for_kafka(&mut self, parked: &mut Parked, is_news: bool) -> Result<Next, Error> {
-        let mut visit_at = Instant::now() + visit_interval(parked);
+        let mut visits = Visits::new(parked.idle_slot_timeout());
         let mut pause = if is_news {
             Duration::ZERO
         } else {
@@ -107,7 +98,7 @@ impl Supervisor<'_> {
             self.renew();
             self.prepare_producer().await?;
             let mut probe = self.probe(pause);
-            match self.hear(&mut probe, parked, visit_at).await {
+            match self.hear(&mut probe, parked, &visits).await {
                 Heard::Answer(true) => {
                     debug!("Kafka answers: trying");
                     self.circuit.try_again();
@@ -125,16 +116,12 @@ impl Supervisor<'_> {
                     info!("stopped while parked: what had not arrived comes at the next start");
                     return Ok(Next::Stop(self.stopped()));
                 }
-                Heard::VisitDue => match self.visit().await {
-                    Ok(()) => visit_at = Instant::now() + visit_interval(parked),
-                    Err(error) if matches!(error.class(), Class::Definite(_)) => {
+                Heard::VisitDue => {
+                    let timeout = parked.idle_slot_timeout();
+                    if let Err(error) = self.visit(&mut visits, timeout).await {
                         return Ok(self.after_error(error));
                     }
-                    Err(error) => {
-                        debug!(error = chain(&error), "the slot can't be visited");
-                        visit_at = Instant::now() + visit_interval(parked).min(VISIT_RETRY);
-                    }
-                },
+                }
             }
             pause = PROBE_PAUSE;
         }
@@ -154,7 +141,7 @@ impl Supervisor<'_> {
         &mut self,
         probe: &mut JoinHandle<bool>,
         parked: &mut Parked,
-        visit_at: Instant,
+        visits: &Visits,
     ) -> Heard {
         loop {
             if self.shutdown.requested() == Shutdown::Drain {
@@ -168,7 +155,7 @@ impl Supervisor<'_> {
                 answer = &mut *probe => return Heard::Answer(answer.unwrap_or(false)),
                 () = self.rotation.due() => return Heard::Rotation,
                 () = parked.watch() => return Heard::Loss,
-                () = tokio::time::sleep_until(visit_at.into()) => return Heard::VisitDue,
+                () = visits.due() => return Heard::VisitDue,
                 () = producer.ready() => {
                     producer.poll(&mut Vec::new());
                     if let Some(refusal) = self.kafka.judge(Instant::now(), producer, true) {
@@ -178,25 +165,4 @@ impl Supervisor<'_> {
             }
         }
     }
-
-    /// Streams for a moment, so that the server sees the slot in use.
-    async fn visit(&mut self) -> Result<(), SessionError> {
-        let open = gate::open(self.config, false, &self.accepted, &mut self.memory);
-        let opening = tokio::select! {
-            opening = open => opening?,
-            () = self.shutdown.stopped() => return Ok(()),
-        };
-        if let Err(error) = opening.stream.finish(LEAVE).await {
-            debug!(%error, "the stream of a visit did not end in order");
-        }
-        opening.post.connection.close().await;
-        debug!("the slot was visited");
-        Ok(())
-    }
-}
-
-/// How long the slot may be left alone. Where the server does not give it up, as good as for ever.
-fn visit_interval(parked: &Parked) -> Duration {
-    let timeout = parked.idle_slot_timeout();
-    timeout.map_or(NEVER, |timeout| timeout / VISITS)
 }

@@ -12,6 +12,18 @@ use super::{CREDENTIALS_PATIENCE, ONCE_PATIENCE, Supervisor, sizes};
 use crate::error::Error;
 use crate::shutdown::Shutdown;
 
+/// Hears what librdkafka has to say while nothing else asks it: what it logs would pile up. Without
+/// a producer there is nothing to hear. Can be dropped and called again.
+pub(super) async fn serve(producer: &mut Option<Producer>) {
+    match producer {
+        Some(producer) => loop {
+            producer.ready().await;
+            producer.poll(&mut Vec::new());
+        },
+        None => std::future::pending().await,
+    }
+}
+
 /// How long after the making of a producer failed the next one is tried.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -26,6 +38,10 @@ impl Supervisor<'_> {
             let error = match Producer::new(&self.sizes.apply(&self.settings)) {
                 Ok(producer) => {
                     self.producer = Some(producer);
+                    // It may reach another cluster: what it says of a topic goes with its cluster.
+                    if let Some(topics) = &mut self.topics {
+                        topics.distrust();
+                    }
                     return Ok(());
                 }
                 Err(error) => error,

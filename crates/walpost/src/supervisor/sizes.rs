@@ -108,8 +108,8 @@ pub(super) enum Refused {
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     asked: Vec<String>,
-    /// Without topics that are missing, or whose configuration may not be read.
-    limits: BTreeMap<String, usize>,
+    /// None where a topic's configuration may not be read. Without topics that are missing.
+    limits: BTreeMap<String, Option<usize>>,
 }
 
 impl Sizes {
@@ -157,7 +157,11 @@ impl Sizes {
             && refused.told.is_none()
             && !answer.asked.is_empty()
         {
-            let tells = |topic| answer.limits.contains_key(topic);
+            // A topic that is gone takes nothing.
+            let tells = |topic| match answer.limits.get(topic) {
+                Some(limit) => limit.is_some(),
+                None => answer.asked.contains(topic),
+            };
             refused.told = Some(match known.iter().all(tells) {
                 true => Told::All(now),
                 false => Told::Some,
@@ -165,15 +169,15 @@ impl Sizes {
         }
         let Answer { asked, limits } = answer.unwrap_or_default();
         self.asked.extend(asked);
-        if let Some(largest) = limits.values().max()
+        if let Some(largest) = limits.values().copied().flatten().max()
             && !self.record_is_fixed
         {
             let largest = largest.saturating_sub(FRAMING).min(MESSAGE_BYTES_MAX);
             self.record = self.record.max(largest);
         }
-        let smallest = limits.values().min();
+        let smallest = limits.values().copied().flatten().min();
         if let Some(smallest) = smallest.filter(|_| !self.batch_is_fixed) {
-            self.batch = self.batch.min(*smallest).max(1);
+            self.batch = self.batch.min(smallest).max(1);
         }
         let changed = (self.record, self.batch) != before;
         if changed {

@@ -7,9 +7,10 @@ use walpost_core::class::Exit;
 use walpost_core::{EventId, Found, Halt, Reason, Undeliverable};
 
 use super::sizes::Refused;
-use super::{Next, ONCE_PATIENCE, Supervisor};
+use super::{AT_ONCE, Next, ONCE_PATIENCE, Supervisor};
 use crate::config::OnUndeliverable;
 use crate::error::Error;
+use crate::session::Parked;
 
 /// Why a record that is too large for the client may not be too large for its topic.
 const LIMITS_UNREAD: &str = "; not every topic says what it takes: grant the user DESCRIBE_CONFIGS \
@@ -22,7 +23,7 @@ impl Supervisor<'_> {
     /// Kafka refuses a batch as a whole. So what it refused is sent again, each record alone: the
     /// one that is refused then is at fault. By its size a batch can be refused whose records are
     /// all small enough; then the next ones are smaller.
-    pub(super) fn after_halt(&mut self, halt: Halt) -> Next {
+    pub(super) async fn after_halt(&mut self, halt: Halt, parked: &mut Parked) -> Next {
         let Halt { event, found } = halt;
         let is_too_large = event.reason.is_too_large();
         let mut may_be_innocent = false;
@@ -76,7 +77,8 @@ impl Supervisor<'_> {
             }
             OnUndeliverable::Hold if !self.once => {
                 self.log_hold(&event, &found);
-                Next::Hold(event)
+                self.hold(&event, parked).await;
+                AT_ONCE
             }
             OnUndeliverable::Halt | OnUndeliverable::Hold | OnUndeliverable::DeadLetter => {
                 let ways = self.ways_on(&event);
@@ -120,9 +122,7 @@ impl Supervisor<'_> {
 
     fn again_with_new_producer(&mut self) -> Next {
         self.producer = None;
-        Next::Again {
-            delay: Duration::ZERO,
-        }
+        AT_ONCE
     }
 }
 

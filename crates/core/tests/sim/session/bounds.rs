@@ -57,7 +57,8 @@ impl Session {
         let room = undelivered < limits.events as usize
             && limits.bytes.saturating_sub(bytes) > plan.record_bytes_max();
         // A record that found no room in the producer is in the way of the one behind it.
-        let in_the_way = self.relay.halted().is_some() || plan.has(Fault::NullPayload);
+        let halts = self.relay.halted().or(self.relay.refused()).is_some();
+        let in_the_way = halts || plan.has(Fault::NullPayload);
         assert!(
             !room || in_the_way || !self.is_open() || self.relay.wants_wal(),
             "reading: the stream is not read although there is room"

@@ -24,6 +24,11 @@ impl Session {
         if !self.is_open() {
             return;
         }
+        let found = self.relay.halt().map(|halt| halt.found);
+        if found == Some(Found::BeforeSending) {
+            let reached = self.is_halt_reached();
+            assert!(reached, "halt: what is before it may still fail");
+        }
         let letters = env.plan.letters;
         if let Reason::TopicMissing { topic, waited } = &halt.reason {
             assert!(!letters, "halt: there is a topic for its dead letter");

@@ -149,7 +149,7 @@ fn creation(metadata: &Metadata, topic: &str, plan: &TopicPlan, settings: &Setti
             let Trouble { message, fix, .. } = Trouble::denied("CREATE", topic, settings);
             checks::KAFKA_TOPIC_CREATE.found(topic, format!("{seen}: {message}"), fix)
         }
-        Err(fault @ CreateFault::Refused(_)) => {
+        Err(fault @ (CreateFault::Refused(_) | CreateFault::Unwanted(_))) => {
             let fix = "correct kafka.topics.create, or create the topic yourself";
             checks::KAFKA_TOPIC_CREATE.found(topic, format!("{seen}: {fault}"), fix)
         }

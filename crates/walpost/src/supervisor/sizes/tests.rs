@@ -14,7 +14,11 @@ fn sizes(properties: &[(&str, &str)]) -> Sizes {
 fn answer(limits: &[usize]) -> Option<Answer> {
     let named = ('a'..).map(String::from).zip(limits.iter().copied());
     let (asked, limits): (Vec<_>, Vec<_>) = named.map(|one| (one.0.clone(), one)).unzip();
-    let limits = limits.into_iter().filter(|(_, limit)| *limit > 0).collect();
+    let told = |limit| Some(limit).filter(|limit| *limit > 0);
+    let limits = limits
+        .into_iter()
+        .map(|(topic, limit)| (topic, told(limit)));
+    let limits = limits.collect();
     Some(Answer { asked, limits })
 }
 
@@ -145,6 +149,20 @@ fn a_record_is_not_refused_for_good_while_a_topic_does_not_say_what_it_takes() {
         Refused::Unknown
     );
     assert_eq!(sizes.is_final_until(Instant::now()), None);
+}
+
+#[test]
+fn a_topic_that_is_gone_says_nothing_of_what_it_takes() {
+    let mut sizes = sizes(&[]);
+    let refused = sizes.refuse_record(at(1), Instant::now(), PATIENCE);
+    assert_eq!(refused, Refused::Asking);
+    let mut told = answer(&[MEBIBYTE, MEBIBYTE]);
+    if let Some(told) = &mut told {
+        told.limits.remove("b");
+    }
+    learn(&mut sizes, told);
+    let refused = sizes.refuse_record(at(1), Instant::now(), PATIENCE);
+    assert_eq!(refused, Refused::ForGood);
 }
 
 #[test]
