@@ -215,3 +215,32 @@ fn what_another_cluster_takes_is_not_confirmed() {
         );
     }
 }
+
+/// Kafka is away while the relay comes to an event that it can't deliver, with good ones before it.
+#[test]
+fn an_event_that_can_not_be_delivered_holds_nothing_up_that_is_before_it() {
+    let rig = Rig::take();
+    let mut relay = rig.relay("before");
+    relay.walpost = relay
+        .walpost
+        .env("WALPOST_DELIVERY__ON_UNDELIVERABLE", "hold");
+    let running = relay.run();
+    let mut ledger = relay.writer().bulk(100);
+    relay.consumer().wait_for_events(&ledger, SOON);
+    rig.kafka.kill();
+    ledger.committed.extend(relay.writer().bulk(100).committed);
+    relay.database.execute(&format!(
+        "alter table outbox alter payload drop not null;
+         insert into outbox (destination, aggregate_id, payload) values ('{}', 'a', null)",
+        relay.topic
+    ));
+    running.wait_for_log(PARKED, SOON);
+    let log = running.log();
+    assert!(!log.contains("holding the line"), "{log}");
+    rig.kafka.start();
+    running.wait_for_log("holding the line", BACK);
+    relay.consumer().wait_for_events(&ledger, SOON);
+    assert_eq!(running.stop(SOON).code, 0);
+    let records = relay.consumer().read_to_end(SOON).to_vec();
+    check(&[&ledger], &records).assert_clean();
+}
