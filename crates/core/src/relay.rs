@@ -404,7 +404,8 @@ impl Relay {
         self.line.topics.known().first().copied()
     }
 
-    /// Another client sends from here on: the topics' counts are fetched again before they are used.
+    /// Another client sends from here on: the topics' counts are fetched again before they are
+    /// used.
     pub fn distrust_topics(&mut self) {
         self.line.topics.distrust();
     }

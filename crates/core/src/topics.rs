@@ -132,8 +132,8 @@ impl Topics {
         }
     }
 
-    /// Kafka contradicted a count, or another client asks from here on: all are fetched again before
-    /// they are used.
+    /// Kafka contradicted a count, or another client asks from here on: all are fetched again
+    /// before they are used.
     pub fn distrust(&mut self) {
         for known in self.known.values_mut() {
             known.stale = true;

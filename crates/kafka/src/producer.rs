@@ -292,8 +292,8 @@ impl Producer {
         self.client.context().last_error()
     }
 
-    /// Whether a connection broke since this was asked last, as far as [`poll`](Self::poll) has seen
-    /// it. The next one may lead to another cluster. Cheap enough for a loop.
+    /// Whether a connection broke since this was asked last, as far as [`poll`](Self::poll) has
+    /// seen it. The next one may lead to another cluster. Cheap enough for a loop.
     pub fn take_break(&mut self) -> bool {
         self.client.context().take_break()
     }

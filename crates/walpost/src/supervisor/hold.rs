@@ -33,8 +33,8 @@ const RETRY: Duration = Duration::from_secs(30);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Supervisor<'_> {
-    /// Waits until the event is worth another try, or the process is to stop. The slot and its set-up
-    /// are watched meanwhile.
+    /// Waits until the event is worth another try, or the process is to stop. The slot and its
+    /// set-up are watched meanwhile.
     pub(super) async fn hold(&mut self, event: &Undeliverable, parked: &mut Parked) {
         self.state.set_activity(Activity::Holding);
         let (config, side) = (self.config, self.side.clone());

@@ -1,6 +1,6 @@
 //! Visits: a slot that nobody streams from is given up by its server after
-//! `idle_replication_slot_timeout` (PostgreSQL 18). A stream that is opened for a moment, and brings
-//! nothing, begins that time anew.
+//! `idle_replication_slot_timeout` (PostgreSQL 18). A stream that is opened for a moment, and
+//! brings nothing, begins that time anew.
 
 use std::time::{Duration, Instant};
 
