@@ -234,8 +234,9 @@ impl Relay {
 
     /// Kafka's report for one record.
     ///
-    /// An error means that the session is over, except for a fault of the event itself: then the
-    /// relay is halted, and goes on taking reports of what left before it.
+    /// An error means that the session is over. A fault of the event itself is none: the relay is
+    /// halted, and goes on taking reports of what left before it; or the event's dead letter takes
+    /// its place.
     pub fn handle_delivery(&mut self, delivery: Delivery) -> Result<(), RelayError> {
         self.line.report(delivery)
     }

@@ -78,6 +78,8 @@ const ROTATION_DRAIN: Duration = Duration::from_secs(2);
 /// How a session ended when nothing went wrong.
 #[derive(Debug)]
 pub(crate) enum End {
+    /// It was asked to stop before the stream was open.
+    NotBegun,
     /// Everything in flight arrived before the drain's deadline, or there was nothing.
     Drained,
     /// The drain's deadline passed: so many records come again.

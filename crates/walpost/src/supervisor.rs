@@ -203,7 +203,7 @@ impl<'a> Supervisor<'a> {
     async fn session(&mut self) -> Result<End, SessionError> {
         self.has_streamed = false;
         let Some(opening) = self.open().await? else {
-            return Ok(End::Drained);
+            return Ok(End::NotBegun);
         };
         self.begun = true;
         self.credentials_refused_at = None;
@@ -313,6 +313,10 @@ impl<'a> Supervisor<'a> {
             Ok(End::Drained | End::DrainDeadline { .. }) if !is_over && self.rotation.is_due() => {
                 AT_ONCE
             }
+            Ok(End::NotBegun) => {
+                info!("stopped while no session was open");
+                Next::Stop(self.stopped())
+            }
             Ok(End::Drained) => {
                 self.log_drained();
                 Next::Stop(self.stopped())
@@ -404,7 +408,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn stop(&self, exit: Exit, error: &SessionError) -> Next {
-        let settings = &self.config.kafka.settings;
+        let settings = &self.settings;
         if let SessionError::Kafka(trouble) = error {
             // Nothing runs any more: a moment for the cause is well spent.
             let Trouble { message, fix, .. } = trouble.clone().investigated(settings);

@@ -152,7 +152,7 @@ pub(crate) fn publication_not_there_yet(name: &str, spare: &str) -> Finding {
          slot, or dropped and made anew; and there is no spare '{spare}' that did"
     );
     let fix = "compare the outbox table with Kafka and deliver what is missing, drop the slot, \
-               then walpost init --apply";
+               then walpost init --apply, which names the gap that is to be accepted";
     checks::PUB_YOUNGER.found(name, seen, fix)
 }
 

@@ -71,7 +71,7 @@ pub(super) fn skip(config: &Config, args: &SkipArgs, output: Output) -> Result<E
             }
             _ => {
                 let read = skip::read(&mut connection, &table, slot(config), Lsn::ZERO).await;
-                read.map_err(|error| failed(config, &table, &error))?
+                read.map_err(|error| failed("read", config, &table, &error))?
             }
         };
         connection.close().await;
@@ -123,9 +123,9 @@ async fn record(
     refuse_delivered(connection, config, skip.position).await?;
     let slot = slot(config);
     let recorded = skip::record(connection, table, slot, skip, why).await;
-    recorded.map_err(|error| failed(config, table, &error))?;
+    recorded.map_err(|error| failed("write to", config, table, &error))?;
     let read = skip::read(connection, table, slot, skip.position.commit_lsn).await;
-    let mut recorded = read.map_err(|error| failed(config, table, &error))?;
+    let mut recorded = read.map_err(|error| failed("read", config, table, &error))?;
     recorded.retain(|recorded| recorded.skip == *skip);
     Ok(recorded)
 }
@@ -177,9 +177,15 @@ async fn connect(config: &Config) -> Result<Connection, Error> {
     connected.map_err(|error| Error::postgres(&error, &conninfo))
 }
 
-fn failed(config: &Config, table: &TableName, error: &walpost_walsender::Error) -> Error {
+/// What went wrong with the table: "read", or "write to".
+fn failed(
+    what: &str,
+    config: &Config,
+    table: &TableName,
+    error: &walpost_walsender::Error,
+) -> Error {
     let conninfo = &config.postgres.conninfo;
-    let failed = Error::statement(&format!("write to {table}"), error, conninfo);
+    let failed = Error::statement(&format!("{what} {table}"), error, conninfo);
     match error.sqlstate() {
         Some(INSUFFICIENT_PRIVILEGE) => failed.with_fix(format!(
             "grant select, insert on {} to {}",

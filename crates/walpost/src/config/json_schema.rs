@@ -30,8 +30,10 @@ const ALTERNATIVES: &[&[&str]] = &[&[
     "postgres.password_command",
 ]];
 
-/// A table's name in one or two parts, in lower case or in double quotes.
+/// A topic's name, as Kafka allows it.
 const TOPIC: &str = "^[a-zA-Z0-9._-]{1,249}$";
+
+/// A table's name in one or two parts, in lower case or in double quotes.
 const TABLE: &str =
     r#"^\s*(?:[^".A-Z\s]+|"(?:[^"]|"")+")(?:\.(?:[^".A-Z\s]+|"(?:[^"]|"")+"))?\s*$"#;
 

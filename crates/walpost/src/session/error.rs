@@ -18,6 +18,11 @@ const INVALID_TIMESTAMP: i32 = 32;
 /// What is made after `initdb` has this number or a higher one.
 const FIRST_OWN_OID: u32 = 16_384;
 
+/// What to do about a publication that is younger than what the slot has to send.
+const NOT_THERE_YET: &str = "the publication is not there at this position of the WAL: it was made \
+    after the slot, or dropped since. Compare the outbox table with Kafka and deliver what is \
+    missing, drop the slot, then walpost init --apply, which names the gap that is to be accepted";
+
 /// Why a session ended, or could not begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
@@ -166,11 +171,7 @@ impl SessionError {
         match self {
             Self::Refused { finding, .. } => finding.fix.clone(),
             Self::Password(error) => Some(error.fix()),
-            Self::PublicationSkipped(_) => Some(
-                "the publication did not exist yet at this position of the WAL: drop the slot and \
-                 run 'walpost init' again; the rows in between are only in the outbox table"
-                    .to_owned(),
-            ),
+            Self::PublicationSkipped(_) => Some(NOT_THERE_YET.to_owned()),
             Self::Kafka(trouble)
             | Self::Stalled {
                 trouble: Some(trouble),
@@ -197,12 +198,9 @@ impl SessionError {
                 "{in_flight} records wait for an acknowledgement: is Kafka up, and its replicas in \
                  sync?"
             )),
-            Self::Postgres(error) if error.sqlstate() == Some("42704") => Some(
-                "the publication does not exist at this position of the WAL: it was made after \
-                 the slot, or dropped since. Make the slot anew after the publication ('walpost \
-                 init'); the rows in between are only in the outbox table"
-                    .to_owned(),
-            ),
+            Self::Postgres(error) if error.sqlstate() == Some("42704") => {
+                Some(NOT_THERE_YET.to_owned())
+            }
             Self::Postgres(error) => postgres_fix(error, conninfo),
             Self::Standby => Some(standby_fix(conninfo).to_owned()),
             Self::LeftBehind { .. } => Some(
