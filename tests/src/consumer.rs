@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-use crate::{Ledger, try_wait_until};
+use crate::{Ledger, Lsn, try_wait_until};
 
 /// One record as a consumer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,19 @@ impl Record {
     /// The outbox event that it carries: the header `id`, else the key.
     pub fn event_id(&self) -> Option<Uuid> {
         self.header("id").or_else(|| self.key_text())?.parse().ok()
+    }
+
+    /// The LSN of its event's commit record: the first half of the header `walpost-position`.
+    ///
+    /// # Panics
+    ///
+    /// When it has no such header: every record of the relay has one.
+    #[track_caller]
+    pub fn commit_lsn(&self) -> Lsn {
+        let position = self.header("walpost-position").expect("a position");
+        let (lsn, _) = position.split_once('/').expect("an LSN and an ordinal");
+        let lsn = u64::from_str_radix(lsn, 16).expect("sixteen hex digits");
+        lsn.into()
     }
 
     /// The value as JSON.

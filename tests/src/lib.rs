@@ -25,6 +25,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod scale;
+mod settled;
 mod wait;
 mod walpost;
 mod writer;
@@ -45,6 +46,7 @@ pub use postgres::{
 pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use scale::scaled;
+pub use settled::Settled;
 pub use wait::{try_wait_until, unique, wait_until};
 pub use walpost::{Finished, Running, SECRET, Walpost};
 pub use writer::{Ledger, RunningWriter, Writer, Written, copy_text};

@@ -132,6 +132,34 @@ impl<'a> Database<'a> {
         })
     }
 
+    /// Waits until nobody streams from the slot. The server may be away meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// When somebody still does at the deadline, or there is no such slot.
+    #[track_caller]
+    pub fn wait_until_free(&self, name: &str, deadline: Duration) {
+        wait_until(deadline, &format!("nobody streams from {name}"), || {
+            let row = Client::connect(&self.url(), NoTls)
+                .and_then(|mut client| client.query_opt(SLOT, &[&name]));
+            let row = row.ok()?.expect("there is that slot");
+            row.get::<_, Option<i32>>(3).is_none().then_some(())
+        });
+    }
+
+    /// The process ids of the sessions of that name, in any database.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer.
+    #[track_caller]
+    pub fn sessions(&self, application_name: &str) -> Vec<i32> {
+        let sql = "select pid from pg_stat_activity where application_name = $1";
+        let rows = self.client().query(sql, &[&application_name]);
+        let rows = rows.expect("read pg_stat_activity");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// Drops a slot that nobody streams from.
     #[track_caller]
     pub fn drop_slot(&self, name: &str) {

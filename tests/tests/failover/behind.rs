@@ -7,7 +7,7 @@ use walpost_tests::{Consumer, Ledger, Lsn, Record};
 
 use crate::{
     SOON,
-    pair::{Pair, check_all, commit_lsn, field, last_start, phantoms},
+    pair::{Pair, check_all, field, last_start, phantoms},
 };
 
 /// The load before the fault, and what was delivered beyond what the standby has.
@@ -18,8 +18,9 @@ struct Behind {
     confirmed: Lsn,
 }
 
-/// The standby is cut off, the relay goes on, and the primary dies.
-fn leave_behind(pair: &Pair, consumer: &mut Consumer) -> Behind {
+/// The standby is cut off, the relay goes on, and the primary dies. `before` is done before the
+/// standby is promoted.
+fn promote_behind(pair: &Pair, consumer: &mut Consumer, before: impl FnOnce()) -> Behind {
     let writer = pair.writer_of(&pair.primary).start();
     consumer.wait_for_new_events(100, SOON);
     pair.wait_until_synchronised();
@@ -32,6 +33,8 @@ fn leave_behind(pair: &Pair, consumer: &mut Consumer) -> Behind {
     old.wait_until_confirmed(&pair.slot, old.current_lsn(), SOON);
     let slot = old.slot(&pair.slot).expect("the slot");
     pair.primary.kill();
+    before();
+    pair.standby.promote();
     let (ledger, phantoms) = pair.split(written);
     assert!(phantoms.len() >= 20, "the standby was not behind");
     assert!(ledger.committed.len() >= 100, "the standby had nothing");
@@ -52,7 +55,7 @@ fn go_on(pair: &Pair, consumer: &mut Consumer, behind: &Behind) -> Ledger {
     let first = ledger.committed[0].id;
     let mut records = consumer.records().iter();
     let first = records.find(|record| record.event_id() == Some(first));
-    let first = commit_lsn(first.expect("the first event"));
+    let first = first.expect("the first event").commit_lsn();
     let confirmed = behind.confirmed;
     assert!(first < confirmed, "{first} is not below {confirmed}");
     ledger
@@ -65,8 +68,7 @@ fn a_standby_that_was_behind_takes_over_and_what_it_never_had_is_listed() {
     };
     let running = pair.run();
     let mut consumer = pair.consumer();
-    let behind = leave_behind(&pair, &mut consumer);
-    pair.standby.promote();
+    let behind = promote_behind(&pair, &mut consumer, || {});
     let after = go_on(&pair, &mut consumer, &behind);
     running.wait_for_log("another server was promoted", SOON);
     let log = running.log();
@@ -93,10 +95,10 @@ fn a_relay_that_was_restarted_says_how_to_find_what_the_new_server_never_had() {
     };
     let running = pair.run();
     let mut consumer = pair.consumer();
-    let behind = leave_behind(&pair, &mut consumer);
-    running.kill();
-    drop(running);
-    pair.standby.promote();
+    let behind = promote_behind(&pair, &mut consumer, || {
+        running.kill();
+        drop(running);
+    });
     let running = pair.run();
     let told = running.wait_for_log("another server was promoted", SOON);
     let from = field(&told, "from_position");

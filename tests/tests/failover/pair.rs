@@ -133,7 +133,8 @@ impl Pair {
         assert!(synchronised.is_some(), "no copy of the slot {}", self.slot);
     }
 
-    /// What the new primary has of a ledger of the old one, and what it has not.
+    /// What the new primary has of a ledger of the old one, and what it has not. A standby that is
+    /// not promoted yet may not have replayed all that it has.
     pub(crate) fn split(&self, ledger: Ledger) -> (Ledger, BTreeSet<Uuid>) {
         let rows = self.new_one().client().query("select id from outbox", &[]);
         let kept: BTreeSet<Uuid> = rows
@@ -192,21 +193,12 @@ pub(crate) fn check_all(
     let mut behind = 0;
     for record in &known {
         if !seen.insert(record.event_id()) {
-            assert!(commit_lsn(record) >= floor, "a repeat from before {floor}");
+            assert!(record.commit_lsn() >= floor, "a repeat from before {floor}");
             behind += 1;
         }
     }
     assert_eq!(repeats, behind);
     repeats
-}
-
-/// The first half of the header `walpost-position`.
-pub(crate) fn commit_lsn(record: &Record) -> Lsn {
-    let position = record.header("walpost-position").expect("its position");
-    let (high, rest) = position.split_at(8);
-    format!("{high}/{}", &rest[..8])
-        .parse()
-        .expect("sixteen digits are an LSN")
 }
 
 /// Where the last session began, by the log.

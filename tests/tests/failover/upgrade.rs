@@ -1,4 +1,4 @@
-//! `pg_upgrade` under a relay, by the commands of docs/postgres.md.
+//! `pg_upgrade` under a relay, by the commands of docs/failover.md.
 //!
 //! It runs between two clusters of the installed version, which has the program.
 //! `WALPOST_TEST_UPGRADE_PG_BINS` names the `bin` directories of two others, with a colon in
