@@ -26,7 +26,9 @@ fn a_report_that_waits_is_ended_by_one_interrupt() {
 
 #[test]
 fn an_init_that_waits_for_a_transaction_is_ended_by_one_interrupt() {
-    let database = Postgres::shared().database("blocked");
+    // Its own: others would wait for the transaction as well.
+    let server = Postgres::new();
+    let database = server.database("blocked");
     let slot = database.slot_name();
     let walpost = Walpost::minimal(&database.url(), &Kafka::shared().brokers(), &slot);
     let mut client = database.client();

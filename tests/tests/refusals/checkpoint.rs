@@ -8,7 +8,7 @@ use walpost_tests::{Lsn, Running, scaled, wait_until};
 use crate::{
     SERVER, SOON,
     small_disk::SmallDisk,
-    stage::{Refusal, STREAMER, Stage, ended},
+    stage::{Lock, Refusal, STREAMER, Stage, ended},
 };
 
 #[test]
@@ -228,18 +228,13 @@ fn a_control_connection_that_is_lost_is_made_again_and_the_stream_goes_on() {
     let stage = delivered(topic);
     let running = stage.walpost.start(&["run"]);
     running.wait_for_log("streaming", SOON);
-    let name = format!("walpost {} control", stage.slot);
-    let control = || -> Option<i32> {
-        let sql = "select pid from pg_stat_activity where application_name = $1";
-        let row = stage.database.client().query_opt(sql, &[&name]).unwrap()?;
-        Some(row.get(0))
-    };
-    let first = wait_until(SOON, "the control connection", control);
+    let control = || stage.database.sessions(&control_of(&stage));
+    let first = wait_until(SOON, "the control connection", || control().pop());
     let before = stage.confirmed();
     let end = format!("select pg_terminate_backend({first})");
     stage.database.execute(&end);
     wait_until(SOON, "another control connection", || {
-        control().filter(|pid| *pid != first)
+        control().into_iter().find(|pid| *pid != first)
     });
     stage.write(topic, "\"second\"");
     wait_for_values(&stage, topic, 2);
@@ -292,12 +287,9 @@ fn a_slot_without_a_row_is_adopted_where_it_stands() {
 #[test]
 fn while_the_row_is_locked_events_are_delivered_and_nothing_is_confirmed() {
     let stage = delivered("locked_row");
-    let lock = Lock::take(&stage);
     let running = stage.walpost.start(&["run"]);
-    // Only the start needs the row.
-    drop(lock);
     running.wait_for_log("streaming", SOON);
-    let lock = Lock::take(&stage);
+    let lock = Lock::against_writers(&stage);
     let unwritten = Unwritten::since_now(&stage);
     stage.write("locked_row", "\"second\"");
     running.wait_for_log("the checkpoint can't be written", SOON);
@@ -313,14 +305,16 @@ fn while_the_row_is_locked_events_are_delivered_and_nothing_is_confirmed() {
 
 #[test]
 fn past_the_grace_positions_are_confirmed_without_the_row_and_a_restart_has_to_be_told() {
-    let stage = delivered("grace");
+    // The next session can't read the row, either.
+    let stage = Stage::alone("grace");
+    deliver_first(&stage, "grace");
     let yaml = stage
         .yaml("")
         .replacen("kafka:", "  checkpoint_grace: 3s\nkafka:", 1);
     stage.walpost.configure(&yaml);
     let running = stage.walpost.start(&["run"]);
     running.wait_for_log("streaming", SOON);
-    let lock = Lock::take(&stage);
+    let lock = Lock::against_readers(&stage);
     let unwritten = Unwritten::since_now(&stage);
     stage.write("grace", "\"second\"");
     running.wait_for_log("positions are confirmed without it", SOON);
@@ -335,12 +329,11 @@ fn past_the_grace_positions_are_confirmed_without_the_row_and_a_restart_has_to_b
     wait_for_values(&stage, "grace", 3);
     running.kill();
     ended(running);
-    // The last write may still wait for the lock.
-    let name = format!("walpost {} control", stage.slot);
-    let waiting = "select from pg_stat_activity where application_name = $1";
+    // What it had told last may still be heard, and its last write still wait for the lock.
+    stage.database.wait_until_free(&stage.slot, SOON);
     wait_until(SOON, "the last write to be given up", || {
-        let left = stage.database.client().query_opt(waiting, &[&name]);
-        left.unwrap().is_none().then_some(())
+        let left = stage.database.sessions(&control_of(&stage));
+        left.is_empty().then_some(())
     });
     drop(lock);
     let position = stage.confirmed().to_string();
@@ -393,10 +386,19 @@ fn a_full_disk_under_the_checkpoint_holds_positions_back_and_not_events() {
 /// A stage whose first event is delivered and confirmed.
 fn delivered(topic: &str) -> Stage {
     let stage = Stage::ready(topic);
+    deliver_first(&stage, topic);
+    stage
+}
+
+fn deliver_first(stage: &Stage, topic: &str) {
     stage.kafka.create_topic(topic, 1, &[]);
     stage.write(topic, "\"first\"");
     stage.once();
-    stage
+}
+
+/// The name of the relay's second session.
+fn control_of(stage: &Stage) -> String {
+    format!("walpost {} control", stage.slot)
 }
 
 fn values(stage: &Stage, topic: &str) -> Vec<String> {
@@ -477,24 +479,4 @@ fn lists_moved(stage: &Stage, title: &str, refusal: &Refusal) {
 fn stop(running: Running) {
     let finished = crate::stage::ended_by_stop(running);
     assert_eq!(finished.code, 0, "{}", finished.stderr);
-}
-
-/// Somebody locks the table of the checkpoint, against readers too.
-struct Lock(Option<postgres::Client>);
-
-impl Lock {
-    fn take(stage: &Stage) -> Self {
-        let mut client = stage.database.client();
-        client
-            .batch_execute("begin; lock table walpost.checkpoint in access exclusive mode")
-            .unwrap();
-        Self(Some(client))
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The end of the session is the end of the lock.
-        drop(self.0.take());
-    }
 }

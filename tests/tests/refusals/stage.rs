@@ -26,23 +26,27 @@ pub(crate) const PLAIN: &str = "plain";
 /// A role that has nothing but REPLICATION, as the relay's should be.
 pub(crate) const STREAMER: &str = "streamer";
 
-/// The cluster of this test binary: everybody is let in, except the role with a password.
+/// The cluster of this test binary. A new slot waits for every transaction of the cluster that has
+/// written: a test that keeps one open for more than a moment is [`Stage::alone`].
 pub(crate) fn postgres() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        let server = Postgres::builder()
-            .setting("max_slot_wal_keep_size", "10GB")
-            .hba(&format!("host all {LOCKED} 127.0.0.1/32 scram-sha-256"))
-            .start();
-        server
-            .client()
-            .batch_execute(&format!(
-                "create role {LOCKED} login superuser password '{FILE_SECRET}';
-                 create role {PLAIN} login; create role {STREAMER} login replication"
-            ))
-            .expect("create roles");
-        server
-    })
+    SERVER.get_or_init(server)
+}
+
+/// Everybody is let in, except the role with a password.
+fn server() -> Postgres {
+    let server = Postgres::builder()
+        .setting("max_slot_wal_keep_size", "10GB")
+        .hba(&format!("host all {LOCKED} 127.0.0.1/32 scram-sha-256"))
+        .start();
+    server
+        .client()
+        .batch_execute(&format!(
+            "create role {LOCKED} login superuser password '{FILE_SECRET}';
+             create role {PLAIN} login; create role {STREAMER} login replication"
+        ))
+        .expect("create roles");
+    server
 }
 
 pub(crate) struct Stage {
@@ -55,7 +59,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// An empty database and a configuration for it.
     pub(crate) fn bare(hint: &str) -> Self {
-        let (database, kafka) = (postgres().database(hint), Kafka::shared());
+        Self::bare_on(postgres(), hint)
+    }
+
+    fn bare_on(server: &'static Postgres, hint: &str) -> Self {
+        let (database, kafka) = (server.database(hint), Kafka::shared());
         let slot = database.slot_name();
         let walpost = Walpost::new("").env("PGPASSWORD", VARIABLE_SECRET);
         let stage = Self {
@@ -70,12 +78,24 @@ impl Stage {
 
     /// After `init --apply`, with a table whose payload can be NULL.
     pub(crate) fn ready(hint: &str) -> Self {
-        let stage = Self::bare(hint);
-        stage.init();
-        stage
-            .database
+        Self::bare(hint).made_ready()
+    }
+
+    /// As [`Stage::ready`], on a server that no other test waits for. It ends with this process.
+    pub(crate) fn alone(hint: &str) -> Self {
+        Self::bare_on(Box::leak(Box::new(server())), hint).made_ready()
+    }
+
+    /// As [`Stage::ready`], on the server of another stage.
+    pub(crate) fn beside(other: &Self, hint: &str) -> Self {
+        Self::bare_on(other.database.postgres(), hint).made_ready()
+    }
+
+    fn made_ready(self) -> Self {
+        self.init();
+        self.database
             .execute("alter table outbox alter payload drop not null");
-        stage
+        self
     }
 
     /// The whole configuration, with further sections; those for Kafka come first, indented.
@@ -101,7 +121,7 @@ impl Stage {
     }
 
     pub(crate) fn url_as(&self, role: &str, password: &str) -> String {
-        let (port, name) = (postgres().port(), self.database.name());
+        let (port, name) = (self.database.postgres().port(), self.database.name());
         format!("postgresql://{role}:{password}@127.0.0.1:{port}/{name}")
     }
 
@@ -187,7 +207,7 @@ impl Stage {
         refusal: &Refusal,
         names: &[(&str, &str)],
     ) {
-        let postgres = format!("127.0.0.1:{}", postgres().port());
+        let postgres = format!("127.0.0.1:{}", self.database.postgres().port());
         let brokers = self.kafka.brokers();
         let mut all = vec![
             (self.slot.as_str(), "walpost"),
@@ -223,6 +243,37 @@ impl Stage {
         let slot = self.database.slot(&self.slot);
         let confirmed = slot.expect("the slot is there").confirmed;
         confirmed.expect("a logical slot has a position")
+    }
+}
+
+/// Somebody locks the table of the checkpoint.
+pub(crate) struct Lock {
+    // The end of the session is the end of the lock.
+    _session: postgres::Client,
+}
+
+impl Lock {
+    /// Against writers. It has no transaction id, so nobody waits for it who makes a slot.
+    pub(crate) fn against_writers(stage: &Stage) -> Self {
+        Self::take(stage, "exclusive")
+    }
+
+    /// Against readers too, on a server of the stage's own: Postgres gives such a lock a
+    /// transaction id.
+    pub(crate) fn against_readers(stage: &Stage) -> Self {
+        let server = stage.database.postgres();
+        assert!(!std::ptr::eq(server, postgres()), "others wait for it");
+        Self::take(stage, "access exclusive")
+    }
+
+    fn take(stage: &Stage, mode: &str) -> Self {
+        let mut session = stage.database.client();
+        session
+            .batch_execute(&format!(
+                "begin; lock table walpost.checkpoint in {mode} mode"
+            ))
+            .expect("lock the checkpoint");
+        Self { _session: session }
     }
 }
 
