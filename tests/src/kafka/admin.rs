@@ -5,8 +5,8 @@ use std::{future::Future, time::Duration};
 use rdkafka::{
     ClientConfig,
     admin::{
-        AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
-        TopicResult,
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication, TopicResult,
     },
     client::DefaultClientContext,
     error::KafkaResult,
@@ -132,6 +132,24 @@ impl Kafka {
             .iter()
             .filter(|partition| partition.leader() >= 0);
         i32::try_from(led.count()).ok()
+    }
+
+    /// Sets a property of a topic, and waits until the broker goes by it. The topic's other
+    /// properties go back to their defaults.
+    ///
+    /// # Panics
+    ///
+    /// When the broker does not do it.
+    #[track_caller]
+    pub fn alter_topic(&self, name: &str, property: &str, value: &str) {
+        let altered = AlterConfig::new(ResourceSpecifier::Topic(name)).set(property, value);
+        let results = block_on(self.admin().alter_configs([&altered], &options()));
+        let results = results.unwrap_or_else(|error| panic!("topic {name}: {error}"));
+        assert!(results.iter().all(Result::is_ok), "{name}: {results:?}");
+        let what = format!("{property} of topic {name} is {value}");
+        wait_until(ADMIN_DEADLINE, &what, || {
+            (self.topic_config(name, property).as_deref() == Some(value)).then_some(())
+        });
     }
 
     /// The value of a topic's property; `None` where it has none of that name.

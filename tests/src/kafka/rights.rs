@@ -3,9 +3,11 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    time::Duration,
 };
 
 use super::Kafka;
+use crate::wait_until;
 
 /// One thing that a user may do.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +23,8 @@ pub enum Right<'a> {
 }
 
 impl Kafka {
-    /// Grants rights to a user, who is named without `User:`.
+    /// Grants rights to a user, who is named without `User:`, and waits until the broker goes by
+    /// them.
     ///
     /// # Panics
     ///
@@ -36,9 +39,12 @@ impl Kafka {
             let text = i16::from_be_bytes([answer[at + 2], answer[at + 3]]);
             at += 4 + usize::try_from(text).unwrap_or(0);
         }
+        for right in rights {
+            self.wait_for_right(user, *right, true);
+        }
     }
 
-    /// Takes a right away that was granted.
+    /// Takes a right away that was granted, and waits until the broker goes by that.
     ///
     /// # Panics
     ///
@@ -48,6 +54,20 @@ impl Kafka {
         let answer = self.ask(&delete_acls(user, right));
         // Correlation id, throttling, count; then a code.
         assert_eq!(answer[12..14], [0, 0], "{right:?}: {answer:?}");
+        self.wait_for_right(user, right, false);
+    }
+
+    /// What is granted or taken away is on record when that is answered. The broker goes by it a
+    /// moment later, and is the one that says so here.
+    #[track_caller]
+    fn wait_for_right(&self, user: &str, right: Right<'_>, is_there: bool) {
+        wait_until(DEADLINE, &format!("{right:?} is there: {is_there}"), || {
+            let answer = self.ask(&describe_acls(user, right));
+            // Correlation id, throttling; then a code, an empty text, and the number of resources.
+            assert_eq!(answer[8..12], [0; 4], "{right:?}: {answer:?}");
+            let is_listed = answer[12..16] != [0; 4];
+            (is_listed == is_there).then_some(())
+        });
     }
 
     fn ask(&self, request: &[u8]) -> Vec<u8> {
@@ -83,16 +103,25 @@ const ALLOW: u8 = 3;
 /// Version 1 of the request `CreateAcls` (protocol guide, key 30).
 fn create_acls(user: &str, rights: &[Right<'_>]) -> Vec<u8> {
     let count = u32::try_from(rights.len()).expect("few rights");
-    let mut request = head(30, count);
+    let mut request = head(30);
+    request.extend(count.to_be_bytes());
     for right in rights {
         put_entry(&mut request, user, *right);
     }
     request
 }
 
+/// Version 1 of the request `DescribeAcls` (protocol guide, key 29).
+fn describe_acls(user: &str, right: Right<'_>) -> Vec<u8> {
+    let mut request = head(29);
+    put_entry(&mut request, user, right);
+    request
+}
+
 /// Version 1 of the request `DeleteAcls` (protocol guide, key 31).
 fn delete_acls(user: &str, right: Right<'_>) -> Vec<u8> {
-    let mut request = head(31, 1);
+    let mut request = head(31);
+    request.extend(1_u32.to_be_bytes());
     put_entry(&mut request, user, right);
     request
 }
@@ -108,14 +137,13 @@ fn put_entry(request: &mut Vec<u8>, user: &str, right: Right<'_>) {
     request.extend([operation, ALLOW]);
 }
 
-/// The head of a request in its version 1, and how many entries follow.
-fn head(key: i16, count: u32) -> Vec<u8> {
+/// The head of a request in its version 1.
+fn head(key: i16) -> Vec<u8> {
     let mut request = Vec::new();
     request.extend(key.to_be_bytes());
     request.extend(1_i16.to_be_bytes());
     request.extend(7_i32.to_be_bytes());
     put_text(&mut request, "rights");
-    request.extend(count.to_be_bytes());
     request
 }
 
@@ -125,4 +153,5 @@ fn put_text(request: &mut Vec<u8>, text: &str) {
     request.extend(text.as_bytes());
 }
 
+const DEADLINE: Duration = Duration::from_secs(30);
 const SPEAKS: &str = "the broker speaks its protocol";

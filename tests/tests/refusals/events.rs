@@ -2,11 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
-    client::DefaultClientContext,
-};
 use walpost_tests::{Lsn, Record, unique};
 
 use crate::{
@@ -174,7 +169,10 @@ fn a_record_above_its_topics_limit_stops_its_partition() {
         &refusal,
         &scene.topic,
     );
-    raise_limit(&scene.stage.kafka.brokers(), &scene.topic, 50_000);
+    scene
+        .stage
+        .kafka
+        .alter_topic(&scene.topic, "max.message.bytes", "50000");
     scene.goes_on();
 }
 
@@ -309,7 +307,7 @@ impl Scene {
             assert_eq!(arrived, [1, 2, 3, 4], "attempt {attempt}");
             // The first transaction is confirmed, the one with the bad event is not.
             let confirmed = stage.confirmed();
-            assert!(commit_lsn(&records[2]) < confirmed, "{confirmed}");
+            assert!(records[2].commit_lsn() < confirmed, "{confirmed}");
             assert!(commit >= confirmed, "{commit} is confirmed ({confirmed})");
             last = Some(refusal);
         }
@@ -387,14 +385,6 @@ fn ids(records: &[Record]) -> BTreeSet<&str> {
     records.iter().filter_map(Record::key_text).collect()
 }
 
-fn commit_lsn(record: &Record) -> Lsn {
-    let position = record
-        .header("walpost-position")
-        .expect("every record has one");
-    let (lsn, _) = position.split_once('/').expect("a position has a slash");
-    parse_lsn(lsn)
-}
-
 fn parse_lsn(digits: &str) -> Lsn {
     u64::from_str_radix(digits, 16)
         .expect("sixteen hex digits")
@@ -405,25 +395,6 @@ fn parse_lsn(digits: &str) -> Lsn {
 pub(crate) fn random(bytes: usize) -> String {
     let filler = std::iter::repeat_with(fastrand::alphanumeric).take(bytes);
     format!("'\"{}\"'", filler.collect::<String>())
-}
-
-pub(crate) fn raise_limit(brokers: &str, topic: &str, bytes: usize) {
-    alter_topic(brokers, topic, "max.message.bytes", &bytes.to_string());
-}
-
-pub(crate) fn alter_topic(brokers: &str, topic: &str, property: &str, value: &str) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .expect("the configuration of the admin client is valid");
-    let raised = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(property, value);
-    let (raised, options) = ([&raised], AdminOptions::new());
-    let altered = admin.alter_configs(raised, &options);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime without drivers needs nothing");
-    let results = runtime.block_on(altered).expect("alter the topic");
-    assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
 const BAD: &str = "0badbadb-0bad-0bad-0bad-0badbadbad00";

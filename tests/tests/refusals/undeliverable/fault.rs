@@ -3,7 +3,7 @@
 use walpost_tests::{scaled, wait_until};
 
 use super::{Scene, firsts, numbers};
-use crate::{SOON, events::alter_topic};
+use crate::{SOON, stage::Stage};
 
 /// The time is that of the relay's machine: no event is at fault.
 #[test]
@@ -22,12 +22,10 @@ fn a_time_that_the_topic_does_not_take_stops_the_line_and_makes_no_dead_letter()
         log.contains("INVALID_TIMESTAMP").then_some(log)
     });
     assert!(log.contains("clock"), "{log}");
-    alter_topic(
-        &scene.stage.kafka.brokers(),
-        &scene.topic,
-        property,
-        "86400000",
-    );
+    scene
+        .stage
+        .kafka
+        .alter_topic(&scene.topic, property, "86400000");
     scene
         .consumer()
         .wait_for(usize::try_from(written).unwrap(), SOON);
@@ -73,7 +71,8 @@ fn a_record_that_the_broker_refuses_for_itself_is_found_among_its_neighbours() {
 /// make.
 #[test]
 fn a_row_that_the_server_can_not_decode_is_told_apart_from_an_outage_and_can_be_stepped_over() {
-    let scene = Scene::new("undecodable", "");
+    // The row takes the server a while, and whoever makes a slot there meanwhile.
+    let scene = Scene::of(Stage::alone("undecodable"), "undecodable", "");
     let database = &scene.stage.database;
     database.execute("alter table outbox add blob bytea");
     scene.write(1..=1);

@@ -34,7 +34,10 @@ const ID: &str = "018f4d6e-0bad-7bad-8bad-0badbadbad00";
 
 impl Scene {
     fn new(hint: &str, sections: &str) -> Self {
-        let stage = Stage::ready(hint);
+        Self::of(Stage::ready(hint), hint, sections)
+    }
+
+    fn of(stage: Stage, hint: &str, sections: &str) -> Self {
         let topic = stage.kafka.topic(hint, 1);
         let small = stage
             .kafka
@@ -52,11 +55,15 @@ impl Scene {
     /// With dead letters; `more` are further keys of `delivery`, or sections.
     fn dead(hint: &str, more: &str) -> Self {
         let scene = Self::new(hint, "");
-        let dead = &scene.dead;
-        scene.stage.configure(&format!(
+        scene.make_dead_letters(more);
+        scene
+    }
+
+    fn make_dead_letters(&self, more: &str) {
+        let dead = &self.dead;
+        self.stage.configure(&format!(
             "delivery:\n  on_undeliverable: dead_letter\n  dead_letter_topic: {dead}\n{more}"
         ));
-        scene
     }
 
     /// Events with these numbers, each in a transaction of its own.

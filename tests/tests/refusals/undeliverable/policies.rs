@@ -5,11 +5,7 @@ use std::time::Duration;
 use walpost_tests::{Record, scaled, unique, wait_until};
 
 use super::{ID, Scene, between, firsts, named};
-use crate::{
-    EVENTS, SOON,
-    events::{alter_topic, raise_limit, random},
-    stage::Refusal,
-};
+use crate::{EVENTS, SOON, events::random, stage::Refusal};
 
 /// One try of a held event after the other.
 const RETRY: Duration = Duration::from_secs(30);
@@ -74,7 +70,8 @@ fn a_relay_that_holds_goes_on_when_a_topic_takes_larger_events() {
     scene.insert(&scene.topic, &random(2_000_000), "{}");
     let running = scene.stage.walpost.start(&["run"]);
     running.wait_for_log("holding the line", SOON);
-    raise_limit(&scene.stage.kafka.brokers(), &scene.topic, 3_000_000);
+    let kafka = scene.stage.kafka;
+    kafka.alter_topic(&scene.topic, "max.message.bytes", "3000000");
     scene.consumer().wait_for(1, SOON + 3 * RETRY);
     assert_eq!(running.stop(SOON).code, 0);
 }
@@ -169,13 +166,10 @@ fn a_dead_letter_that_no_topic_takes_stops_the_line() {
 
 #[test]
 fn a_dead_letter_that_is_too_large_for_its_topic_goes_there_without_its_value() {
-    let scene = Scene::dead("large_letter", "");
-    alter_topic(
-        &scene.stage.kafka.brokers(),
-        &scene.dead,
-        "max.message.bytes",
-        "5000",
-    );
+    let mut scene = Scene::new("large_letter", "");
+    let limit = [("max.message.bytes", "5000")];
+    scene.dead = scene.stage.kafka.topic_with("dead", 1, &limit);
+    scene.make_dead_letters("");
     scene.write(1..=2);
     let payload = random(20_000);
     scene.insert(&scene.topic, &payload, r#"{"a": {}}"#);
@@ -204,7 +198,8 @@ fn twenty_starts_against_an_event_that_the_broker_refuses_repeat_at_most_twenty_
     }
     let repeats = scene.numbers().len() - firsts(&scene.numbers()).len();
     assert!(repeats <= 20, "{repeats} repeats");
-    raise_limit(&scene.stage.kafka.brokers(), &scene.small, 50_000);
+    let kafka = scene.stage.kafka;
+    kafka.alter_topic(&scene.small, "max.message.bytes", "50000");
     scene.stage.once();
     assert_eq!(firsts(&scene.numbers()), (1..=60).collect::<Vec<_>>());
     assert_eq!(scene.stage.read(&scene.small).len(), 1);
