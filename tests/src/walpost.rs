@@ -396,9 +396,17 @@ impl Capture {
         }
     }
 
+    /// What is there now. While more can follow, whole lines only: a line may come in parts.
     fn text(&self) -> String {
+        let is_whole = self.is_finished();
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
+        let lines = bytes.iter().rposition(|byte| *byte == b'\n');
+        let end = if is_whole {
+            bytes.len()
+        } else {
+            lines.map_or(0, |last| last + 1)
+        };
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
     }
 
     fn is_finished(&self) -> bool {

@@ -1,8 +1,14 @@
 //! Running a program: a shell in the place of the relay.
 
-use std::{path::Path, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
-use walpost_tests::{Running, SECRET, Walpost};
+use walpost_tests::{Running, SECRET, Walpost, try_wait_until};
 
 use crate::SOON;
 
@@ -20,6 +26,24 @@ fn a_line_of_the_log_is_waited_for_and_signals_arrive() {
     running.terminate();
     assert_eq!(running.wait_for_log("stopping", SOON), "stopping");
     assert_eq!(running.wait_exit(SOON), 7);
+}
+
+#[test]
+fn a_line_that_comes_in_parts_is_seen_when_it_is_whole() {
+    let (running, fifo) =
+        shell_and_fifo("printf 'one '; read -r _ < fifo; echo two; read -r _ < fifo");
+    let part = try_wait_until(Duration::from_millis(300), || {
+        running.output().contains("one").then_some(())
+    });
+    assert_eq!(part, None, "a part of a line was seen");
+    fs::write(fifo, "\n").unwrap();
+    assert_eq!(running.wait_for_output("one", SOON), "one two");
+}
+
+#[test]
+fn the_end_of_a_stream_is_seen_without_a_line_break() {
+    let finished = shell("printf 'no end'").finish(SOON);
+    assert_eq!(finished.stdout, "no end");
 }
 
 #[test]
@@ -68,10 +92,14 @@ fn the_configuration_and_only_the_given_environment_reach_the_program() {
 
 /// A shell in the place of the binary; reading `fifo` waits for ever.
 fn shell(script: &str) -> Running {
+    shell_and_fifo(script).0
+}
+
+/// As [`shell`]; whoever writes a line to the file ends the wait.
+fn shell_and_fifo(script: &str) -> (Running, PathBuf) {
     let walpost = Walpost::new("").program(Path::new("/bin/sh"));
-    let made = Command::new("mkfifo")
-        .arg(walpost.dir().join("fifo"))
-        .status();
+    let fifo = walpost.dir().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
-    walpost.start_plain(&["-c", script])
+    (walpost.start_plain(&["-c", script]), fifo)
 }
