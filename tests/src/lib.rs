@@ -48,5 +48,5 @@ pub use proxy::{Direction, Proxy};
 pub use scale::scaled;
 pub use settled::Settled;
 pub use wait::{try_wait_until, unique, wait_until};
-pub use walpost::{Finished, Running, SECRET, Walpost};
+pub use walpost::{Finished, PARKED, Running, SECRET, UNPARKED, Walpost, said};
 pub use writer::{Ledger, RunningWriter, Writer, Written, copy_text};

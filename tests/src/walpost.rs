@@ -17,6 +17,17 @@ use crate::{Consumer, GuardedDir, Process, postgres::tail, process::exit_code, w
 /// [`Running`] printed and logged is searched for it when the run ends, in every test.
 pub const SECRET: &str = "hunter";
 
+/// What the log says when the stream is closed because Kafka takes nothing.
+pub const PARKED: &str = "parked: the stream is closed";
+
+/// What the log says when records arrive again.
+pub const UNPARKED: &str = "no longer parked";
+
+/// How many lines of a log say that.
+pub fn said(log: &str, words: &str) -> usize {
+    log.lines().filter(|line| line.contains(words)).count()
+}
+
 /// A configuration file and an environment for the binary.
 #[derive(Debug)]
 pub struct Walpost {

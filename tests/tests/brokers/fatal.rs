@@ -1,12 +1,10 @@
 //! Brokers that take nothing: for good, so that a new producer goes on, or for a while.
 
-#![allow(clippy::print_stdout, reason = "figures for whoever asks for them")]
-
 use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use walpost_tests::{Consumer, Writer, check, wait_until};
+use walpost_tests::{Consumer, PARKED, UNPARKED, Writer, check, said, wait_until};
 
 use crate::{
     SOON,
@@ -69,14 +67,12 @@ fn a_kafka_that_answers_and_takes_nothing_is_told_once() {
         });
     }
     mock.clear_request_errors(RDKafkaApiKey::Produce);
-    running.wait_for_log(LEFT, SOON);
+    running.wait_for_log(UNPARKED, SOON);
     let finished = guarded(running.stop(SOON));
     assert_eq!(finished.code, 0, "{}", finished.stderr);
-    let said = [PARKED, LEFT, "\"streaming\""].map(|words| finished.stderr.matches(words).count());
-    assert_eq!(said, [1, 1, 1], "{}", finished.stderr);
+    let words = [PARKED, UNPARKED, "\"streaming\""];
+    let counts = words.map(|words| said(&finished.stderr, words));
+    assert_eq!(counts, [1, 1, 1], "{}", finished.stderr);
     let mut consumer = Consumer::new(&mock.bootstrap_servers(), topic);
     assert_eq!(consumer.read_to_end(SOON).len(), 1);
 }
-
-const PARKED: &str = "parked: the stream is closed";
-const LEFT: &str = "no longer parked";

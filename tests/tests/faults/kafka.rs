@@ -7,11 +7,10 @@ use std::{
 };
 
 use uuid::Uuid;
-use walpost_tests::{Kafka, Ledger, Proxy, Record, Written, check, read_all};
+use walpost_tests::{Kafka, Ledger, PARKED, Proxy, Record, Written, check, read_all};
 
 use crate::{
     SOON, mebibytes,
-    park::PARKED,
     rig::{BACK, PARTITIONS, Rig, of_partitions},
     scaled,
 };

@@ -1,8 +1,10 @@
 //! Faults from outside, under load: the relay goes on by itself, and nothing is lost.
 //!
-//! The tests run one after the other on one Postgres and one Kafka, because they stop, kill and
-//! freeze both. With `WALPOST_TEST_SCALE=full` the load and the outages have the sizes that the
-//! documentation speaks of. Every test prints a line of figures (`--nocapture` shows it).
+//! Each test has a Postgres and a Kafka to itself while it runs, because it stops, kills and
+//! freezes both. There are two of each, so two tests run at once; one that asserts how long
+//! something takes runs alone. With `WALPOST_TEST_SCALE=full` the load and the outages have the
+//! sizes that the documentation speaks of. Every test prints a line of figures (`--nocapture`
+//! shows it).
 
 #![allow(
     clippy::print_stdout,

@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use walpost_tests::{Binaries, Database, Postgres, Walpost, free_port, wait_until};
+use walpost_tests::{
+    Binaries, Database, PARKED, Postgres, UNPARKED, Walpost, free_port, said, wait_until,
+};
 
 use crate::{
     SOON, mebibytes,
-    rig::{BACK, Relay, Rig},
+    rig::{BACK, Relay, Rig, Turn},
     scaled,
     stop::stop_postgres,
 };
@@ -20,7 +22,7 @@ const LONG_OUTAGE: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_kafka_that_stays_away_is_waited_for_without_a_stream() {
-    let rig = Rig::take();
+    let rig = Rig::take_alone();
     let relay = rig.relay("parked");
     // A load that a reader can check also after a long outage.
     let writer = relay.writer().rows_between(1, 5).rate(100.0).start();
@@ -39,10 +41,7 @@ fn a_kafka_that_stays_away_is_waited_for_without_a_stream() {
     }
     let parked = killed.elapsed();
     for relay in [&relay, &other] {
-        wait_until(SOON, "the slot is free", || {
-            let slot = relay.database.slot(&relay.slot).expect("the slot");
-            slot.active_pid.is_none().then_some(())
-        });
+        relay.database.wait_until_free(&relay.slot, SOON);
         wait_for_control(relay);
     }
 
@@ -76,12 +75,12 @@ fn a_kafka_that_stays_away_is_waited_for_without_a_stream() {
 
     rig.kafka.start();
     let answers = Instant::now();
-    running.wait_for_log(LEFT, BACK);
+    running.wait_for_log(UNPARKED, BACK);
     consumer.wait_for_new_events(1, BACK);
     let event = answers.elapsed();
     writer.wait_for(writer.committed() + 100, SOON);
     let log = running.log();
-    assert_eq!((said(&log, PARKED), said(&log, LEFT)), (1, 1), "{log}");
+    assert_eq!((said(&log, PARKED), said(&log, UNPARKED)), (1, 1), "{log}");
     let duplicates = relay.finish(running, &writer.stop());
     let running = other.run();
     other.finish(running, &first);
@@ -97,22 +96,23 @@ fn a_kafka_that_stays_away_is_waited_for_without_a_stream() {
 /// Waits until a parked relay's control connection is there.
 fn wait_for_control(relay: &Relay) {
     let name = format!("walpost {} control", relay.slot);
-    let mut client = relay.database.client();
     wait_until(SOON, "the control connection", || {
-        let sql = "select from pg_stat_activity where application_name = $1";
-        client.query_opt(sql, &[&name]).ok()?.map(drop)
+        relay.database.sessions(&name).pop()
     });
 }
 
-/// From 18 on a server can give up a slot that nobody streams from.
+/// From 18 on a server can give up a slot that nobody streams from. The relay visits it three times
+/// while the server waits.
 #[test]
 fn a_parked_relay_visits_its_slot_before_the_server_gives_it_up() {
     let Some(binaries) = Binaries::major(18) else {
         return;
     };
+    // What is late for a visit by a few seconds has lost the slot.
+    let _alone = Turn::take_alone();
     let server = Postgres::builder()
         .binaries(binaries)
-        .setting("idle_replication_slot_timeout", "6s")
+        .setting("idle_replication_slot_timeout", "12s")
         .start();
     let database = server.database("idle");
     let slot = database.slot_name();
@@ -124,13 +124,17 @@ fn a_parked_relay_visits_its_slot_before_the_server_gives_it_up() {
     let running = walpost.start(&["run"]);
     running.wait_for_log(PARKED, SOON);
     let mut times = BTreeSet::new();
-    wait_until(SOON, "four visits", || {
+    let mut checkpointed = Instant::now();
+    wait_until(SOON, "three visits", || {
+        // It is at checkpoints that slots are given up.
+        if checkpointed.elapsed() >= Duration::from_secs(1) {
+            database.execute("checkpoint");
+            checkpointed = Instant::now();
+        }
         let (since, reason) = idle_since(&database, &slot);
         assert_eq!(reason, None, "{}", running.log());
         times.extend(since);
-        // It is at checkpoints that slots are given up.
-        database.execute("checkpoint");
-        (times.len() > 4).then_some(())
+        (times.len() > 3).then_some(())
     });
     assert_eq!(said(&running.log(), PARKED), 1, "{}", running.log());
     let finished = running.stop(SOON);
@@ -147,12 +151,3 @@ fn idle_since(database: &Database<'_>, slot: &str) -> (Option<String>, Option<St
         .expect("the slot");
     (row.get(0), row.get(1))
 }
-
-/// How many lines of a log say that.
-fn said(log: &str, words: &str) -> usize {
-    log.lines().filter(|line| line.contains(words)).count()
-}
-
-/// What the log says when the stream is closed because of Kafka, and when records arrive again.
-pub(crate) const PARKED: &str = "parked: the stream is closed";
-const LEFT: &str = "no longer parked";

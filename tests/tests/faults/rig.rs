@@ -1,6 +1,7 @@
 //! What every test of faults stands on: both servers, a relay of its own, and the load.
 
 use std::{
+    mem,
     sync::{Condvar, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -19,8 +20,8 @@ pub(crate) struct Rig {
     _turn: Turn,
 }
 
-/// The number of a pair that no other test has.
-struct Turn(usize);
+/// The numbers of the pairs that no other test has: one, or all of them.
+pub(crate) struct Turn(Vec<usize>);
 
 /// Servers that one test at a time stops and starts as it likes.
 struct Pair {
@@ -30,9 +31,19 @@ struct Pair {
 
 static PAIRS: [Pair; 2] = [const { Pair::new() }; 2];
 
-/// The pairs that no test has, and who waits for one. None: nobody has asked yet.
-static FREE: Mutex<Option<Vec<usize>>> = Mutex::new(None);
+/// None: nobody has asked yet.
+static TURNS: Mutex<Option<Turns>> = Mutex::new(None);
 static RETURNED: Condvar = Condvar::new();
+
+/// Who may begin.
+struct Turns {
+    /// How many pairs there are. At full scale it is one: what is measured is measured alone.
+    pairs: usize,
+    /// Those that no test has.
+    free: Vec<usize>,
+    /// How many tests wait for all of them. While one does, nobody else begins.
+    waiting_for_all: usize,
+}
 
 impl Pair {
     const fn new() -> Self {
@@ -43,33 +54,75 @@ impl Pair {
     }
 }
 
-impl Turn {
-    /// At full scale there is one pair: what is measured is measured alone.
-    fn take() -> Self {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let pairs = free.get_or_insert_with(|| (0..scaled(PAIRS.len(), 1)).collect());
-            match pairs.pop() {
-                Some(pair) => return Self(pair),
-                None => free = RETURNED.wait(free).unwrap_or_else(PoisonError::into_inner),
-            }
+impl Turns {
+    fn new() -> Self {
+        let pairs = scaled(PAIRS.len(), 1);
+        Self {
+            pairs,
+            free: (0..pairs).collect(),
+            waiting_for_all: 0,
         }
+    }
+
+    /// Waits until `choose` finds pairs.
+    fn wait_for(choose: impl Fn(&mut Self) -> Option<Vec<usize>>) -> Turn {
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(pairs) = choose(turns.get_or_insert_with(Self::new)) {
+                return Turn(pairs);
+            }
+            turns = RETURNED.wait(turns).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Turn {
+    /// The turn with one pair, beside which others have theirs.
+    fn take() -> Self {
+        Turns::wait_for(|turns| {
+            let pair = turns.free.pop_if(|_| turns.waiting_for_all == 0)?;
+            Some(vec![pair])
+        })
+    }
+
+    /// The turn of a test beside which nothing else runs.
+    pub(crate) fn take_alone() -> Self {
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.get_or_insert_with(Turns::new).waiting_for_all += 1;
+        drop(turns);
+        Turns::wait_for(|turns| {
+            let is_alone = turns.free.len() == turns.pairs;
+            is_alone.then(|| {
+                turns.waiting_for_all -= 1;
+                mem::take(&mut turns.free)
+            })
+        })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        free.get_or_insert_default().push(self.0);
-        RETURNED.notify_one();
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = turns.get_or_insert_with(Turns::new);
+        turns.free.append(&mut self.0);
+        RETURNED.notify_all();
     }
 }
 
 impl Rig {
     /// Waits for the turn.
     pub(crate) fn take() -> Self {
-        let turn = Turn::take();
-        let pair = &PAIRS[turn.0];
+        Self::with(Turn::take())
+    }
+
+    /// Waits for a turn beside which no other test runs: for those that assert how long something
+    /// takes.
+    pub(crate) fn take_alone() -> Self {
+        Self::with(Turn::take_alone())
+    }
+
+    fn with(turn: Turn) -> Self {
+        let pair = &PAIRS[turn.0[0]];
         let postgres = pair.postgres.get_or_init(Postgres::new);
         let kafka = pair.kafka.get_or_init(Kafka::new);
         // A test that failed may have left them in any state.

@@ -19,7 +19,7 @@ const POSTGRES_STOPS_WITHIN: Duration = Duration::from_secs(2);
 
 #[test]
 fn postgres_stops_within_two_seconds_while_kafka_is_dead_and_events_wait() {
-    let rig = Rig::take();
+    let rig = Rig::take_alone();
     let relay = rig.relay("courtesy");
     let writer = relay.writer().start();
     let running = relay.run();
@@ -52,7 +52,7 @@ fn postgres_stops_within_two_seconds_while_kafka_is_dead_and_events_wait() {
 
 #[test]
 fn postgres_stops_within_two_seconds_while_kafka_is_dead_and_the_window_is_full() {
-    let rig = Rig::take();
+    let rig = Rig::take_alone();
     let mut relay = rig.relay("unread");
     relay.walpost = relay
         .walpost
@@ -171,7 +171,7 @@ fn a_relay_that_is_asked_to_stop_amid_a_transaction_sends_it_to_its_end() {
 
 #[test]
 fn a_relay_that_is_asked_to_stop_while_kafka_is_dead_says_how_many_events_come_again() {
-    let rig = Rig::take();
+    let rig = Rig::take_alone();
     let mut relay = rig.relay("drain");
     relay.walpost = relay.walpost.env("WALPOST_SHUTDOWN__DRAIN", "2s");
     let writer = relay.writer().start();
@@ -205,7 +205,7 @@ fn a_relay_that_is_asked_to_stop_while_kafka_is_dead_says_how_many_events_come_a
 
 #[test]
 fn a_second_interrupt_ends_the_relay_at_once() {
-    let rig = Rig::take();
+    let rig = Rig::take_alone();
     let relay = rig.relay("twice");
     let writer = relay.writer().start();
     let running = relay.run();
