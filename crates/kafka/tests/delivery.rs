@@ -411,7 +411,8 @@ async fn purge_reports_every_record_as_an_error() {
     producer.send(&record("orders", 0, b"value", 0)).unwrap();
     settle(&mut producer, &mut deliveries).await;
     // Slow answers: a part of what follows is in flight, the rest waits.
-    broker.delay_answers(Duration::from_secs(10)).unwrap();
+    const DELAY: Duration = Duration::from_secs(60);
+    broker.delay_answers(DELAY).unwrap();
     for number in 1..=1_000 {
         producer
             .send(&record("orders", 0, &[0; 3_000], number))
@@ -426,11 +427,8 @@ async fn purge_reports_every_record_as_an_error() {
     producer.purge();
     deliveries.clear();
     settle(&mut producer, &mut deliveries).await;
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        started.elapsed()
-    );
+    let took = started.elapsed();
+    assert!(took < DELAY / 2, "{took:?}: an answer was waited for");
 
     let opaques: BTreeSet<u64> = deliveries.iter().map(|delivery| delivery.opaque).collect();
     assert_eq!((deliveries.len(), opaques), (1_000, (1..=1_000).collect()));
@@ -449,28 +447,40 @@ async fn a_producer_with_records_in_flight_is_dropped_at_once() {
     let broker = MockBroker::start(1).unwrap();
     broker.create_topic("orders", 1, 1).unwrap();
     for is_down in [false, true] {
-        let mut producer = Producer::new(&settings(&broker)).unwrap();
-        let mut deliveries = Vec::new();
-        producer.send(&record("orders", 0, b"value", 0)).unwrap();
-        settle(&mut producer, &mut deliveries).await;
-        if is_down {
-            broker.all_down().unwrap();
-        } else {
-            broker.delay_answers(Duration::from_secs(10)).unwrap();
+        // One that waits for reports in vain does so for half a second, and each time. A busy
+        // machine makes some of them slow.
+        let mut fastest = Duration::MAX;
+        for _ in 0..5 {
+            fastest = fastest.min(time_to_drop(&broker, is_down).await);
         }
-        for number in 0..1_000 {
-            producer
-                .send(&record("orders", 0, b"value", number))
-                .unwrap();
-        }
-        let started = Instant::now();
-        drop(producer);
-        let took = started.elapsed();
         assert!(
-            took < Duration::from_millis(400),
-            "{took:?} with is_down={is_down}"
+            fastest < Duration::from_millis(400),
+            "{fastest:?} with is_down={is_down}"
         );
-        broker.delay_answers(Duration::ZERO).unwrap();
-        broker.all_up().unwrap();
     }
+}
+
+/// How long it takes to drop a producer that has records in flight, to a broker that does not
+/// answer.
+async fn time_to_drop(broker: &MockBroker, is_down: bool) -> Duration {
+    let mut producer = Producer::new(&settings(broker)).unwrap();
+    let mut deliveries = Vec::new();
+    producer.send(&record("orders", 0, b"value", 0)).unwrap();
+    settle(&mut producer, &mut deliveries).await;
+    if is_down {
+        broker.all_down().unwrap();
+    } else {
+        broker.delay_answers(Duration::from_secs(10)).unwrap();
+    }
+    for number in 0..1_000 {
+        producer
+            .send(&record("orders", 0, b"value", number))
+            .unwrap();
+    }
+    let started = Instant::now();
+    drop(producer);
+    let took = started.elapsed();
+    broker.delay_answers(Duration::ZERO).unwrap();
+    broker.all_up().unwrap();
+    took
 }

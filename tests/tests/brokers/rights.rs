@@ -4,16 +4,13 @@ use std::{thread, time::Duration};
 
 use walpost_tests::{Right, SecuredKafka, scaled};
 
-use crate::{SOON, rotation::Loaded, stage::Stage};
+use crate::{
+    SOON,
+    rotation::Loaded,
+    stage::{LIMITED_LOGIN, Stage},
+};
 
 const LIMITED: &str = SecuredKafka::LIMITED;
-
-const LOGIN: [(&str, &str); 4] = [
-    ("security.protocol", "sasl_plaintext"),
-    ("sasl.mechanism", "PLAIN"),
-    ("sasl.username", LIMITED),
-    ("sasl.password", SecuredKafka::LIMITED_PASSWORD),
-];
 
 #[test]
 fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
@@ -21,7 +18,7 @@ fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
     let brokers = stage.kafka.listener("SASL");
     let topic = stage.kafka.topic("rights", 1);
     stage.write(&topic, "1");
-    stage.configure(&brokers, &LOGIN, "");
+    stage.configure(&brokers, &LIMITED_LOGIN, "");
     // Not even the identity of a producer is given to a user without any right to write.
     // Whichever of the two refusals comes first.
     let _ = stage.refuses(77, &[LIMITED, "kafka-acls.sh"]);
@@ -44,7 +41,7 @@ fn rights_are_asked_for_one_by_one_and_write_alone_is_enough() {
     assert_eq!((stage.read(&topic).len(), stage.read(&other).len()), (1, 1));
 
     let sections = "  topics: {create: {}}\n";
-    stage.configure(&brokers, &LOGIN, sections);
+    stage.configure(&brokers, &LIMITED_LOGIN, sections);
     let made = walpost_tests::unique("made");
     stage.kafka.grant(LIMITED, &[Right::Write(&made)]);
     stage.write(&made, "3");
@@ -68,7 +65,7 @@ fn a_right_that_is_taken_away_under_load_stops_the_line_and_makes_no_dead_letter
         "delivery:\n  on_undeliverable: dead_letter\n  dead_letter_topic: {dead}\n  \
          unknown_topic_after: 1s\n"
     );
-    stage.configure(&kafka.listener("SASL"), &LOGIN, &delivery);
+    stage.configure(&kafka.listener("SASL"), &LIMITED_LOGIN, &delivery);
     let writer = loaded.writer().start();
     let running = stage.walpost.start(&["run"]);
     let mut consumer = loaded.consumer();
@@ -91,7 +88,7 @@ fn check_tells_which_rights_are_missing_before_an_event_needs_them() {
     let (topic, made) = (stage.kafka.topic("right", 1), walpost_tests::unique("made"));
     let route = format!("route:\n  topic: {topic}\n");
     let code = "WP-KAFKA-TOPIC-RIGHT";
-    stage.configure(&brokers, &LOGIN, &route);
+    stage.configure(&brokers, &LIMITED_LOGIN, &route);
     let grant = |right| stage.kafka.grant(LIMITED, &[right]);
     let acl = format!("--allow-principal User:{LIMITED}");
     stage.check_finds(1, code, &[LIMITED, "no right to DESCRIBE", &topic, &acl]);
@@ -110,7 +107,7 @@ fn check_tells_which_rights_are_missing_before_an_event_needs_them() {
 
     // A topic that would be made. Nothing is.
     let sections = format!("  topics: {{create: {{}}}}\nroute:\n  topic: {made}\n");
-    stage.configure(&brokers, &LOGIN, &sections);
+    stage.configure(&brokers, &LIMITED_LOGIN, &sections);
     grant(Right::Describe(&made));
     let code = "WP-KAFKA-TOPIC-CREATE";
     stage.check_finds(1, code, &[LIMITED, "no right to CREATE", &made, &acl]);

@@ -1,7 +1,5 @@
 //! Passwords and certificates that are replaced while events flow.
 
-#![allow(clippy::print_stdout, reason = "figures for whoever asks for them")]
-
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},

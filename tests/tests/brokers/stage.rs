@@ -12,6 +12,14 @@ use crate::SOON;
 pub(crate) const USER: &str = SecuredKafka::USER;
 pub(crate) const PASSWORD: &str = SecuredKafka::PASSWORD;
 
+/// The login of [`SecuredKafka::LIMITED`], for the listener `SASL`.
+pub(crate) const LIMITED_LOGIN: [(&str, &str); 4] = [
+    ("security.protocol", "sasl_plaintext"),
+    ("sasl.mechanism", "PLAIN"),
+    ("sasl.username", SecuredKafka::LIMITED),
+    ("sasl.password", SecuredKafka::LIMITED_PASSWORD),
+];
+
 /// Properties by name.
 pub(crate) type Properties<'a> = &'a [(&'a str, &'a str)];
 
