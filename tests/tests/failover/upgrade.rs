@@ -49,7 +49,7 @@ fn an_upgraded_server_is_gone_on_with_by_the_commands_of_the_manual() {
     let upgraded = upgraded.unwrap_or_else(|refusal| panic!("{refusal}"));
     upgraded.start();
 
-    walpost.configure(&yaml_of(&upgraded.url(database.name()), &brokers, &slot));
+    let walpost = Walpost::minimal(&upgraded.url(database.name()), &brokers, &slot);
     let refused = walpost.finish(&["run"], SOON);
     assert_eq!(refused.code, 79, "{}", refused.stderr);
     assert!(
@@ -108,11 +108,4 @@ fn named_command(refused: &Finished) -> String {
     let command = command.map(|(_, command)| command.trim());
     let mut command = command.filter(|command| command.contains("--accept-"));
     command.next_back().expect("a command").to_owned()
-}
-
-fn yaml_of(url: &str, brokers: &str, slot: &str) -> String {
-    format!(
-        "postgres:\n  url: \"{url}\"\n  slot: {slot}\n  publication: {slot}\n\
-         kafka:\n  brokers: \"{brokers}\"\n"
-    )
 }

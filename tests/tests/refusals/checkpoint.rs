@@ -81,6 +81,17 @@ fn a_slot_that_is_gone_is_not_made_again_before_its_gap_is_accepted() {
     stage.write("gone", "\"after\"");
     stage.once();
     assert_eq!(values(&stage, "gone"), ["\"first\"", "\"after\""]);
+    // What is missing is inserted once more, as docs/failures.md says.
+    stage.database.execute(
+        "begin;
+         create temp table again as select * from outbox where payload = '\"in the gap\"';
+         delete from outbox where id in (select id from again);
+         insert into outbox select * from again order by created_at;
+         commit",
+    );
+    stage.once();
+    assert_eq!(values(&stage, "gone").len(), 3);
+    assert_eq!(values(&stage, "gone")[2], "\"in the gap\"");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What is altered under a running relay: told within seconds, with its code and the part of the
 //! WAL that it may have left out.
 
-use walpost_tests::{Running, wait_until};
+use std::time::{Duration, Instant};
+
+use walpost_tests::{Running, scaled, wait_until};
 
 use crate::{
     SOON,
@@ -57,11 +59,14 @@ fn what_keeps_rows_out_of_the_stream_is_told_and_so_is_its_end() {
     );
     configure(&database.url().replace("postgres@", &format!("{STREAMER}@")));
     let running = start(&stage);
+    let mut slowest = Duration::ZERO;
     for (ends, (alter, codes, mend)) in (1..).zip(ALTERATIONS) {
         database.execute(&alter.replace('@', &stage.slot));
+        let altered = Instant::now();
         for code in codes {
             told(&running, code);
         }
+        slowest = slowest.max(altered.elapsed());
         database.execute(&mend.replace('@', &stage.slot));
         wait_until(SOON, "the end of it", || {
             let log = running.log();
@@ -70,6 +75,9 @@ fn what_keeps_rows_out_of_the_stream_is_told_and_so_is_its_end() {
         });
     }
     assert_eq!(ended_by_stop(running).code, 0);
+    println!("altered while streaming: told after at most {slowest:.1?}");
+    let promised = scaled(SOON, Duration::from_secs(10));
+    assert!(slowest <= promised, "told after {slowest:?}");
 }
 
 #[test]

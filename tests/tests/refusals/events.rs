@@ -376,7 +376,7 @@ fn position(refusal: &Refusal) -> &str {
 }
 
 /// The numbers of the good events.
-fn numbers(records: &[Record]) -> Vec<u64> {
+pub(crate) fn numbers(records: &[Record]) -> Vec<u64> {
     let number = |record: &Record| record.json().and_then(|json| json.as_u64());
     records.iter().filter_map(number).collect()
 }

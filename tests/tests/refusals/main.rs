@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     reason = "a helper of a test fails as its test does"
 )]
+#![allow(clippy::print_stdout, reason = "figures for whoever asks for them")]
 
 mod check;
 mod checkpoint;

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use walpost_tests::{Finished, Running};
-
 use crate::{
     KAFKA, POSTGRES, SERVER, SOON,
     scripted::{ScriptedServer, fatal},
     stage::{
-        FILE_SECRET, LOCKED, Nowhere, PLAIN, Refusal, Stage, URL_SECRET, ended, guarded, postgres,
+        FILE_SECRET, LOCKED, Nowhere, PLAIN, Refusal, Stage, URL_SECRET, ended, ended_by_stop,
+        postgres,
     },
 };
 
@@ -42,6 +41,7 @@ fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
     let [postgres, standby, kafka] = runs.map(ended);
     let waited = begun.elapsed();
     let expected = Duration::from_secs(28)..Duration::from_secs(45);
+    println!("servers away, run once: ended after {waited:.1?}");
     assert!(expected.contains(&waited), "{waited:?}");
     let words = ["is Postgres running at", away.as_str(), "postgres.url"];
     let postgres = Refusal::of(&postgres);
@@ -83,7 +83,7 @@ fn a_stream_goes_on_trying_until_it_is_stopped() {
     let line = running.wait_for_log("the session ended", SOON);
     assert!(line.contains("\"level\":\"WARN\""), "{line}");
     assert!(running.is_running());
-    assert_eq!(stop(running).code, 0);
+    assert_eq!(ended_by_stop(running).code, 0);
 }
 
 #[test]
@@ -161,9 +161,4 @@ fn a_session_asks_everything_of_the_server_that_it_streams_from() {
     stage.once();
     assert_eq!(stage.read(&topic).len(), 1);
     assert_eq!(other.connections(), 1);
-}
-
-#[track_caller]
-fn stop(running: Running) -> Finished {
-    guarded(running.stop(SOON))
 }

@@ -1,6 +1,6 @@
 //! The spare publication: what it is for.
 
-use walpost_tests::{Kafka, Postgres, Walpost, read_all};
+use walpost_tests::{Binaries, Postgres};
 
 use crate::{
     SOON,
@@ -9,48 +9,16 @@ use crate::{
 
 #[test]
 fn a_publication_that_was_made_anew_under_a_slot_that_lags_costs_no_event() {
-    let stage = Stage::ready("made_anew");
-    stage.kafka.create_topic("made_anew", 1, &[]);
-    survives(&stage, |statement| stage.database.execute(statement));
+    survives(&Stage::ready("made_anew"));
 }
 
 /// Where the server would pass over the rows, with a notice.
 #[test]
 fn a_publication_that_was_made_anew_costs_no_event_on_18() {
-    let Some(server) = Postgres::major(18) else {
-        return;
-    };
-    let database = server.database("made_anew");
-    let slot = database.slot_name();
-    let walpost = Walpost::minimal(&database.url(), &Kafka::shared().brokers(), &slot);
-    assert_eq!(walpost.init().code, 0);
-    let topic = Kafka::shared().topic("made_anew_18", 1);
-    let write = |number: u32| {
-        database.execute(&format!(
-            "insert into outbox (destination, payload) values ('{topic}', '{number}')"
-        ));
-    };
-    write(1);
-    database.execute(&format!("drop publication {slot}"));
-    write(2);
-    database.execute(&format!(
-        "create publication {slot} for table outbox with (publish = 'insert', \
-         publish_via_partition_root)"
-    ));
-    write(3);
-    let finished = walpost.finish(&["run", "--once"], SOON);
-    assert_eq!(finished.code, 0, "{}", finished.stderr);
-    assert!(
-        finished.stderr.contains("the spare takes its place"),
-        "{}",
-        finished.stderr
-    );
-    let records = read_all(&Kafka::shared().brokers(), &topic);
-    let values: Vec<_> = records
-        .into_iter()
-        .filter_map(|record| record.value)
-        .collect();
-    assert_eq!(values, [b"1", b"2", b"3"]);
+    if let Some(binaries) = Binaries::major(18) {
+        let server = Postgres::builder().binaries(binaries);
+        survives(&Stage::alone_on(server, "made_anew"));
+    }
 }
 
 #[test]
@@ -72,23 +40,25 @@ fn a_publication_that_is_gone_is_replaced_by_the_spare() {
     stage.refused(78, &["WP-PUB-MISSING", slot]);
 }
 
-fn survives(stage: &Stage, execute: impl Fn(&str)) {
+fn survives(stage: &Stage) {
     let slot = &stage.slot;
-    stage.write("made_anew", "1");
+    let execute = |statement: &str| stage.database.execute(statement);
+    let topic = stage.kafka.topic("made_anew", 1);
+    stage.write(&topic, "1");
     execute(&format!("drop publication {slot}"));
-    stage.write("made_anew", "2");
+    stage.write(&topic, "2");
     execute(&format!(
         "create publication {slot} for table outbox with (publish = 'insert', \
          publish_via_partition_root)"
     ));
-    stage.write("made_anew", "3");
+    stage.write(&topic, "3");
     let finished = stage.once();
     assert!(
         finished.stderr.contains("the spare takes its place"),
         "{}",
         finished.stderr
     );
-    let records = stage.read("made_anew");
+    let records = stage.read(&topic);
     let values: Vec<_> = records
         .into_iter()
         .filter_map(|record| record.value)

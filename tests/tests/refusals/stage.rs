@@ -7,8 +7,8 @@ use std::{
 };
 
 use walpost_tests::{
-    Database, Finished, Kafka, Lsn, Mistake, Postgres, Record, Running, Walpost, free_port,
-    read_all,
+    Database, Finished, Kafka, Lsn, Mistake, Postgres, PostgresBuilder, Record, Running, Walpost,
+    free_port, read_all,
 };
 
 use crate::SOON;
@@ -30,12 +30,12 @@ pub(crate) const STREAMER: &str = "streamer";
 /// written: a test that keeps one open for more than a moment is [`Stage::alone`].
 pub(crate) fn postgres() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
-    SERVER.get_or_init(server)
+    SERVER.get_or_init(|| server(Postgres::builder()))
 }
 
 /// Everybody is let in, except the role with a password.
-fn server() -> Postgres {
-    let server = Postgres::builder()
+fn server(builder: PostgresBuilder) -> Postgres {
+    let server = builder
         .setting("max_slot_wal_keep_size", "10GB")
         .hba(&format!("host all {LOCKED} 127.0.0.1/32 scram-sha-256"))
         .start();
@@ -83,7 +83,13 @@ impl Stage {
 
     /// As [`Stage::ready`], on a server that no other test waits for. It ends with this process.
     pub(crate) fn alone(hint: &str) -> Self {
-        Self::bare_on(Box::leak(Box::new(server())), hint).made_ready()
+        Self::alone_on(Postgres::builder(), hint)
+    }
+
+    /// As [`Stage::alone`], on a server of that kind.
+    pub(crate) fn alone_on(builder: PostgresBuilder, hint: &str) -> Self {
+        let server = Box::leak(Box::new(server(builder)));
+        Self::bare_on(server, hint).made_ready()
     }
 
     /// As [`Stage::ready`], on the server of another stage.

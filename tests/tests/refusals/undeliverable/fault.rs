@@ -2,8 +2,8 @@
 
 use walpost_tests::{scaled, wait_until};
 
-use super::{Scene, firsts, numbers};
-use crate::{SOON, stage::Stage};
+use super::{Scene, firsts};
+use crate::{SOON, events::numbers, stage::Stage};
 
 /// The time is that of the relay's machine: no event is at fault.
 #[test]

@@ -6,9 +6,12 @@ mod skips;
 
 use std::collections::BTreeSet;
 
-use walpost_tests::{Consumer, Record, scaled};
+use walpost_tests::{Consumer, scaled};
 
-use crate::{events::random, stage::Stage};
+use crate::{
+    events::{numbers, random},
+    stage::Stage,
+};
 
 /// Events before, between and behind the bad ones, in transactions of ten.
 fn between() -> u64 {
@@ -133,11 +136,6 @@ impl Scene {
     fn numbers(&self) -> Vec<u64> {
         numbers(&self.stage.read(&self.topic))
     }
-}
-
-fn numbers(records: &[Record]) -> Vec<u64> {
-    let number = |record: &Record| record.json().and_then(|json| json.as_u64());
-    records.iter().filter_map(number).collect()
 }
 
 /// Each number where it is for the first time.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use walpost_tests::{Record, scaled, unique, wait_until};
+use walpost_tests::{Record, scaled, unique};
 
 use super::{ID, Scene, between, firsts, named};
 use crate::{EVENTS, SOON, events::random, stage::Refusal};
@@ -24,10 +24,8 @@ fn a_relay_that_holds_stays_without_a_stream_and_goes_on_when_an_operator_lets_t
         .unwrap();
     let (position, id) = named(line);
     assert_eq!(id, bad);
-    wait_until(SOON, "the slot is free", || {
-        let slot = scene.stage.database.slot(&scene.stage.slot)?;
-        slot.active_pid.is_none().then_some(())
-    });
+    let stage = &scene.stage;
+    stage.database.wait_until_free(&stage.slot, SOON);
     assert_eq!(scene.numbers(), [1, 2]);
     let args = ["skip", &position, &id, "--reason", "not needed"];
     assert_eq!(scene.stage.finish(&args).code, 0);
