@@ -65,8 +65,9 @@ checks! { Postgres, POSTGRES_CHECKS;
 
     PG_VERSION = "WP-PG-VERSION", Warning, "This major version of Postgres is not tested",
     looks_at: "`server_version_num`.",
-    why: "walpost is tested with 15 to 18. 14 is expected to work and is not tested; older ones \
-        lack what is needed; newer ones may have changed the protocol of the output plugin.",
+    why: "walpost is tested with 15 and 18, and by hand with 17; 16 lies between them. 14 is \
+        expected to work and is not tested; older ones lack what is needed; newer ones may have \
+        changed the protocol of the output plugin.",
     fix: "use a version from 15 to 18, or try it out where it does not matter.";
 
     PG_STANDBY = "WP-PG-STANDBY", Error, "The server is a standby",

@@ -97,15 +97,16 @@ checks! { Slot, SLOT_CHECKS;
         `max_slot_wal_keep_size` was reached while the relay was away. The slot can't be read any \
         more. The events in between are still in the outbox table, if nobody deleted them.",
     fix: "compare the outbox table with Kafka from the slot's `confirmed_flush_lsn` on, deliver \
-        what is missing, then drop the slot and run `walpost init --apply`. Raise \
-        `max_slot_wal_keep_size`.";
+        what is missing, then drop the slot and run `walpost init --apply`. It names the gap, and \
+        makes the slot with `--accept-gap LSN`. Raise `max_slot_wal_keep_size`.";
 
     SLOT_AHEAD = "WP-SLOT-AHEAD", Error, "The slot stands behind the end of the WAL",
     looks_at: "`confirmed_flush_lsn` against the end of the server's WAL.",
     why: "The server was restored from a backup, or a standby was promoted that had less: until \
         the WAL has grown past the slot's position, everything that is committed would be skipped \
         in silence.",
-    fix: "compare the outbox table with Kafka, then drop the slot and run `walpost init --apply`.";
+    fix: "compare the outbox table with Kafka, then drop the slot and run `walpost init --apply`. \
+        It names the gap, and makes the slot with `--accept-gap LSN`.";
 
     SLOT_UNRESERVED = "WP-SLOT-UNRESERVED", Error, "The server is about to remove WAL that the \
         slot needs",
