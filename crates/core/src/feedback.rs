@@ -29,7 +29,7 @@ pub struct Status {
 }
 
 /// The timers and memory of one session's status updates.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Feedback {
     interval: Duration,
     received: Lsn,

@@ -11,7 +11,7 @@ use crate::event::{EventId, Position};
 use crate::limits::RECENT_EVENTS_MAX;
 
 /// Position and id of the last events that were handed to Kafka, in the order of their positions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Recent {
     events: VecDeque<(Position, EventId)>,
     /// The highest position whose id is not kept any more.

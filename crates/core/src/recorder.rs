@@ -42,7 +42,7 @@ pub(crate) struct Confirmed {
 }
 
 /// One session's checkpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     recording: Recording,
     /// What the row holds.

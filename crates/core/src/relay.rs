@@ -36,7 +36,7 @@ use crate::window::Window;
 /// `handle_wal` may only be called while `wants_wal` is true: an owner that does not read lets TCP
 /// hold Postgres back. After an error the value is thrown away and the next session starts from
 /// what the server holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Relay {
     mapping: Mapping,
     format: Format,
@@ -110,7 +110,7 @@ pub struct Snapshot {
     pub oldest: Option<Position>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Table {
     Outbox(Box<Binding>),
     Foreign(TableName),

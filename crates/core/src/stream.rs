@@ -10,14 +10,14 @@ use walpost_pgoutput::{Begin, Commit, Insert, Lsn, Message, PgTimestamp, Relatio
 use crate::event::Position;
 
 /// Where the stream is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stream {
     state: State,
     /// Commit LSN of the last transaction that ended here.
     last_commit: Lsn,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Idle,
     InTransaction(Transaction),

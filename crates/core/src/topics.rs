@@ -18,7 +18,7 @@ use crate::limits::{
 };
 
 /// What is known of the topics.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Topics {
     unknown_after: Duration,
     known: HashMap<Topic, Known>,
@@ -31,7 +31,7 @@ pub struct Topics {
     refreshes: VecDeque<Topic>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     partitions: u32,
     refreshed_at: Instant,
@@ -40,7 +40,7 @@ struct Known {
     stale: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Wanted {
     topic: Topic,
     /// When Kafka first said that it does not exist.
@@ -49,7 +49,7 @@ struct Wanted {
     ask_at: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Denied {
     /// When Kafka first said that it does not exist.
     since: Instant,

@@ -21,7 +21,7 @@ use crate::limits::WindowLimits;
 use crate::recent::Recent;
 
 /// Tickets, reports and boundaries of one session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Window {
     limits: WindowLimits,
     /// How many records may be in flight now: 1 at first, twice as many each time that as many were
@@ -46,7 +46,7 @@ pub(crate) struct Window {
     recent: Recent,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     settled: bool,
     bytes: usize,
@@ -54,7 +54,7 @@ struct Entry {
     id: EventId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Boundary {
     /// The ticket that was next when the boundary was sealed.
     after: u64,

@@ -59,7 +59,7 @@ pub enum BindError {
 pub(super) type Slot = usize;
 
 /// A mapping bound to one table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Binding {
     pub(super) table: TableName,
     /// Columns of the table: a row has as many cells.

@@ -70,7 +70,7 @@ impl Kind {
 }
 
 /// What is known of the types that are not built in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Types {
     described: BTreeMap<u32, Kind>,
     /// Those whose binary form is their text.

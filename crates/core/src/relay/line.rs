@@ -16,7 +16,7 @@ use crate::topics::{Place, Topics};
 use crate::window::Window;
 
 /// Events between the stream and Kafka.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Line {
     pub window: Window,
     pub topics: Topics,
