@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tracing::{debug, warn};
 use walpost_core::TableName;
 use walpost_core::start::Identity;
+use walpost_crashpoint as crash_point;
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Endpoint, Error, Mode};
 
@@ -258,7 +259,8 @@ impl Task {
         };
         let (slot, cluster) = (&self.config.postgres.slot, kafka_cluster.as_deref());
         let advance = checkpoint::advance(connection, table, slot, self.identity, lsn, cluster);
-        let (outcome, over) = match timeout(ANSWER_TIMEOUT, advance).await {
+        let advance = crash_point::waiting!("checkpoint-sent", timeout(ANSWER_TIMEOUT, advance));
+        let (outcome, over) = match crash_point::around!("checkpoint-write", advance.await) {
             Ok(Ok(true)) => (Ok(()), None),
             Ok(Ok(false)) => {
                 let why = "the row is gone, or another relay has moved it on".to_owned();

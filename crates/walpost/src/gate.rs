@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use walpost_core::class::Exit;
 use walpost_core::start::{Accepted, Identity};
 use walpost_core::{Format, History};
+use walpost_crashpoint as crash_point;
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Mode, StartReplication, WalStream};
 
@@ -122,7 +123,8 @@ async fn open_on(
         recorded,
         kafka_cluster,
     } = place;
-    let (tables, publication) = check_set_up(&mut post.connection, config, uses_spare).await?;
+    let set_up = check_set_up(&mut post.connection, config, uses_spare);
+    let (tables, publication) = crash_point::around!("gate", set_up.await?);
     let limits = catalog::limits(&mut post.connection).await?;
     let idle_slot_timeout = limits.idle_slot_timeout;
     let skips = skips(&mut post.connection, postgres, floor).await?;
@@ -146,7 +148,7 @@ async fn open_on(
         binary: format == Format::Binary,
         messages: false,
     };
-    let stream = connection.start_replication(&start).await?;
+    let stream = crash_point::around!("start", connection.start_replication(&start).await?);
     Ok(Opening {
         stream,
         floor,
@@ -199,7 +201,8 @@ async fn find_server(
     };
     let mut left_behind = None;
     loop {
-        let mut connection = match connect(&config.postgres, &options).await {
+        let connected = connect(&config.postgres, &options);
+        let mut connection = match crash_point::around!("connect", connected.await) {
             Ok(connection) => connection,
             Err(error) => {
                 // Another server that does not let us in says more than one that was passed over.
@@ -234,7 +237,7 @@ async fn who(connection: &mut Connection) -> Result<(Server, Identity, History),
     if server.is_standby {
         return Err(SessionError::Standby);
     }
-    let identity = identity(connection).await?;
+    let identity = crash_point::around!("identify", identity(connection).await?);
     let history = history(connection, identity).await?;
     Ok((server, identity, history))
 }
@@ -258,7 +261,9 @@ async fn take_post(
     of_stream: Identity,
 ) -> Result<Post, SessionError> {
     let endpoint = stream.endpoint().clone();
-    let connected = connect_again(&config.postgres, &control::options(config), &endpoint).await;
+    let options = control::options(config);
+    let connect = connect_again(&config.postgres, &options, &endpoint);
+    let connected = crash_point::around!("control", connect.await);
     let mut connection = connected.map_err(|error| not_connected(config, error))?;
     control::prepare(&mut connection).await?;
     let of_control = identity(&mut connection).await?;

@@ -16,6 +16,7 @@ mod cluster;
 mod convert;
 mod ending;
 mod error;
+mod inputs;
 mod kafka;
 mod park;
 mod record;
@@ -32,6 +33,7 @@ use walpost_core::park::Circuit;
 use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
 use walpost_core::{Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
+use walpost_crashpoint as crash_point;
 use walpost_kafka::{Delivery, Producer, Settings};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, Notice, StreamMessage, WalStream};
@@ -377,7 +379,7 @@ impl Session<'_> {
         if let Drain::Asked { deadline } = self.drain {
             let cuts = self.unsent.is_some() || self.relay.splits_transaction();
             if !cuts || now >= deadline {
-                self.relay.drain();
+                crash_point::around!("drain", self.relay.drain());
                 self.drain = Drain::Begun { deadline };
             }
         }
@@ -404,7 +406,7 @@ impl Session<'_> {
     fn take_message(&mut self, message: StreamMessage, now: Instant) -> Result<(), SessionError> {
         match message {
             StreamMessage::Copy(message) => {
-                self.relay.handle_wal(message)?;
+                self.relay_message(message)?;
                 self.send_records(now)
             }
             StreamMessage::Notice(notice) => {
@@ -433,6 +435,7 @@ impl Session<'_> {
                 Ok(false)
             }
             Fill::Read { bytes, full } => {
+                crash_point::at!("first-byte");
                 self.silence.heard(now);
                 let close = self
                     .reads
@@ -474,7 +477,11 @@ impl Session<'_> {
             self.relay.ping();
         }
         while let Some(status) = self.relay.poll_status(now) {
-            self.stream().queue_status(&standby_status(status));
+            let stream = self.stream();
+            crash_point::around!("status", {
+                stream.queue_status(&standby_status(status));
+                stream.try_flush()?;
+            });
         }
         self.stream().try_flush()?;
         Ok(())
@@ -498,6 +505,7 @@ impl Session<'_> {
         if let Some(deadline) = self.drain.deadline() {
             let in_flight = self.producer.in_flight();
             if idle && matches!(self.drain, Drain::Begun { .. }) {
+                crash_point::at!("drained");
                 return Ok(Some(End::Drained));
             }
             return Ok((now >= deadline).then_some(End::DrainDeadline { in_flight }));

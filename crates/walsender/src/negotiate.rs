@@ -133,8 +133,9 @@ impl Negotiation<'_> {
 
     async fn log_in(&self, socket: Socket) -> Result<(Wire, Greeting), Failure> {
         let mut wire = Wire::new(socket, STARTUP_MESSAGE_BYTES_MAX);
-        let authenticated =
-            startup::authenticate(&mut wire, self.entry, self.conninfo, self.options).await;
+        let authenticate =
+            startup::authenticate(&mut wire, self.entry, self.conninfo, self.options);
+        let authenticated = walpost_crashpoint::around!("auth", authenticate.await);
         if let Err(cause) = authenticated {
             return Err(if is_refusal(&cause) {
                 Failure::Retry(cause)

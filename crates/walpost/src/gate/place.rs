@@ -275,7 +275,8 @@ async fn read_checkpoint(
     at: Option<Lsn>,
     memory: &Memory,
 ) -> Result<Option<Checkpoint>, SessionError> {
-    let fault = match checkpoint::read(&mut post.connection, table, slot).await {
+    let read = checkpoint::read(&mut post.connection, table, slot);
+    let fault = match walpost_crashpoint::around!("checkpoint-read", read.await) {
         Ok(row) => return Ok(row),
         Err(fault) => fault,
     };

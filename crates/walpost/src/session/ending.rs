@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 use walpost_core::Relay;
 use walpost_core::class::Class;
+use walpost_crashpoint as crash_point;
 use walpost_kafka::{Delivery, Producer};
 use walpost_walsender::WalStream;
 
@@ -30,19 +31,20 @@ impl Session<'_> {
         let parks = matches!(&ended, Err(error) if error.parks());
         if parks {
             // It was waited for long enough.
-            self.producer.purge();
+            crash_point::around!("park", self.producer.purge());
         }
         if ended.is_err() {
             let believes = self.believes_reports();
             let held = std::mem::take(&mut self.deliveries);
-            settle(self.producer, &mut self.relay, held, believes).await;
+            let settled = settle(self.producer, &mut self.relay, held, believes);
+            crash_point::around!("settle", settled.await);
         }
         // Nothing leaves later than that: the slot may be another relay's by now.
         self.producer.purge();
         if !matches!(&ended, Err(error) if error.spoils_record()) {
-            self.record_last().await;
+            crash_point::around!("last-record", self.record_last().await);
             if let Some(stream) = self.stream.take() {
-                finish(stream, &mut self.relay).await;
+                crash_point::around!("finish", finish(stream, &mut self.relay).await);
             }
         }
         // After the last status, which may have told more.

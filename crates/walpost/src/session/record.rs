@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
+use walpost_crashpoint as crash_point;
 use walpost_pgoutput::Lsn;
 
 use super::{Answer, Session, SessionError};
@@ -144,7 +145,11 @@ impl Session<'_> {
 
     fn take_recorded(&mut self, outcome: Result<(), String>) {
         self.record.is_writing = false;
-        self.relay.handle_checkpointed(outcome.is_ok());
+        let relay = &mut self.relay;
+        crash_point::around!(
+            "checkpoint-told",
+            relay.handle_checkpointed(outcome.is_ok())
+        );
         self.record.see_outcome(&outcome);
         match outcome {
             Ok(()) => {

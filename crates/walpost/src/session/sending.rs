@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use tracing::warn;
 use walpost_core::Exception;
+use walpost_crashpoint as crash_point;
 use walpost_kafka::{Fault, Producer, SendError};
 
-use super::convert::{core_delivery, core_rejection, send};
+use super::convert::{core_rejection, send};
 use super::{Session, SessionError};
 
 impl Session<'_> {
@@ -23,7 +24,7 @@ impl Session<'_> {
         let mut is_replaced = false;
         for delivery in deliveries.drain(..) {
             let is_refused = delivery.result.is_err();
-            let handled = self.relay.handle_delivery(core_delivery(delivery));
+            let handled = self.relay_delivery(delivery);
             is_replaced |= is_refused && handled.is_ok();
             if result.is_ok() {
                 result = handled;
@@ -64,7 +65,7 @@ impl Session<'_> {
             let Some(record) = self.unsent.take().or_else(|| self.relay.poll_record(now)) else {
                 return Ok(());
             };
-            match send(self.producer, &record) {
+            match crash_point::around!("produce", send(self.producer, &record)) {
                 Ok(()) => {}
                 Err(SendError::QueueFull) => {
                     self.unsent = Some(record);
@@ -88,6 +89,7 @@ impl Session<'_> {
                     warn!(%position, %id, "an event is passed over, as an operator wants it");
                 }
                 Exception::DeadLetter(event) => {
+                    crash_point::at!("dead-letter");
                     let topic = self.context.config.delivery.dead_letter_topic.as_str();
                     warn!(cause = %event, topic, "an event goes to the dead-letter topic");
                 }

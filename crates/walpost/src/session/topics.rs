@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 use walpost_core::{Topic, TopicFault, TopicNews};
+use walpost_crashpoint as crash_point;
 use walpost_kafka::Trouble;
 
 use super::convert::{NoCount, partition_count};
@@ -55,7 +56,7 @@ impl Session<'_> {
                     return Err(SessionError::TopicUnmakeable { topic, why });
                 }
             };
-            match self.relay.handle_topic(now, &topic, count) {
+            match crash_point::around!("topic", self.relay.handle_topic(now, &topic, count)) {
                 TopicNews::None => {}
                 TopicNews::Recounted { from, to } => warn!(
                     %topic, from, to,

@@ -35,7 +35,8 @@ impl Supervisor<'_> {
         let mut is_told = false;
         while self.producer.is_none() && self.shutdown.requested() == Shutdown::None {
             self.renew();
-            let error = match Producer::new(&self.sizes.apply(&self.settings)) {
+            let settings = self.sizes.apply(&self.settings);
+            let error = match walpost_crashpoint::around!("producer", Producer::new(&settings)) {
                 Ok(producer) => {
                     self.producer = Some(producer);
                     // It may reach another cluster: what it says of a topic goes with its cluster.

@@ -1,0 +1,285 @@
+//! Both servers, a database, and what is done in a case.
+
+use std::collections::BTreeMap;
+
+use walpost_tests::{
+    Consumer, Database, Kafka, Ledger, Postgres, Proxy, Record, Running, RunningWriter, Walpost,
+    Writer, check, wait_until,
+};
+
+use crate::{
+    SOON,
+    case::{Case, Situation, Way, large},
+};
+
+/// A process that aborts itself ends by this signal.
+const ABORTED: i32 = 128 + 6;
+
+const PARTITIONS: i32 = 4;
+
+/// A database with an outbox and a slot, and a way to Kafka that can be cut.
+pub(crate) struct Rig {
+    kafka: &'static Kafka,
+    database: Database<'static>,
+    slot: String,
+    dead_letters: String,
+    way: Option<Proxy>,
+    yaml: String,
+}
+
+/// What a case stands on.
+struct Scene<'a> {
+    rig: &'a Rig,
+    case: &'a Case,
+    topic: String,
+    consumer: Consumer,
+    ledgers: Vec<Ledger>,
+    writer: Option<RunningWriter>,
+}
+
+impl Rig {
+    pub(crate) fn new(hint: &str) -> Self {
+        Self::through(hint, None)
+    }
+
+    /// With a way to Kafka of its own.
+    pub(crate) fn with_own_way(hint: &str) -> Self {
+        Self::through(hint, Some(Kafka::shared().proxy()))
+    }
+
+    fn through(hint: &str, way: Option<Proxy>) -> Self {
+        let kafka = Kafka::shared();
+        let database = Postgres::shared().database(hint);
+        let slot = database.slot_name();
+        let dead_letters = kafka.topic("letters", 1);
+        let brokers = way.as_ref().map_or_else(|| kafka.brokers(), Proxy::address);
+        let yaml = format!(
+            "postgres:\n  url: \"{}\"\n  slot: {slot}\n  publication: {slot}\n\
+             kafka:\n  brokers: \"{brokers}\"\n\
+             delivery:\n  on_undeliverable: dead_letter\n  dead_letter_topic: {dead_letters}\n",
+            database.url()
+        );
+        Walpost::new(&yaml).init();
+        Self {
+            kafka,
+            database,
+            slot,
+            dead_letters,
+            way,
+            yaml,
+        }
+    }
+
+    /// Lets a relay die, another one go on, and checks what has become of the events.
+    pub(crate) fn run(&self, case: &Case) {
+        let topic = self.kafka.topic("crash", PARTITIONS);
+        let consumer = Consumer::new(&self.kafka.brokers(), &topic);
+        let scene = Scene {
+            rig: self,
+            case,
+            topic,
+            consumer,
+            ledgers: Vec::new(),
+            writer: None,
+        };
+        scene.run();
+    }
+
+    /// Starts a relay that is to die.
+    fn start_armed(&self, case: &Case) -> Running {
+        let Case {
+            name, side, nth, ..
+        } = case;
+        let at = format!("{name}/{}:{nth}", side.name());
+        Walpost::new(&self.yaml)
+            .env("CRASH_AT", &at)
+            .start(&["run"])
+    }
+
+    /// Up to where everything is confirmed, by the row or by the slot, once nobody streams.
+    fn confirmed(&self) -> u64 {
+        let mut client = self.database.client();
+        let sql = "select (greatest(lsn, confirmed_flush_lsn) - '0/0')::bigint
+                   from pg_replication_slots natural join
+                       (select slot as slot_name, lsn from walpost.checkpoint) as row
+                   where slot_name = $1 and active_pid is null";
+        let lsn: i64 = wait_until(SOON, "nobody streams from the slot", || {
+            let row = client.query_opt(sql, &[&self.slot]).ok()??;
+            // pg_lsn's difference is numeric; the cast keeps it in range.
+            Some(row.get(0))
+        });
+        u64::try_from(lsn).expect("a position is not negative")
+    }
+
+    fn end_stream(&self) {
+        let sql = format!(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots
+             where slot_name = '{}' and active",
+            self.slot
+        );
+        self.database.execute(&sql);
+    }
+}
+
+impl Scene<'_> {
+    fn run(mut self) {
+        let is_opening = self.case.way == Way::Opening;
+        if is_opening {
+            self.load();
+        }
+        let running = self.rig.start_armed(self.case);
+        if !is_opening {
+            wait_until(SOON, "the stream, or the end", || {
+                let is_open = running.log().contains(STREAMING);
+                (is_open || !running.is_running()).then_some(())
+            });
+            self.load();
+        }
+        self.bring_there(&running);
+        self.check_death(running);
+        let confirmed = self.rig.confirmed();
+        self.go_on(confirmed);
+    }
+
+    /// Commits what the situation needs.
+    fn load(&mut self) {
+        let writer = Writer::new(&self.rig.database, &self.topic).aggregates(20);
+        match self.case.situation {
+            Situation::Idle => self.ledgers.push(writer.bulk(1)),
+            Situation::Loaded => {
+                let writer = writer.rows_between(1, 5).rollbacks(0.02).rate(100.0);
+                self.writer = Some(writer.start());
+            }
+            Situation::Large => self.ledgers.push(writer.bulk(large())),
+        }
+    }
+
+    /// Does what has to happen for the relay to come to its point.
+    fn bring_there(&mut self, running: &Running) {
+        match self.case.way {
+            Way::Opening | Way::Reading | Way::Sending | Way::Telling => {}
+            Way::Stopping => {
+                self.consumer.wait_for_new_events(1, SOON);
+                running.terminate();
+            }
+            Way::Settling => {
+                self.consumer.wait_for_new_events(1, SOON);
+                self.rig.end_stream();
+            }
+            Way::DeadLetter => self.rig.database.insert_event("no topic!", "a", "{}"),
+            Way::Parking => {
+                self.consumer.wait_for_new_events(1, SOON);
+                let way = self.rig.way.as_ref().expect("a way that can be cut");
+                way.down();
+                // Something has to be in flight.
+                let writer = Writer::new(&self.rig.database, &self.topic);
+                self.ledgers.push(writer.bulk(20));
+                if self.case.name == "unpark" {
+                    running.wait_for_log("parked: the stream is closed", SOON);
+                    way.resume();
+                }
+            }
+        }
+    }
+
+    /// The process is gone, and because of its point.
+    fn check_death(&self, running: Running) {
+        let case = self.case;
+        let said = format!("crash point {}/{}", case.name, case.side.name());
+        let code = running.wait_exit(SOON);
+        let finished = running.finish(SOON);
+        assert_eq!(code, ABORTED, "{case:?}: {}", finished.stderr);
+        let last = finished.stderr.lines().last();
+        assert!(
+            finished.stderr.lines().any(|line| line == said),
+            "{case:?} ended otherwise: {last:?}"
+        );
+    }
+
+    /// Another relay delivers what is left.
+    fn go_on(mut self, confirmed: u64) {
+        if let Some(way) = &self.rig.way {
+            way.resume();
+        }
+        let running = Walpost::new(&self.rig.yaml).start(&["run"]);
+        running.wait_for_log(STREAMING, SOON);
+        if let Some(writer) = self.writer.take() {
+            writer.wait_for(writer.committed() + 20, SOON);
+            self.ledgers.push(writer.stop());
+        }
+        for ledger in &self.ledgers {
+            self.consumer.wait_for_events(ledger, SOON);
+        }
+        if self.case.way == Way::DeadLetter {
+            self.check_dead_letter();
+        }
+        let finished = running.stop(SOON);
+        assert_eq!(finished.code, 0, "{:?}: {}", self.case, finished.stderr);
+        self.consumer.read_to_end(SOON);
+        self.check(confirmed);
+    }
+
+    fn check_dead_letter(&self) {
+        let brokers = self.rig.kafka.brokers();
+        let mut letters = Consumer::new(&brokers, &self.rig.dead_letters);
+        letters.wait_for(1, SOON);
+    }
+
+    /// Nothing is lost, altered, or out of order, and what comes again was not confirmed.
+    fn check(&self, confirmed: u64) {
+        let records = self.consumer.records();
+        let ledgers: Vec<&Ledger> = self.ledgers.iter().collect();
+        let events: usize = ledgers.iter().map(|ledger| ledger.committed.len()).sum();
+        let repeats = check(&ledgers, records).assert_clean();
+        check_content(&ledgers, records);
+        let Case {
+            name,
+            side,
+            situation,
+            nth,
+            ..
+        } = self.case;
+        let side = side.name();
+        println!("{name}/{side}:{nth}, {situation:?}: {events} events, {repeats} came again");
+        check_repeats(self.case, records, confirmed);
+    }
+}
+
+/// An event comes once more at most, and only if neither row nor slot had it: both processes start
+/// with what those say. One that has parked has begun twice.
+fn check_repeats(case: &Case, records: &[Record], confirmed: u64) {
+    let mut copies = BTreeMap::new();
+    for record in records {
+        let position = record.header("walpost-position").expect("a position");
+        let (count, _) = copies.entry(record.event_id()).or_insert((0, position));
+        *count += 1;
+    }
+    for (id, (count, position)) in copies {
+        let lsn = u64::from_str_radix(&position[..16], 16).expect("sixteen hex digits");
+        let most = match case.name {
+            _ if lsn < confirmed && case.way != Way::Parking => 1,
+            "unpark" => 3,
+            _ => 2,
+        };
+        assert!(
+            count <= most,
+            "{case:?}: {count} times {id:?} at {position}"
+        );
+    }
+}
+
+/// Each record holds what was written.
+fn check_content(ledgers: &[&Ledger], records: &[Record]) {
+    let written = ledgers.iter().flat_map(|ledger| &ledger.committed);
+    let written: BTreeMap<_, _> = written.map(|event| (event.id, event)).collect();
+    for record in records {
+        let id = record.event_id().expect("an event");
+        let (event, value) = (written[&id], record.json().expect("JSON"));
+        assert_eq!(record.key_text(), Some(&id.to_string()[..]));
+        assert_eq!(value["aggregate"], event.aggregate, "{id}");
+        assert_eq!(value["version"], event.version, "{id}");
+    }
+}
+
+/// What the log says when a stream has begun.
+const STREAMING: &str = r#""streaming""#;
