@@ -4,6 +4,8 @@
 //! when a standby takes over that was behind. A position that is kept anywhere else would then be
 //! ahead of the new history and swallow its events.
 
+mod record;
+
 use walpost_core::TableName;
 use walpost_core::class::Exit;
 use walpost_core::start::{Checkpoint, Identity};
@@ -56,17 +58,8 @@ pub(crate) async fn read(
         let problem = version_problem(slot, text(6));
         return Err(Fault::Found(Box::new(problem), Exit::Configuration));
     }
-    let checkpoint = (|| {
-        Some(Checkpoint {
-            identity: Identity {
-                system_identifier: text(0).parse().ok()?,
-                timeline: text(1).parse().ok()?,
-            },
-            lsn: text(2).parse().ok()?,
-            kafka_cluster: row.get(3).map(str::to_owned),
-            config: serde_json::from_str(text(4)).ok()?,
-        })
-    })();
+    let columns = [0, 1, 2, 3, 4].map(|index| row.get(index));
+    let checkpoint = record::parse(columns);
     match checkpoint {
         Some(checkpoint) => Ok(Some(checkpoint)),
         None => {
