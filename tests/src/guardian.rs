@@ -10,7 +10,10 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The connection to this process's guardian.
@@ -100,6 +103,7 @@ impl Guardian {
 #[derive(Debug)]
 pub struct GuardedDir {
     path: PathBuf,
+    is_kept: AtomicBool,
 }
 
 impl GuardedDir {
@@ -118,17 +122,29 @@ impl GuardedDir {
         guardian().watch_dir(dir.path());
         let path = dir.keep();
         open_to_all(&path).expect("change the mode of a directory of ours");
-        Self { path }
+        Self {
+            path,
+            is_kept: AtomicBool::new(false),
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Leaves it where it is, for people to look at.
+    pub fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+        guardian().forget_dir(&self.path);
+    }
 }
 
 impl Drop for GuardedDir {
     fn drop(&mut self) {
+        if self.is_kept.load(Ordering::Relaxed) {
+            return;
+        }
         // What can't be removed now (a dying server still writes) is left to the guardian.
         if std::fs::remove_dir_all(&self.path).is_ok() {
             guardian().forget_dir(&self.path);

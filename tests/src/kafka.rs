@@ -256,6 +256,12 @@ impl Kafka {
         self.signal("CONT");
     }
 
+    /// Leaves its directory behind, for people to look at, and says where.
+    pub fn keep(&self) -> &Path {
+        self.dir.keep();
+        self.dir.path()
+    }
+
     /// Whether the broker runs, frozen or not.
     pub fn is_running(&self) -> bool {
         self.broker().as_ref().is_some_and(Process::is_running)

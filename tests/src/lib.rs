@@ -5,7 +5,8 @@
 //! * [`Proxy`] stands between a client and a server and cuts, stalls, delays or swallows.
 //! * [`Walpost`] runs the binary under test as its users do: a file, arguments, signals, logs.
 //! * [`Writer`] commits transactions and keeps the [`Ledger`] of what was committed, [`Consumer`]
-//!   reads topics, and [`check`] compares both. The checker believes nothing that the relay says.
+//!   reads topics, and [`check`] compares both, as `walpost-witness` judges: the checker shares no
+//!   code with the relay and believes nothing that it says.
 //!
 //! Everything that runs outside the test process is registered with the [`Guardian`], so that it
 //! ends with the process however that ends. Functions panic with a plain sentence where a test
@@ -30,8 +31,8 @@ mod wait;
 mod walpost;
 mod writer;
 
-pub use checker::{Report, check, duplicates, lost, order_violations, phantoms};
-pub use consumer::{Consumer, Record, read_all};
+pub use checker::{Report, check};
+pub use consumer::{Consumer, read_all};
 pub use guardian::{GuardedDir, Guardian, guardian};
 pub use kafka::{Kafka, KafkaBuilder, Right, SecuredKafka};
 pub use lookup::{cache_dir, repository_root};
@@ -49,4 +50,5 @@ pub use scale::scaled;
 pub use settled::Settled;
 pub use wait::{try_wait_until, unique, wait_until};
 pub use walpost::{Finished, PARKED, Running, SECRET, UNPARKED, Walpost, said};
+pub use walpost_witness::Record;
 pub use writer::{Ledger, RunningWriter, Writer, Written, copy_text};

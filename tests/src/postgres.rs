@@ -256,6 +256,21 @@ impl Postgres {
         send_signal("CONT", &self.pids(|_| true));
     }
 
+    /// Sends a signal to the walsenders.
+    pub fn signal_walsenders(&self, name: &str) {
+        let postmaster = self.postmaster();
+        let senders = children(postmaster).into_iter();
+        let senders = senders.filter(|(_, title)| title.contains("walsender"));
+        let pids: Vec<String> = senders.map(|(pid, _)| pid.to_string()).collect();
+        send_signal(name, &pids);
+    }
+
+    /// Leaves its directory behind, for people to look at, and says where.
+    pub fn keep(&self) -> &Path {
+        self.dir.keep();
+        self.dir.path()
+    }
+
     /// Whether the server runs, frozen or not.
     pub fn is_running(&self) -> bool {
         self.server().as_ref().is_some_and(Process::is_running)

@@ -7,7 +7,7 @@
 mod link;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -94,6 +94,19 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// Resets all connections now (RST), as a router does that has forgotten them; new ones are
+    /// taken. One whose receiver does not read is reset when it does.
+    pub fn reset(&self) {
+        let mut state = self.shared.state();
+        let links = std::mem::take(&mut state.links);
+        for (id, link) in links {
+            link.reset();
+            state.resetting.insert(id);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
     /// Refuses new connections (connection refused) until [`Proxy::resume`]; open ones go on.
     pub fn refuse(&self) {
         self.shared.state().refusing = true;
@@ -139,6 +152,22 @@ impl Proxy {
         self.shared.state().delay = delay;
     }
 
+    /// Forwards pieces of so many bytes at most, each by itself.
+    pub fn split(&self, bytes: usize) {
+        self.shared.state().pace = Some(Pace {
+            piece: bytes,
+            pause: Duration::ZERO,
+        });
+    }
+
+    /// Forwards so many bytes a second, each way of each connection.
+    pub fn trickle(&self, bytes_per_second: usize) {
+        self.shared.state().pace = Some(Pace {
+            piece: (bytes_per_second / 20).max(1),
+            pause: Duration::from_millis(50),
+        });
+    }
+
     /// Ends every fault: forwards at once, takes new connections.
     ///
     /// # Panics
@@ -151,6 +180,7 @@ impl Proxy {
             state.stalled = [false; 2];
             state.swallowing = [false; 2];
             state.delay = Duration::ZERO;
+            state.pace = None;
             state.close_all(|link| link.torn);
             std::mem::take(&mut state.refusing)
         };
@@ -206,9 +236,19 @@ struct State {
     stalled: [bool; 2],
     swallowing: [bool; 2],
     delay: Duration,
+    pace: Option<Pace>,
     links: BTreeMap<u64, Link>,
+    /// Links that end with a reset.
+    resetting: BTreeSet<u64>,
     accepted: u64,
     forwarded: [u64; 2],
+}
+
+/// How what was read is written.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    piece: usize,
+    pause: Duration,
 }
 
 impl State {
@@ -250,7 +290,12 @@ impl Shared {
         };
         if let Ok(id) = self.register(&client, &server) {
             link::run(&self, id, &client, &server);
-            self.state().links.remove(&id);
+            let mut state = self.state();
+            state.links.remove(&id);
+            if state.resetting.remove(&id) {
+                // What was asked to linger for no time is reset when it is closed.
+                return;
+            }
         }
         client.shutdown(Shutdown::Both).ok();
         server.shutdown(Shutdown::Both).ok();

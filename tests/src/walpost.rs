@@ -78,6 +78,12 @@ impl Walpost {
         self.dir.path()
     }
 
+    /// Leaves its files behind, for people to look at, and says where.
+    pub fn keep(&self) -> &Path {
+        self.dir.keep();
+        self.dir.path()
+    }
+
     /// Replaces the configuration for the next start.
     pub fn configure(&self, yaml: &str) {
         fs::write(self.dir.path().join(CONFIG), yaml).expect("write the configuration");

@@ -39,6 +39,7 @@ pub struct Writer {
     rollbacks: f64,
     savepoints: bool,
     headers: Option<String>,
+    ledger: Option<String>,
     seed: u64,
 }
 
@@ -84,6 +85,7 @@ impl Writer {
             rollbacks: 0.0,
             savepoints: false,
             headers: None,
+            ledger: None,
             seed: 1,
         }
     }
@@ -167,6 +169,14 @@ impl Writer {
     #[must_use]
     pub fn headers(mut self, json: &str) -> Self {
         self.headers = Some(json.to_owned());
+        self
+    }
+
+    /// A table with a column `id uuid` that gets every event's id in the same transaction. Not by
+    /// [`Writer::bulk`].
+    #[must_use]
+    pub fn ledger(mut self, table: &str) -> Self {
+        self.ledger = Some(table.to_owned());
         self
     }
 

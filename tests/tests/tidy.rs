@@ -233,34 +233,24 @@ fn pure_crates_depend_on_no_runtime_and_no_sockets() {
         "a pure crate takes values and gives values: do it in an edge",
         |violations| {
             for package in ["walpost-pgoutput", "walpost-core"] {
-                let tree = Command::new(env!("CARGO"))
-                    .args([
-                        "tree",
-                        "--locked",
-                        "--offline",
-                        "-e",
-                        "normal",
-                        "--prefix",
-                        "none",
-                    ])
-                    .args(["-f", "{p}", "-p", package])
-                    .current_dir(repository_root())
-                    .output()
-                    .expect("run cargo tree");
-                let errors = String::from_utf8_lossy(&tree.stderr);
-                assert!(tree.status.success(), "cargo tree -p {package}: {errors}");
-                let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
-                let names: BTreeSet<&str> = tree
-                    .lines()
-                    .filter_map(|line| line.split(' ').next())
-                    .collect();
-                assert!(
-                    names.contains(package),
-                    "cargo tree printed no tree: {tree}"
-                );
+                let names = dependencies(package);
                 for name in impure.iter().filter(|name| names.contains(**name)) {
                     violations.push(format!("{package} depends on {name}"));
                 }
+            }
+        },
+    );
+}
+
+#[test]
+fn the_witness_shares_no_code_with_the_relay() {
+    refuse(
+        "what judges the relay must not share its mistakes: write it anew",
+        |violations| {
+            let names = dependencies("walpost-witness");
+            let ours = names.iter().filter(|name| name.starts_with("walpost"));
+            for name in ours.filter(|name| *name != "walpost-witness") {
+                violations.push(format!("walpost-witness depends on {name}"));
             }
         },
     );
@@ -402,6 +392,26 @@ mod rules {
             text: text.to_owned(),
         }
     }
+}
+
+/// Everything that a package depends on, itself included.
+fn dependencies(package: &str) -> BTreeSet<String> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "-e", "normal"])
+        .args(["--prefix", "none", "-f", "{p}", "-p", package])
+        .current_dir(repository_root())
+        .output()
+        .expect("run cargo tree");
+    let errors = String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success(), "cargo tree -p {package}: {errors}");
+    let tree = String::from_utf8_lossy(&tree.stdout);
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert!(
+        names.contains(package),
+        "cargo tree printed no tree: {tree}"
+    );
+    names
 }
 
 /// Runs a walk and fails with everything that it found.

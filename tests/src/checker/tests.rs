@@ -24,11 +24,6 @@ fn a_rolled_back_event_is_a_phantom() {
 }
 
 #[test]
-fn an_event_nobody_wrote_is_a_phantom() {
-    assert_eq!(World::new(&[1]).check(&[1, 8]).phantoms.len(), 1);
-}
-
-#[test]
 fn an_event_of_unknown_outcome_may_arrive_or_not() {
     let mut world = World::new(&[1, 2]);
     world.ledger.unknown.push(written(3));
@@ -41,26 +36,6 @@ fn a_jump_ahead_is_disorder_even_when_the_rest_follows() {
     let world = World::new(&[1, 2, 3, 4]);
     assert!(!world.check(&[1, 3, 2, 3, 4]).disorder.is_empty());
     assert!(!world.check(&[1, 2, 3, 2, 4]).disorder.is_empty());
-}
-
-#[test]
-fn a_single_repeat_in_the_middle_is_disorder() {
-    assert!(
-        !World::new(&[1, 2, 3, 4])
-            .check(&[1, 2, 3, 2, 4])
-            .disorder
-            .is_empty()
-    );
-}
-
-#[test]
-fn a_repeat_that_does_not_reach_the_end_is_disorder() {
-    assert!(
-        !World::new(&[1, 2, 3, 4])
-            .check(&[1, 2, 3, 4, 2, 3])
-            .disorder
-            .is_empty()
-    );
 }
 
 #[test]
@@ -106,12 +81,9 @@ impl World {
 
 fn records(arrived: &[u64]) -> Vec<Record> {
     let record = |(event, offset): (&u64, i64)| Record {
-        partition: 0,
         offset,
-        timestamp: None,
         key: Some(id(*event).to_string().into_bytes()),
-        value: None,
-        headers: Vec::new(),
+        ..Record::default()
     };
     arrived.iter().zip(0..).map(record).collect()
 }

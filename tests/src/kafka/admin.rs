@@ -112,6 +112,17 @@ impl Kafka {
         self.wait_for_partitions(name, partitions);
     }
 
+    /// As [`Kafka::grow_topic`], once, and whether the broker did it: for one that may be away.
+    pub fn try_grow_topic(&self, name: &str, partitions: usize) -> bool {
+        let grown = NewPartitions::new(name, partitions);
+        let options = AdminOptions::new()
+            .operation_timeout(Some(METADATA_TIMEOUT))
+            .request_timeout(Some(METADATA_TIMEOUT));
+        let admin = self.admin();
+        let results = block_on(admin.create_partitions([&grown], &options));
+        results.is_ok_and(|results| results.iter().all(Result::is_ok))
+    }
+
     /// How many partitions of a topic can be written; 0 for an unknown topic, `None` when the
     /// broker does not answer.
     pub fn partitions(&self, name: &str) -> Option<i32> {

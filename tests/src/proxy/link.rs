@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
+
 use super::{Direction, Shared};
 
 /// Handles for closing a connection from outside.
@@ -23,6 +25,15 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Lets both connections be reset when they are closed, and wakes who reads from them.
+    pub(super) fn reset(&self) {
+        for stream in [&self.client, &self.server] {
+            // Errors mean that it was closed already.
+            SockRef::from(stream).set_linger(Some(Duration::ZERO)).ok();
+            stream.shutdown(Shutdown::Read).ok();
+        }
+    }
+
     pub(super) fn close(&self) {
         // Errors mean that it was closed already.
         self.client.shutdown(Shutdown::Both).ok();
@@ -92,12 +103,20 @@ impl Way<'_> {
 
     fn write(self, mut to: &TcpStream, queue: &Receiver<Chunk>) {
         for chunk in queue {
-            if !self.wait_until_open(Some(chunk.due)) || to.write_all(&chunk.bytes).is_err() {
-                // The reader learns it from the queue, or from its socket's end.
-                return;
+            let mut rest = chunk.bytes.as_slice();
+            while !rest.is_empty() {
+                let pace = self.shared.state().pace;
+                let size = pace.map_or(rest.len(), |pace| pace.piece.min(rest.len()));
+                let (piece, behind) = rest.split_at(size);
+                if !self.wait_until_open(Some(chunk.due)) || to.write_all(piece).is_err() {
+                    // The reader learns it from the queue, or from its socket's end.
+                    return;
+                }
+                let sent = u64::try_from(piece.len()).expect("usize is no larger than u64");
+                self.shared.state().forwarded[self.direction as usize] += sent;
+                thread::sleep(pace.map_or(Duration::ZERO, |pace| pace.pause));
+                rest = behind;
             }
-            let sent = u64::try_from(chunk.bytes.len()).expect("usize is no larger than u64");
-            self.shared.state().forwarded[self.direction as usize] += sent;
         }
         // The end of a stream is forwarded as the bytes are: not while the way is closed.
         if self.wait_until_open(None) {

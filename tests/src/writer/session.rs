@@ -13,6 +13,7 @@ use super::{
 pub(super) struct Session {
     client: Client,
     insert: Statement,
+    witness: Option<Statement>,
     select: String,
     topic: String,
     headers: Option<String>,
@@ -58,11 +59,18 @@ impl Session {
              order by place",
             writer.table
         ))?;
+        let witness = writer.ledger.as_ref().map(|ledger| {
+            client.prepare(&format!(
+                "insert into {ledger} (id) select unnest($1::uuid[])"
+            ))
+        });
+        let witness = witness.transpose()?;
         let select = format!("select exists (select from {} where id = $1)", writer.table);
         let (topic, headers) = (writer.topic.clone(), writer.headers.clone());
         Ok(Self {
             client,
             insert,
+            witness,
             select,
             topic,
             headers,
@@ -125,6 +133,9 @@ impl Session {
             &self.insert,
             &[&ids, &aggregates, &payloads, &self.topic, &self.headers],
         )?;
+        if let Some(witness) = &self.witness {
+            self.client.execute(witness, &[&ids])?;
+        }
         Ok(())
     }
 

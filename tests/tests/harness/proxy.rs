@@ -43,6 +43,35 @@ fn cut_closes_what_is_open_and_takes_new_connections() {
 }
 
 #[test]
+fn reset_resets_what_is_open_and_takes_new_connections() {
+    let echo = Echo::start();
+    let proxy = Proxy::new(&echo.address);
+    let mut client = connect(&proxy);
+    assert!(exchange(&mut client, b"x").is_some());
+    proxy.reset();
+    let ended = client.read(&mut [0]).unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(proxy.connections(), 0);
+    assert!(exchange(&mut connect(&proxy), b"x").is_some());
+}
+
+#[test]
+fn what_is_split_or_trickles_arrives_whole() {
+    let echo = Echo::start();
+    let proxy = Proxy::new(&echo.address);
+    let mut client = connect(&proxy);
+    let bytes: Vec<u8> = (0..200).collect();
+    proxy.split(1);
+    assert_eq!(exchange(&mut client, &bytes), Some(bytes.clone()));
+    proxy.resume();
+    proxy.trickle(1000);
+    // Four pieces, and 50 ms between two of them.
+    let began = Instant::now();
+    assert_eq!(exchange(&mut client, &bytes), Some(bytes));
+    assert!(began.elapsed() >= Duration::from_millis(100));
+}
+
+#[test]
 fn refuse_keeps_what_is_open_and_refuses_new_connections_until_resume() {
     let echo = Echo::start();
     let proxy = Proxy::new(&echo.address);

@@ -137,12 +137,9 @@ fn assert_table_holds(database: &Database<'_>, ledger: &Ledger) {
         .iter()
         .zip(0..)
         .map(|(event, offset)| Record {
-            partition: 0,
             offset,
-            timestamp: None,
             key: Some(event.id.to_string().into_bytes()),
-            value: None,
-            headers: Vec::new(),
+            ..Record::default()
         })
         .collect();
     assert_eq!(check(&[ledger], &records).assert_clean(), 0);

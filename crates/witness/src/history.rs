@@ -1,0 +1,111 @@
+//! What can be known from outside.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use uuid::Uuid;
+
+use crate::Record;
+
+/// A position in the WAL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+/// Everything that a judgement rests on. What is left empty is not judged.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Committed events, in lines whose order of commits is known: one line of a witness slot, or
+    /// one of each writer.
+    pub lines: Vec<Vec<Event>>,
+    /// Events that were inserted and rolled back.
+    pub rolled_back: BTreeSet<Uuid>,
+    /// Events that the database told a writer to be committed.
+    pub acknowledged: BTreeSet<Uuid>,
+    /// Events that may have been committed: the answer did not come and nobody could ask.
+    pub unknown: BTreeSet<Uuid>,
+    /// Events that a table beside the outbox holds, written in the same transactions.
+    pub ledger: Option<BTreeSet<Uuid>>,
+    /// What the topics hold.
+    pub records: Vec<Record>,
+    /// What was seen while the relay ran, in the order of time.
+    pub samples: Vec<Sample>,
+    /// Whether everything had arrived within the time that was given for it; `None` when nobody
+    /// waited.
+    pub caught_up: Option<bool>,
+    /// What is allowed.
+    pub rules: Rules,
+}
+
+/// One committed event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// The id of the row.
+    pub id: Uuid,
+    /// What its partition is chosen by; events of one aggregate are in order.
+    pub aggregate: Option<String>,
+    /// Its place among the events of its aggregate, from 1, where the writer counts.
+    pub version: Option<u64>,
+    /// The commit of its transaction, as the witness saw it.
+    pub commit: Option<Commit>,
+    /// What its record has to be.
+    pub expected: Option<Expected>,
+}
+
+/// The commit of an event's transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The end of the commit before it.
+    pub after: Lsn,
+    /// The end of the commit's record in the WAL.
+    pub end: Lsn,
+    /// How many rows of the outbox the transaction inserted before this one.
+    pub ordinal: u32,
+    /// When it was, as RFC 3339 with microseconds.
+    pub time: Option<String>,
+}
+
+/// The record that a row has to become.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The topic.
+    pub topic: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// All headers before `walpost-position` and `walpost-commit-time`.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What was seen at one moment while the relay ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// The position that the database held as confirmed: the slot's or the checkpoint's, whichever
+    /// was ahead. Read **before** the ends: what is confirmed has to have arrived already.
+    pub confirmed: Lsn,
+    /// The end of each partition, read after it.
+    pub ends: BTreeMap<(String, i32), i64>,
+    /// When both had been read, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// What a history may have in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The most records that repeat an event; `None`: any number.
+    pub duplicates_max: Option<usize>,
+    /// Partition counts that the topics had. Without, an aggregate has to stay where it is; with
+    /// them, in the partition that one of the counts gives it.
+    pub partition_counts: Vec<u32>,
+    /// Whether requests of a dead producer may have been on their way when the next one began:
+    /// what they repeat can arrive late. Such records are told by their time of creation.
+    pub late_repeats: bool,
+}
