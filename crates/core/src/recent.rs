@@ -16,6 +16,8 @@ pub struct Recent {
     events: VecDeque<(Position, EventId)>,
     /// The highest position whose id is not kept any more.
     forgotten: Option<Position>,
+    /// How many events of the session had been handed to Kafka before.
+    again: u64,
 }
 
 impl Recent {
@@ -25,6 +27,23 @@ impl Recent {
             self.forget_first();
         }
         self.events.push_back((position, id));
+    }
+
+    /// So many events left for the second time, or more often.
+    pub(crate) fn count_again(&mut self, events: u64) {
+        self.again += events;
+    }
+
+    /// How many events the session handed to Kafka that had been before: never less than the
+    /// repeats that came of it, for not every first try arrived.
+    pub fn again(&self) -> u64 {
+        self.again
+    }
+
+    /// The highest position that was handed to Kafka.
+    pub fn highest(&self) -> Option<Position> {
+        let last = self.events.back().map(|(position, _)| *position);
+        last.max(self.forgotten)
     }
 
     /// Adds what a later session of the same history sent: some of it for the second time.
@@ -100,6 +119,15 @@ mod tests {
         assert_eq!(taken[2].1, id(31));
         assert_eq!(commits(&recent.take_from(Lsn::ZERO)), [10]);
         assert_eq!(recent.forgotten(), None);
+    }
+
+    #[test]
+    fn the_highest_position_is_known_also_when_it_is_all_that_is() {
+        assert_eq!(Recent::default().highest(), None);
+        assert_eq!(recent([10, 20]).highest(), Some(position(20, 0)));
+        let mut all = recent([10, 20]);
+        all.take_from(Lsn::new(20));
+        assert_eq!(all.highest(), Some(position(10, 0)));
     }
 
     #[test]

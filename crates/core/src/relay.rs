@@ -134,6 +134,12 @@ impl Relay {
         }
     }
 
+    /// Sessions before have handed events up to this position to Kafka: what is sent again is
+    /// counted.
+    pub fn count_from(&mut self, sent_before: Option<Position>) {
+        self.line.window.count_from(sent_before);
+    }
+
     /// The session is over: the last events that it handed to Kafka.
     pub fn take_recent(&mut self) -> Recent {
         self.line.window.take_recent()

@@ -44,6 +44,10 @@ pub(crate) struct Window {
     confirmed_tickets: u64,
     /// What was settled last.
     recent: Recent,
+    /// The highest position that left in a session before.
+    left_before: Option<Position>,
+    /// How many records left up to there.
+    left_again: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -77,7 +81,14 @@ impl Window {
             confirmed: floor,
             confirmed_tickets: 0,
             recent: Recent::default(),
+            left_before: None,
+            left_again: 0,
         }
+    }
+
+    /// Sessions before have sent events up to this position.
+    pub(crate) fn count_from(&mut self, left_before: Option<Position>) {
+        self.left_before = left_before;
     }
 
     /// Whether a record of this size may be taken in now. One that is larger than the limit on
@@ -117,6 +128,9 @@ impl Window {
             .may_send()
             .expect("a record left through a closed window");
         self.unsent += 1;
+        if Some(self.entry_mut(ticket).position) <= self.left_before {
+            self.left_again += 1;
+        }
         ticket
     }
 
@@ -132,6 +146,9 @@ impl Window {
             "a record was taken back that others have followed"
         );
         self.unsent -= 1;
+        if Some(self.entry_mut(ticket).position) <= self.left_before {
+            self.left_again -= 1;
+        }
     }
 
     /// Seals a boundary: once everything that has left so far is settled, `lsn` is confirmed.
@@ -196,6 +213,7 @@ impl Window {
         for entry in self.entries.iter().take(self.in_flight()) {
             recent.push(entry.position, entry.id.clone());
         }
+        recent.count_again(std::mem::take(&mut self.left_again));
         recent
     }
 

@@ -113,6 +113,8 @@ pub(crate) struct SessionContext<'a> {
     pub accepted: &'a Accepted,
     /// What is known of single events.
     pub rulings: Rulings,
+    /// The highest position that sessions before handed to Kafka.
+    pub sent_before: Option<core::Position>,
     /// Until when a record that the client refuses for its size is refused for good.
     pub size_is_final_until: Option<Instant>,
     /// What another producer is made with.
@@ -277,7 +279,8 @@ pub(crate) async fn run(
     };
     let mapping = context.config.mapping.clone();
     let rulings = std::mem::take(&mut context.rulings);
-    let relay = Relay::new(mapping, session, rulings, topics);
+    let mut relay = Relay::new(mapping, session, rulings, topics);
+    relay.count_from(context.sent_before);
     let (asker, answers) = unbounded_channel();
     let target = context.once.then_some(opening.current);
     let teller = asker.clone();

@@ -225,6 +225,7 @@ impl<'a> Supervisor<'a> {
             state: &self.state,
             accepted: &self.accepted,
             rulings: self.rulings.clone(),
+            sent_before: self.memory.sent_to(),
             size_is_final_until: self.sizes.is_final_until(begun),
             settings: self.sizes.apply(&self.settings),
         };

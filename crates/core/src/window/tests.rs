@@ -47,6 +47,33 @@ fn a_commit_is_confirmed_when_the_last_of_its_records_is_settled() {
 }
 
 #[test]
+fn what_had_left_in_a_session_before_is_counted_when_it_leaves_again() {
+    let mut before = wide(0);
+    for commit in [10, 20, 30] {
+        take(&mut before, commit, 0);
+    }
+    admit(&mut before, 40, 0);
+    let recent = before.take_recent();
+    assert_eq!(recent.again(), 0);
+
+    let mut window = wide(10);
+    window.count_from(recent.highest());
+    for commit in [20, 30, 40] {
+        admit(&mut window, commit, 0);
+    }
+    window.send();
+    let second = window.send();
+    window.take_back(second);
+    window.send();
+    window.send();
+    assert_eq!(window.take_recent().again(), 2);
+    // A session whose position is not known counts nothing.
+    let mut first = wide(0);
+    take(&mut first, 10, 0);
+    assert_eq!(first.take_recent().again(), 0);
+}
+
+#[test]
 fn what_left_is_remembered_whether_it_was_settled_or_not() {
     let mut window = wide(0);
     let first = take(&mut window, 10, 0);

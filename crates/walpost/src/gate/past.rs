@@ -29,9 +29,22 @@ pub(super) struct LeftBehind {
 }
 
 impl Past {
-    /// What a session handed to Kafka.
+    /// What a session handed to Kafka. What of it had been before is told: these are the repeats
+    /// that consumers may see of it.
     pub(super) fn add(&mut self, sent: Recent) {
+        let again = sent.again();
         self.sent.append(sent);
+        if again > 0 {
+            info!(
+                events = again,
+                "sent again: these events had been handed to Kafka before"
+            );
+        }
+    }
+
+    /// The highest position that was handed to Kafka.
+    pub(super) fn sent_to(&self) -> Option<Position> {
+        self.sent.highest()
     }
 
     /// Compares the history of the server that answers with the one that was met last. Where they

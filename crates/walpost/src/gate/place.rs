@@ -8,7 +8,7 @@ use walpost_core::start::{
     Accepted, Checkpoint, Evidence, Fingerprint, Identity, News, Recorded, ServerState, Start,
     Unrecorded, start_at,
 };
-use walpost_core::{Recent, TableName};
+use walpost_core::{Position, Recent, TableName};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::Connection;
 
@@ -248,6 +248,11 @@ impl Memory {
             checkpoint.lsn = recorded;
         }
         self.unrecorded = unrecorded.map(|lsn| Unrecorded { identity, lsn });
+    }
+
+    /// The highest position that the sessions of this process handed to Kafka.
+    pub(crate) fn sent_to(&self) -> Option<Position> {
+        self.past.sent_to()
     }
 
     /// The checkpoint was moved after the session had ended, on the session's server. Another one
