@@ -69,6 +69,20 @@ blackbox: ## The real binary against real Postgres and real Kafka
 	@$(STEP) build cargo build $(CARGO_FLAGS) -q -p walpost
 	@$(STEP) blackbox cargo test $(CARGO_FLAGS) -p walpost-tests $(TEST_FLAGS) -- $(T)
 
+# Of `make chaos`: how many runs, the first one's seed, the seconds of each, how many at a time.
+RUNS :=
+SEED :=
+DURATION :=
+JOBS :=
+
+.PHONY: chaos
+chaos: ## Long runs of faults of everything, on the release binary: RUNS=20 SEED=7 DURATION=60
+	@$(STEP) build cargo build --release --locked -q -p walpost
+	@WALPOST_TEST_BIN="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/walpost" \
+		WALPOST_TEST_SCALE=full WALPOST_CHAOS_RUNS=$(RUNS) WALPOST_CHAOS_SEED=$(SEED) \
+		WALPOST_CHAOS_SECONDS=$(DURATION) WALPOST_CHAOS_JOBS=$(JOBS) \
+		$(STEP) chaos cargo test $(CARGO_FLAGS) -q -p walpost-tests --test chaos -- --nocapture
+
 .PHONY: fuzz-build
 fuzz-build: ## The fuzz targets compile; only checked without a nightly cargo-fuzz
 	@$(STEP) fuzz-build scripts/fuzz-build.sh

@@ -1,0 +1,354 @@
+//! One run, from the servers' start to the verdict.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use walpost_tests::{Finished, Ledger, Running, RunningWriter, try_wait_until};
+use walpost_witness::{Event, History, Rules, Sample, Verdict, judge};
+
+use crate::{
+    SOON,
+    arena::{Arena, servers},
+    blows,
+    plan::Plan,
+    timeline::Timeline,
+};
+
+/// Runs a seed. The error is for people: what was found, where it lies, how it is repeated.
+pub(crate) fn run(seed: u64, lasts: Duration) -> Result<(), String> {
+    let plan = Plan::draw(seed, lasts);
+    println!("{plan}");
+    let (postgres, brokers) = servers(&plan);
+    let timeline = Timeline::new();
+    let arena = Arena::new(&plan, &timeline, &postgres, &brokers);
+    let played = catch_unwind(AssertUnwindSafe(|| play(&arena)));
+    let failure = match played {
+        Ok(outcome) if outcome.wrong.is_empty() => {
+            println!("seed {seed}: {}", outcome.summary);
+            return Ok(());
+        }
+        Ok(outcome) => format!("{}\n{}", outcome.wrong.join("\n"), outcome.summary),
+        Err(panic) => format!("the run ended with a panic: {}", words(&*panic)),
+    };
+    let kept = keep(&arena, &failure);
+    let again = format!("make chaos RUNS=1 SEED={seed} DURATION={}", lasts.as_secs());
+    let failure = format!(
+        "seed {seed} failed: {failure}\nkept: {}\nagain: {again}",
+        kept.display()
+    );
+    println!("{failure}");
+    Err(failure)
+}
+
+struct Outcome {
+    wrong: Vec<String>,
+    summary: String,
+}
+
+fn play(arena: &Arena<'_>) -> Outcome {
+    let is_over = AtomicBool::new(false);
+    let samples = Mutex::new(Vec::new());
+    let wrong = Mutex::new(Vec::new());
+    let (ledgers, caught_up) = thread::scope(|scope| {
+        arena.start_relay();
+        let writers = arena.start_writers();
+        scope.spawn(|| sample(arena, &is_over, &samples));
+        scope.spawn(|| look_after(arena, &is_over, &wrong));
+        // Whatever ends this, the threads above have to end too.
+        let over = Over(&is_over);
+        let began = Instant::now();
+        let ledgers = thread::scope(|scope| {
+            let dealing = scope.spawn(|| blows::deal(arena));
+            while began.elapsed() < arena.plan.lasts || !dealing.is_finished() {
+                thread::sleep(Duration::from_secs(1));
+                note_writers(arena, &writers);
+            }
+            dealing.join()
+        });
+        let mut ledgers = ledgers.expect("the faults are dealt out");
+        arena.timeline.note("chaos", "everything is healed");
+        arena.heal();
+        ledgers.extend(writers.into_iter().map(RunningWriter::stop));
+        arena.timeline.note("chaos", "the writers have ended");
+        let caught_up = wait_until_caught_up(arena, &samples);
+        drop(over);
+        (ledgers, caught_up)
+    });
+    let mut wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let peak = Mutex::new(0);
+    arena.with_relay(|running| {
+        if running.is_running() {
+            *peak.lock().unwrap_or_else(PoisonError::into_inner) = running.rss_peak_bytes();
+        }
+    });
+    let code = arena.end_relay(|running: Running| running.stop(SOON));
+    if code != 0 {
+        wrong.push(format!(
+            "the relay ended with {code} when it was asked to stop"
+        ));
+    }
+    let mut samples = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // After an orderly end nothing is left to be sent again.
+    samples.extend(arena.sampler().sample());
+    let once = arena.walpost.finish(&["run", "--once"], SOON);
+    if once.code != 0 {
+        let Finished { code, stderr, .. } = once;
+        wrong.push(format!("run --once ended with {code}: {stderr}"));
+    }
+    arena.timeline.note_samples(&samples);
+    let history = history(arena, &ledgers, samples, caught_up.is_some());
+    let verdict = judge(&history);
+    if !verdict.is_clean() {
+        wrong.push(verdict.to_string());
+    }
+    wrong.extend(tell_tales(arena));
+    let own = own_count(arena);
+    if let Some(own) = own.filter(|own| verdict.duplicates > *own) {
+        let seen = verdict.duplicates;
+        wrong.push(format!("{seen} repeats, and the relay counted {own}"));
+    }
+    let peak = peak.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if peak > RSS_PEAK_MAX {
+        wrong.push(format!("{} MiB resident", peak >> 20));
+    }
+    Outcome {
+        summary: summary(arena, &verdict, &history, caught_up, own, peak),
+        wrong,
+    }
+}
+
+/// Sets the flag when dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn sample(arena: &Arena<'_>, is_over: &AtomicBool, samples: &Mutex<Vec<Sample>>) {
+    let mut sampler = arena.sampler();
+    while !is_over.load(Ordering::Relaxed) {
+        if let Some(sample) = sampler.sample() {
+            samples
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(sample);
+        }
+        thread::sleep(SAMPLE_INTERVAL);
+    }
+}
+
+/// A relay that ends by itself is wrong, whatever was done to its servers.
+fn look_after(arena: &Arena<'_>, is_over: &AtomicBool, wrong: &Mutex<Vec<String>>) {
+    while !is_over.load(Ordering::Relaxed) {
+        if let Some(code) = arena.ended_by_itself() {
+            let what = format!("the relay ended by itself, with {code}");
+            arena.timeline.note("relay", what.clone());
+            wrong
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(what);
+            arena.start_relay();
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn note_writers(arena: &Arena<'_>, writers: &[RunningWriter]) {
+    let ledgers: Vec<Ledger> = writers.iter().map(RunningWriter::ledger).collect();
+    let sum = |of: fn(&Ledger) -> usize| ledgers.iter().map(of).sum::<usize>();
+    let what = format!(
+        "{} events ok, {} failed, {} unknown, {} reconnects",
+        sum(|ledger| ledger.committed.len()),
+        sum(|ledger| ledger.rolled_back.len()),
+        sum(|ledger| ledger.unknown.len()),
+        sum(|ledger| usize::try_from(ledger.reconnects).unwrap_or_default()),
+    );
+    arena.timeline.note("writers", what);
+}
+
+/// Waits until what was committed last is confirmed, and returns how long it took.
+fn wait_until_caught_up(arena: &Arena<'_>, samples: &Mutex<Vec<Sample>>) -> Option<Duration> {
+    let began = Instant::now();
+    let end = arena
+        .witness()
+        .events("public.outbox")
+        .expect("read the witness slot")
+        .last()
+        .and_then(|event| Some(event.commit.as_ref()?.end))?;
+    let caught_up = try_wait_until(CATCH_UP_DEADLINE, || {
+        let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples
+            .last()
+            .filter(|last| last.confirmed >= end)
+            .map(drop)
+    });
+    let what = match caught_up {
+        Some(()) => "everything is confirmed",
+        None => "the deadline has passed",
+    };
+    arena.timeline.note("chaos", what);
+    caught_up.map(|()| began.elapsed())
+}
+
+fn history(
+    arena: &Arena<'_>,
+    ledgers: &[Ledger],
+    samples: Vec<Sample>,
+    caught_up: bool,
+) -> History {
+    let line = arena
+        .witness()
+        .events("public.outbox")
+        .expect("read the witness slot");
+    let ids = arena.ledger().ids().expect("read the ledger");
+    let last = arena.partitions.load(Ordering::Relaxed);
+    let sessions = sessions(arena);
+    // Of each start: what was in flight, the transaction that was cut, and what arrived since the
+    // checkpoint was written last.
+    let rows = arena.plan.largest_transaction().max(ROWS_MAX);
+    let bound = sessions * (arena.plan.window + rows + SINCE_CHECKPOINT);
+    History {
+        lines: vec![line],
+        rolled_back: ledgers
+            .iter()
+            .flat_map(|ledger| &ledger.rolled_back)
+            .copied()
+            .collect(),
+        acknowledged: ledgers
+            .iter()
+            .flat_map(|ledger| &ledger.committed)
+            .map(|event| event.id)
+            .collect(),
+        unknown: BTreeSet::new(),
+        ledger: Some(ids.into_iter().collect()),
+        records: arena.topics().read(SOON).expect("read the topic"),
+        samples,
+        caught_up: Some(caught_up),
+        rules: Rules {
+            duplicates_max: Some(bound),
+            partition_counts: (arena.plan.partitions.cast_unsigned()..=last).collect(),
+            late_repeats: true,
+        },
+    }
+}
+
+/// How often a stream was opened, by the server's log.
+fn sessions(arena: &Arena<'_>) -> usize {
+    let command = format!("START_REPLICATION SLOT \"{}\"", arena.slot);
+    let log = arena.postgres.log();
+    let starts = log.lines().filter(|line| line.contains(&command));
+    starts
+        .filter(|line| line.contains("received"))
+        .count()
+        .max(1)
+}
+
+/// How many events the relay says that it sent again; `None` where one life did not end with
+/// everything on record: the next one knows nothing of it.
+fn own_count(arena: &Arena<'_>) -> Option<usize> {
+    let logs = arena.relay_logs();
+    let in_order = "stopped: everything that was in flight has arrived and is confirmed";
+    if !logs.iter().all(|log| log.contains(in_order)) {
+        return None;
+    }
+    let mut lines = logs.iter().flat_map(|log| log.lines());
+    lines.try_fold(0, |sum, line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let is_count = line["message"].as_str()?.starts_with("sent again");
+        let events = line["events"].as_u64().filter(|_| is_count);
+        Some(sum + usize::try_from(events.unwrap_or_default()).ok()?)
+    })
+}
+
+/// Words that no log of a relay may have.
+fn tell_tales(arena: &Arena<'_>) -> Vec<String> {
+    let logs = arena.relay_logs();
+    let lines = logs.iter().flat_map(|log| log.lines());
+    lines
+        .filter(|line| {
+            ["panicked", "a bug:", "hunter"]
+                .iter()
+                .any(|word| line.contains(word))
+        })
+        .map(|line| format!("the relay said: {line}"))
+        .collect()
+}
+
+fn summary(
+    arena: &Arena<'_>,
+    verdict: &Verdict,
+    history: &History,
+    caught_up: Option<Duration>,
+    own: Option<usize>,
+    peak: u64,
+) -> String {
+    let confirmed: Vec<&Event> = history.lines.iter().flatten().collect();
+    format!(
+        "{} faults, {} committed, {} streams, {} duplicates of at most {} (own count {own:?}), \
+         {} late, {} samples, caught up after {caught_up:.1?}, peak {} MiB",
+        arena.plan.blows.len(),
+        confirmed.len(),
+        sessions(arena),
+        verdict.duplicates,
+        history.rules.duplicates_max.unwrap_or_default(),
+        verdict.late,
+        verdict.samples,
+        peak >> 20
+    )
+}
+
+/// Puts everything that tells what happened into one directory, and leaves the servers' own.
+fn keep(arena: &Arena<'_>, failure: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}", arena.plan.seed));
+    fs::remove_dir_all(&dir).ok();
+    fs::create_dir_all(&dir).expect("make a directory for what is kept");
+    let logs = arena.relay_logs();
+    for (log, life) in logs.iter().zip(1..) {
+        arena.timeline.note_log(&format!("relay {life}"), log);
+    }
+    arena.timeline.note_postgres(&arena.postgres.log());
+    let mut about = format!("{failure}\n\n{}\n", arena.plan);
+    for place in [arena.postgres.keep(), arena.walpost.keep()]
+        .into_iter()
+        .chain(arena.brokers.iter().map(walpost_tests::Kafka::keep))
+    {
+        writeln!(about, "{}", place.display()).expect("a String takes everything");
+    }
+    fs::write(dir.join("about.txt"), about).expect("write what happened");
+    fs::write(dir.join("timeline.txt"), arena.timeline.text()).expect("write the timeline");
+    fs::write(dir.join("postgres.log"), arena.postgres.log()).expect("write a log");
+    for (broker, number) in arena.brokers.iter().zip(1..) {
+        let path = dir.join(format!("broker-{number}.log"));
+        fs::write(path, broker.log()).expect("write a log");
+    }
+    dir
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without words")
+}
+
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
+/// The longest wait between two sessions is 30 s.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(90);
+/// The largest transaction of the writers.
+const ROWS_MAX: usize = 8;
+/// 100 ms of the load, and what arrives while a write takes.
+const SINCE_CHECKPOINT: usize = 500;
+const RSS_PEAK_MAX: u64 = 256 << 20;
