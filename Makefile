@@ -74,6 +74,8 @@ RUNS :=
 SEED :=
 DURATION :=
 JOBS :=
+# Anything: also a run in which nothing is wrong leaves its timeline, logs and data behind.
+KEEP :=
 
 .PHONY: chaos
 chaos: ## Long runs of faults of everything, on the release binary: RUNS=20 SEED=7 DURATION=60
@@ -81,6 +83,7 @@ chaos: ## Long runs of faults of everything, on the release binary: RUNS=20 SEED
 	@WALPOST_TEST_BIN="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/walpost" \
 		WALPOST_TEST_SCALE=full WALPOST_CHAOS_RUNS=$(RUNS) WALPOST_CHAOS_SEED=$(SEED) \
 		WALPOST_CHAOS_SECONDS=$(DURATION) WALPOST_CHAOS_JOBS=$(JOBS) \
+		WALPOST_CHAOS_KEEP=$(KEEP) \
 		$(STEP) chaos cargo test $(CARGO_FLAGS) -q -p walpost-tests --test chaos -- --nocapture
 
 .PHONY: fuzz-build

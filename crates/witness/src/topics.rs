@@ -13,7 +13,7 @@ use rdkafka::{
 };
 
 use crate::{
-    history::Sample,
+    history::{Lsn, Sample},
     postgres::{confirmed, connect},
     record::Record,
 };
@@ -154,46 +154,53 @@ impl Sampler {
         }
     }
 
-    /// One look; `None` when one side does not answer, which is no finding.
-    pub fn sample(&mut self) -> Option<Sample> {
+    /// One look.
+    ///
+    /// # Errors
+    ///
+    /// Which side does not answer: no finding, only no sample.
+    pub fn sample(&mut self) -> Result<Sample, String> {
         // The order matters: what is confirmed has to be in Kafka already.
-        let confirmed = self.confirmed()?;
-        let ends = self.ends()?;
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        Some(Sample {
+        let confirmed = self
+            .confirmed()
+            .map_err(|error| format!("Postgres: {error}"))?;
+        let ends = self.ends().map_err(|error| format!("Kafka: {error}"))?;
+        let at = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at_ms = at.ok().and_then(|at| i64::try_from(at.as_millis()).ok());
+        Ok(Sample {
             confirmed,
             ends,
-            at_ms: i64::try_from(at.as_millis()).ok()?,
+            at_ms: at_ms.ok_or("the clock is wrong")?,
         })
     }
 
-    fn confirmed(&mut self) -> Option<crate::Lsn> {
+    fn confirmed(&mut self) -> Result<Lsn, postgres::Error> {
         let mut session = match self.database.take() {
             Some(session) => session,
             None => {
-                let mut session = connect(&self.url).ok()?;
-                session.batch_execute(LIMIT).ok()?;
+                let mut session = connect(&self.url)?;
+                session.batch_execute(LIMIT)?;
                 session
             }
         };
-        let found = confirmed(&mut session, &self.slot).ok()?;
+        let found = confirmed(&mut session, &self.slot)?;
         self.database = Some(session);
-        Some(found)
+        Ok(found)
     }
 
-    fn ends(&mut self) -> Option<BTreeMap<(String, i32), i64>> {
+    fn ends(&mut self) -> KafkaResult<BTreeMap<(String, i32), i64>> {
         let cluster = match self.cluster.take() {
             Some(cluster) => cluster,
-            None => self.topics.consumer().ok()?,
+            None => self.topics.consumer()?,
         };
         let mut ends = BTreeMap::new();
         // Asked each time: a topic may get further partitions.
-        for (topic, partition) in self.topics.partitions(&cluster, SAMPLE_TIMEOUT).ok()? {
-            let found = cluster.fetch_watermarks(&topic, partition, SAMPLE_TIMEOUT);
-            ends.insert((topic, partition), found.ok()?.1);
+        for (topic, partition) in self.topics.partitions(&cluster, SAMPLE_TIMEOUT)? {
+            let (_, end) = cluster.fetch_watermarks(&topic, partition, SAMPLE_TIMEOUT)?;
+            ends.insert((topic, partition), end);
         }
         self.cluster = Some(cluster);
-        Some(ends)
+        Ok(ends)
     }
 }
 

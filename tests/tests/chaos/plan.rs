@@ -128,6 +128,19 @@ impl Plan {
         plan
     }
 
+    /// Faults with which nothing can be put on record for a while.
+    pub(crate) fn blows_to_postgres(&self) -> usize {
+        let targets = self.blows.iter().map(|blow| blow.fault.target());
+        targets
+            .filter(|target| {
+                matches!(
+                    target,
+                    Target::Postgres | Target::Checkpoint | Target::Way(Way::Postgres)
+                )
+            })
+            .count()
+    }
+
     pub(crate) fn largest_transaction(&self) -> usize {
         let mut largest = 0;
         for blow in &self.blows {
