@@ -66,7 +66,7 @@ sim: ## Only the simulation of the core
 # They mostly wait for servers, so more of them run at once than there are cores.
 blackbox: export RUST_TEST_THREADS ?= 4
 blackbox: ## The real binary against real Postgres and real Kafka
-	@$(STEP) build cargo build $(CARGO_FLAGS) -q -p walpost
+	@$(STEP) build cargo build $(CARGO_FLAGS) -q -p walpost -p walpost-witness
 	@$(STEP) blackbox cargo test $(CARGO_FLAGS) -p walpost-tests $(TEST_FLAGS) -- $(T)
 
 # Of `make chaos`: how many runs, the first one's seed, the seconds of each, how many at a time.

@@ -10,6 +10,7 @@ mod kafka;
 mod postgres;
 mod proxy;
 mod walpost;
+mod witness;
 mod writer;
 
 use std::time::Duration;
