@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
+    time::SystemTime,
 };
 
 use postgres::{Client, NoTls};
@@ -20,7 +21,8 @@ use walpost_witness::{Ledger, Sampler, Topics, Witness};
 
 use crate::{
     SOON,
-    plan::{Plan, Way},
+    plan::{Fault, Plan, Way},
+    repeats::millis,
     timeline::Timeline,
 };
 
@@ -39,9 +41,19 @@ pub(crate) struct Arena<'a> {
     /// What the lives that are over logged.
     logs: Mutex<Vec<String>>,
     is_expected_to_run: AtomicBool,
+    blows: Mutex<Vec<Dealt>>,
     to_postgres: Proxy,
     to_brokers: Vec<Proxy>,
     of_writers: Proxy,
+}
+
+/// A fault that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dealt {
+    pub(crate) hinders_records: bool,
+    /// In milliseconds since 1970.
+    pub(crate) began_ms: i64,
+    pub(crate) ended_ms: i64,
 }
 
 /// One server of each kind, or three brokers, started side by side.
@@ -109,6 +121,7 @@ impl<'a> Arena<'a> {
             relay: Mutex::default(),
             logs: Mutex::default(),
             is_expected_to_run: AtomicBool::new(false),
+            blows: Mutex::default(),
             to_postgres,
             to_brokers,
             of_writers,
@@ -230,6 +243,30 @@ impl<'a> Arena<'a> {
             .clone();
         logs.extend(self.relay().as_ref().map(Running::log));
         logs
+    }
+
+    /// Deals a fault out, and notes from when to when.
+    pub(crate) fn dealt<T>(&self, fault: Fault, strike: impl FnOnce() -> T) -> T {
+        let now = || millis(SystemTime::now()).expect("it is after 1970");
+        let began_ms = now();
+        self.timeline.note("chaos", format!("{fault:?} begins"));
+        let struck = strike();
+        self.timeline.note("chaos", format!("{fault:?} ends"));
+        let mut blows = self.blows.lock().unwrap_or_else(PoisonError::into_inner);
+        blows.push(Dealt {
+            hinders_records: fault.hinders_records(),
+            began_ms,
+            ended_ms: now(),
+        });
+        struck
+    }
+
+    /// The faults until now.
+    pub(crate) fn blows(&self) -> Vec<Dealt> {
+        self.blows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Ends every fault and starts everything that is down.

@@ -31,10 +31,7 @@ pub(crate) fn deal(arena: &Arena<'_>) -> Vec<Ledger> {
             scope.spawn(move || {
                 for blow in blows {
                     thread::sleep(blow.at.saturating_sub(began.elapsed()));
-                    let what = format!("{:?}", blow.fault);
-                    arena.timeline.note("chaos", format!("{what} begins"));
-                    let ledger = strike(arena, blow);
-                    arena.timeline.note("chaos", format!("{what} ends"));
+                    let ledger = arena.dealt(blow.fault, || strike(arena, blow));
                     ledgers
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)

@@ -13,6 +13,7 @@
 mod arena;
 mod blows;
 mod plan;
+mod repeats;
 mod run;
 mod timeline;
 

@@ -128,19 +128,6 @@ impl Plan {
         plan
     }
 
-    /// Faults with which nothing can be put on record for a while.
-    pub(crate) fn blows_to_postgres(&self) -> usize {
-        let targets = self.blows.iter().map(|blow| blow.fault.target());
-        targets
-            .filter(|target| {
-                matches!(
-                    target,
-                    Target::Postgres | Target::Checkpoint | Target::Way(Way::Postgres)
-                )
-            })
-            .count()
-    }
-
     pub(crate) fn largest_transaction(&self) -> usize {
         let mut largest = 0;
         for blow in &self.blows {
@@ -218,6 +205,17 @@ fn draw_trouble(way: Way, random: &mut fastrand::Rng) -> Trouble {
 }
 
 impl Fault {
+    /// Whether nothing may be put on record meanwhile: what is delivered comes again.
+    pub(crate) fn hinders_records(self) -> bool {
+        let target = self.target();
+        [
+            Target::Postgres,
+            Target::Checkpoint,
+            Target::Way(Way::Postgres),
+        ]
+        .contains(&target)
+    }
+
     pub(crate) fn target(self) -> Target {
         match self {
             Self::RelayKilled | Self::RelayStopped | Self::RelayFrozen => Target::Relay,

@@ -23,6 +23,7 @@ use crate::{
     arena::{Arena, servers},
     blows,
     plan::Plan,
+    repeats::{Stream, streams},
     timeline::Timeline,
 };
 
@@ -111,12 +112,13 @@ fn play(arena: &Arena<'_>) -> Outcome {
         wrong.push(format!("run --once ended with {code}: {stderr}"));
     }
     arena.timeline.note_samples(&samples);
-    let history = history(arena, &ledgers, samples, caught_up.is_some());
+    let (history, streams) = history(arena, &ledgers, samples, caught_up.is_some());
     let verdict = judge(&history);
     if !verdict.is_clean() {
         wrong.push(verdict.to_string());
     }
     wrong.extend(tell_tales(arena));
+    wrong.extend(beyond_the_bound(arena, &streams));
     let own = own_count(arena);
     if let Some(own) = own.filter(|own| verdict.duplicates > *own) {
         let seen = verdict.duplicates;
@@ -127,7 +129,7 @@ fn play(arena: &Arena<'_>) -> Outcome {
         wrong.push(format!("{} MiB resident", peak >> 20));
     }
     Outcome {
-        summary: summary(arena, &verdict, &history, caught_up, own, peak),
+        summary: summary(arena, &verdict, &history, &streams, caught_up, own, peak),
         wrong,
     }
 }
@@ -218,20 +220,14 @@ fn history(
     ledgers: &[Ledger],
     samples: Vec<Sample>,
     caught_up: bool,
-) -> History {
+) -> (History, Vec<Stream>) {
     let line = arena
         .witness()
         .events("public.outbox")
         .expect("read the witness slot");
     let ids = arena.ledger().ids().expect("read the ledger");
     let last = arena.partitions.load(Ordering::Relaxed);
-    let sessions = sessions(arena);
-    // Of each start: what was in flight, the transaction that was cut, and what arrived since the
-    // checkpoint was written last. Of each time that Postgres is away: what its connection held.
-    let rows = arena.plan.largest_transaction().max(ROWS_MAX);
-    let bound = sessions * (arena.plan.window + rows + SINCE_CHECKPOINT)
-        + arena.plan.blows_to_postgres() * BUFFERED;
-    History {
+    let mut history = History {
         lines: vec![line],
         rolled_back: ledgers
             .iter()
@@ -249,26 +245,42 @@ fn history(
         samples,
         caught_up: Some(caught_up),
         rules: Rules {
-            duplicates_max: Some(bound),
+            duplicates_max: None,
             partition_counts: (arena.plan.partitions.cast_unsigned()..=last).collect(),
             late_repeats: true,
         },
+    };
+    // Each stream sends again what had been sent and was not on record when it was opened, and
+    // nothing else.
+    let streams = streams(&arena.postgres.log(), &arena.slot, &history);
+    history.rules.duplicates_max = Some(streams.iter().map(|stream| stream.open).sum());
+    (history, streams)
+}
+
+/// Streams that found more open than the window, the longest transaction and a second of the load,
+/// although Postgres could put everything on record since the stream before it was opened.
+fn beyond_the_bound(arena: &Arena<'_>, streams: &[Stream]) -> Vec<String> {
+    let rows = arena.plan.largest_transaction().max(ROWS_MAX);
+    let blows = arena.blows();
+    let mut wrong = Vec::new();
+    for pair in streams.windows(2) {
+        let (from, to) = (pair[0].opened_ms, pair[1].opened_ms);
+        let hindered = blows
+            .iter()
+            .any(|blow| blow.hinders_records && blow.began_ms <= to && blow.ended_ms >= from);
+        let bound = arena.plan.window + rows + pair[1].last_second;
+        if !hindered && pair[1].open > bound {
+            let open = pair[1].open;
+            wrong.push(format!(
+                "{open} events were not on record at {to} ms, {bound} may be"
+            ));
+        }
     }
+    wrong
 }
 
-/// How often a stream was opened, by the server's log.
-fn sessions(arena: &Arena<'_>) -> usize {
-    let command = format!("START_REPLICATION SLOT \"{}\"", arena.slot);
-    let log = arena.postgres.log();
-    let starts = log.lines().filter(|line| line.contains(&command));
-    starts
-        .filter(|line| line.contains("received"))
-        .count()
-        .max(1)
-}
-
-/// How many events the relay says that it sent again; `None` where there was more than one: what the
-/// one had sent the next does not know, also when the one ended in order.
+/// How many events the relay says that it sent again; `None` where there was more than one: what
+/// the one had sent the next does not know, also when the one ended in order.
 fn own_count(arena: &Arena<'_>) -> Option<usize> {
     let logs = arena.relay_logs();
     if logs.len() > 1 {
@@ -301,6 +313,7 @@ fn summary(
     arena: &Arena<'_>,
     verdict: &Verdict,
     history: &History,
+    streams: &[Stream],
     caught_up: Option<Duration>,
     own: Option<usize>,
     peak: u64,
@@ -311,7 +324,7 @@ fn summary(
          {} late, {} samples, caught up after {caught_up:.1?}, peak {} MiB",
         arena.plan.blows.len(),
         confirmed.len(),
-        sessions(arena),
+        streams.len(),
         verdict.duplicates,
         history.rules.duplicates_max.unwrap_or_default(),
         verdict.late,
@@ -358,8 +371,4 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(90);
 /// The largest transaction of the writers.
 const ROWS_MAX: usize = 8;
-/// 100 ms of the load, and what arrives while a write takes.
-const SINCE_CHECKPOINT: usize = 500;
-/// 6 MiB of events, some 400 bytes each: what the buffers of a connection hold.
-const BUFFERED: usize = 15_000;
 const RSS_PEAK_MAX: u64 = 256 << 20;

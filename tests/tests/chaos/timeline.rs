@@ -9,6 +9,8 @@ use std::{
 use serde_json::Value;
 use walpost_witness::Sample;
 
+use crate::repeats::time_of;
+
 /// Notes of one run. Taken from several threads.
 #[derive(Debug)]
 pub(crate) struct Timeline {
@@ -76,9 +78,7 @@ impl Timeline {
             "STATEMENT:",
         ];
         for line in log.lines() {
-            let at = line
-                .split_once(" UTC ")
-                .and_then(|(at, _)| instant(&format!("{}Z", at.replace(' ', "T"))));
+            let at = time_of(line);
             if let Some(at) = at
                 && words.iter().any(|word| line.contains(word))
                 && !noise.iter().any(|word| line.contains(word))
@@ -133,7 +133,7 @@ impl Timeline {
 }
 
 /// A time of RFC 3339 in UTC.
-fn instant(text: &str) -> Option<SystemTime> {
+pub(crate) fn instant(text: &str) -> Option<SystemTime> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let mut date = date.splitn(3, '-').map(str::parse::<i64>);
     let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
