@@ -15,7 +15,6 @@ mod kafka;
 mod park;
 mod postgres;
 mod relay;
-mod reset;
 mod rig;
 mod stop;
 

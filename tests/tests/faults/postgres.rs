@@ -10,7 +10,6 @@ use walpost_tests::{Direction, Proxy, Settled, Stop, check, wait_until};
 
 use crate::{
     SOON,
-    reset::ResettingProxy,
     rig::{BACK, Relay, Rig},
     scaled,
 };
@@ -161,7 +160,7 @@ fn a_connection_that_is_cut_costs_nothing() {
 #[test]
 fn a_connection_that_is_reset_costs_nothing() {
     let rig = Rig::take();
-    let proxy = ResettingProxy::new(rig.postgres.port());
+    let proxy = Proxy::new(&format!("127.0.0.1:{}", rig.postgres.port()));
     let relay = rig.relay_through("reset", proxy.port());
     survives(&relay, "connection reset", scaled(2, 5), || proxy.reset());
 }
