@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use postgres::{Client, NoTls};
@@ -63,6 +63,7 @@ pub(crate) fn servers(plan: &Plan) -> (Postgres, Vec<Kafka>) {
             let binaries = Binaries::major(plan.postgres).unwrap_or_else(Binaries::newest);
             Postgres::builder()
                 .binaries(binaries)
+                .setting("max_prepared_transactions", "10")
                 .setting("log_replication_commands", "on")
                 .setting("log_timezone", "UTC")
                 .start()
@@ -293,19 +294,33 @@ impl<'a> Arena<'a> {
         self.start_relay();
     }
 
+    /// A session past the proxies; none, after a rest, while Postgres takes none: a server that is
+    /// about to stop must not be kept busy with refusals.
+    pub(crate) fn session(&self) -> Option<Client> {
+        let session = Client::connect(&self.database.url(), NoTls);
+        if session.is_err() {
+            thread::sleep(Duration::from_millis(200));
+        }
+        session.ok()
+    }
+
     /// Waits until Postgres takes sessions.
     pub(crate) fn wait_for_postgres(&self) {
-        wait_until(SOON, "Postgres takes sessions", || {
-            let session = Client::connect(&self.database.url(), NoTls);
-            if session.is_err() {
-                thread::sleep(std::time::Duration::from_millis(100));
-            }
-            session.ok().map(drop)
-        });
+        wait_until(SOON, "Postgres takes sessions", || self.session());
+    }
+
+    /// Ends a second relay in order, wherever it is.
+    pub(crate) fn end_standby(&self, standby: Running) {
+        let finished = standby.stop(SOON);
+        assert_eq!(finished.code, 0, "the second relay: {}", finished.stderr);
+        self.logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(finished.stderr);
     }
 
     /// Stops Postgres and starts it again after a rest.
-    pub(crate) fn restart_postgres(&self, how: Option<Stop>, rest: std::time::Duration) {
+    pub(crate) fn restart_postgres(&self, how: Option<Stop>, rest: Duration) {
         match how {
             Some(how) => self.postgres.stop(how),
             None => self.postgres.kill(),

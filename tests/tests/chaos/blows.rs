@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use postgres::{Client, NoTls};
-use walpost_tests::{Finished, Ledger, Running, Stop, try_wait_until};
+use postgres::Client;
+use walpost_tests::{Finished, Ledger, Running, Stop, try_wait_until, wait_until};
 
 use crate::{
     SOON,
     arena::Arena,
-    plan::{Blow, Fault, Target, Trouble, Way},
+    plan::{Blow, Fault, PREPARED_ROWS, Target, Trouble, Way},
 };
 
 /// All faults of the plan, each at its time: one after the other where they hit the same target,
@@ -62,6 +62,11 @@ fn strike(arena: &Arena<'_>, blow: &Blow) -> Option<Ledger> {
             rest();
             arena.with_relay(Running::resume);
         }
+        Fault::SecondRelay => {
+            let standby = arena.walpost.start(&["run"]);
+            rest();
+            arena.end_standby(standby);
+        }
         Fault::WalsenderKilled => {
             arena.postgres.signal_walsenders("KILL");
             // Its recovery is the server's own: nothing else is done to it meanwhile.
@@ -102,6 +107,7 @@ fn strike(arena: &Arena<'_>, blow: &Blow) -> Option<Ledger> {
         | Fault::PublicationRemade
         | Fault::LongTransaction
         | Fault::CheckpointLocked => disturb_database(arena, blow),
+        Fault::PreparedTransaction => prepare(arena, blow),
         Fault::LargeTransaction(rows) => {
             return Some(arena.large_transaction(rows).run(SOON));
         }
@@ -146,27 +152,58 @@ fn grow(arena: &Arena<'_>) {
     }
 }
 
+/// Events of a transaction that is prepared, and committed later, whatever happens in between.
+fn prepare(arena: &Arena<'_>, blow: &Blow) {
+    let name = format!("prepared-{}", blow.at.as_millis());
+    let is_prepared = |session: &mut Client| {
+        let asked = "select exists (select from pg_prepared_xacts where gid = $1)";
+        Some(session.query_one(asked, &[&name]).ok()?.get::<_, bool>(0))
+    };
+    let begin = format!(
+        "begin;
+         with event as (
+             insert into public.outbox (destination, aggregate_id, payload)
+             select '{}', '{name}', jsonb_build_object('version', version)
+             from generate_series(1, {PREPARED_ROWS}) version
+             returning id)
+         insert into public.ledger (id) select id from event;
+         prepare transaction '{name}'",
+        arena.topic
+    );
+    let prepared = try_wait_until(SOON, || {
+        let mut session = arena.session()?;
+        // The answer may have been lost.
+        if !is_prepared(&mut session)? {
+            session.batch_execute(&begin).ok()?;
+        }
+        Some(())
+    });
+    if prepared.is_none() {
+        return arena.timeline.note("chaos", "nothing was prepared");
+    }
+    thread::sleep(blow.lasts);
+    wait_until(SOON, "the end of a prepared transaction", || {
+        let mut session = arena.session()?;
+        if is_prepared(&mut session)? {
+            let commit = format!("commit prepared '{name}'");
+            session.batch_execute(&commit).ok()?;
+        }
+        Some(())
+    });
+}
+
 fn disturb_database(arena: &Arena<'_>, blow: &Blow) {
     let attempt = || {
-        let mut session = Client::connect(&arena.database.url(), NoTls).ok()?;
+        let mut session = arena.session()?;
         let done = alter(&mut session, arena, blow);
         // The server may go away at any time.
-        done.map_err(|error| arena.timeline.note("chaos", format!("again: {error:?}")))
+        done.map_err(|error| arena.timeline.note("chaos", format!("again: {error}")))
             .ok()
-    };
-    let attempt = || {
-        attempt().or_else(|| {
-            thread::sleep(PAUSE);
-            None
-        })
     };
     if try_wait_until(SOON, attempt).is_none() {
         arena.timeline.note("chaos", "the database did not take it");
     }
 }
-
-/// Between two attempts: a server that is about to stop must not be kept busy with refusals.
-const PAUSE: Duration = Duration::from_millis(200);
 
 fn alter(session: &mut Client, arena: &Arena<'_>, blow: &Blow) -> Result<(), postgres::Error> {
     let name = &arena.slot;

@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     /// SIGTERM; another one is started.
     RelayStopped,
     RelayFrozen,
+    /// A standby on the same slot, for a while. It takes over when the other one loses the slot.
+    SecondRelay,
     /// SIGKILL: the server restarts all of its processes.
     WalsenderKilled,
     WalsenderEnded,
@@ -59,6 +61,8 @@ pub(crate) enum Fault {
     /// Holds back the slot's `restart_lsn`.
     LongTransaction,
     LargeTransaction(usize),
+    /// Committed in two phases.
+    PreparedTransaction,
     /// Nobody can write it.
     CheckpointLocked,
 }
@@ -96,6 +100,8 @@ pub(crate) enum Target {
     Publication,
     LongTransaction,
     LargeTransaction,
+    PreparedTransaction,
+    SecondRelay,
     Checkpoint,
 }
 
@@ -135,7 +141,7 @@ impl Plan {
                 largest = largest.max(rows);
             }
         }
-        largest
+        largest.max(PREPARED_ROWS)
     }
 }
 
@@ -166,6 +172,8 @@ fn draw_blow(kind: u8, brokers: usize, run: Duration, random: &mut fastrand::Rng
         }
         21 => (Fault::CheckpointLocked, 500, 6000),
         22 => (Fault::PublicationRemade, 500, 4000),
+        23 => (Fault::PreparedTransaction, 0, 6000),
+        24 => (Fault::SecondRelay, 5000, 40_000),
         _ => {
             let way = match random.u8(..10) {
                 0..=4 => Way::Postgres,
@@ -235,6 +243,8 @@ impl Fault {
             Self::PublicationRemade => Target::Publication,
             Self::LongTransaction => Target::LongTransaction,
             Self::LargeTransaction(_) => Target::LargeTransaction,
+            Self::PreparedTransaction => Target::PreparedTransaction,
+            Self::SecondRelay => Target::SecondRelay,
             Self::CheckpointLocked => Target::Checkpoint,
         }
     }
@@ -269,8 +279,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).expect("no run lasts for ages")
 }
 
+/// Rows of a transaction that is prepared.
+pub(crate) const PREPARED_ROWS: usize = 50;
 /// What [`draw_blow`] knows, with the ways counted four times.
-const KINDS: u8 = 27;
+const KINDS: u8 = 29;
 /// 1 GiB: what it has mapped, not what it uses.
 const MEMORY: u64 = 1 << 20;
 
@@ -298,5 +310,5 @@ fn every_kind_of_fault_is_drawn() {
             troubles.insert(mem::discriminant(&trouble));
         }
     }
-    assert_eq!((faults.len(), troubles.len()), (20, 9));
+    assert_eq!((faults.len(), troubles.len()), (22, 9));
 }
