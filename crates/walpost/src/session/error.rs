@@ -69,7 +69,10 @@ pub(crate) enum SessionError {
     /// Another relay wrote the checkpoint between our look at it and our own write.
     #[error("another relay moved the checkpoint: looking again")]
     CheckpointMoved,
-    /// Somebody else moved the slot while it was streamed from, or just before.
+    /// Our walsender has lost the slot: a relay that has it by right may have moved it.
+    #[error("another session has taken the slot '{slot}' meanwhile: connecting again")]
+    SlotTaken { slot: String },
+    /// Somebody else moved the slot just before it was streamed from.
     #[error(
         "the slot '{slot}' stands at {confirmed}, and this relay has confirmed no more than \
          {told}: somebody else read from it or advanced it, and what was committed in between was \
@@ -145,7 +148,10 @@ impl SessionError {
                 None if error.is_too_large() => Class::Definite(Exit::Configuration),
                 None => error.tls().map_or(QUIET, tls_class),
             },
-            Self::SlotActive { .. } | Self::CheckpointMoved | Self::ServerEnded => QUIET,
+            Self::SlotActive { .. }
+            | Self::SlotTaken { .. }
+            | Self::CheckpointMoved
+            | Self::ServerEnded => QUIET,
             Self::SlotMoved { .. } => Class::Definite(Exit::Gap),
             Self::Answer(_) => Class::Definite(Exit::Internal),
             Self::Standby | Self::LeftBehind { .. } => ALARM,
@@ -224,6 +230,7 @@ impl SessionError {
             | Self::CheckpointMoved
             | Self::PublicationGone(_)
             | Self::SlotActive { .. }
+            | Self::SlotTaken { .. }
             | Self::Silent(_)
             | Self::NoAnswer(_)
             | Self::ServerEnded
@@ -265,7 +272,10 @@ impl SessionError {
 
     /// Whether nothing may be put on record any more: it would hide what happened.
     pub(super) fn spoils_record(&self) -> bool {
-        matches!(self, Self::SlotMoved { .. } | Self::OtherServer)
+        matches!(
+            self,
+            Self::SlotMoved { .. } | Self::SlotTaken { .. } | Self::OtherServer
+        )
     }
 
     /// Whether a stream that had begun says that its publication is not there.
@@ -280,7 +290,11 @@ impl SessionError {
     pub(super) fn is_of_stream(&self) -> bool {
         matches!(
             self,
-            Self::Postgres(_) | Self::ServerEnded | Self::Silent(_) | Self::SlotMoved { .. }
+            Self::Postgres(_)
+                | Self::ServerEnded
+                | Self::Silent(_)
+                | Self::SlotMoved { .. }
+                | Self::SlotTaken { .. }
         )
     }
 }

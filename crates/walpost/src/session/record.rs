@@ -172,7 +172,9 @@ impl Session<'_> {
         }
     }
 
-    /// The slot has to be streamed from by our own walsender, and stand where we left it.
+    /// The slot has to be streamed from by our own walsender, and stand where we left it. Where it
+    /// is another's, or nobody's, it may be ahead by right: a relay that took over while this one
+    /// stood still has the row of the checkpoint move with it, and the start gate compares both.
     fn take_slot(&mut self, seen: SlotSeen) -> Result<(), SessionError> {
         self.relay.handle_slot(seen.is_pressed);
         self.record.idle_slot_timeout = seen.idle_timeout;
@@ -180,19 +182,25 @@ impl Session<'_> {
             self.silence.at_work(Instant::now());
         }
         let told = self.relay.told();
-        if let Some(confirmed) = seen.confirmed.filter(|confirmed| *confirmed > told) {
-            return Err(SessionError::SlotMoved {
-                slot: self.context.config.postgres.slot.clone(),
-                confirmed,
-                told,
-            });
-        }
+        let ahead = seen.confirmed.filter(|confirmed| *confirmed > told);
+        let slot = || self.context.config.postgres.slot.clone();
         match (seen.active_pid, self.stream_pid) {
             (Some(seen), Some(ours)) if seen != ours => {
                 debug!(seen, ours, "another walsender streams from the slot");
-                Err(SessionError::OtherServer)
+                return Err(SessionError::SlotTaken { slot: slot() });
             }
-            _ => Ok(()),
+            (None, Some(_)) if ahead.is_some() => {
+                return Err(SessionError::SlotTaken { slot: slot() });
+            }
+            _ => {}
+        }
+        match ahead {
+            Some(confirmed) => Err(SessionError::SlotMoved {
+                slot: slot(),
+                confirmed,
+                told,
+            }),
+            None => Ok(()),
         }
     }
 
