@@ -230,13 +230,22 @@ impl Kafka {
     /// When it runs on after 60 s.
     #[track_caller]
     pub fn stop(&self) {
-        self.signal("TERM");
-        let stopped = try_wait_until(STOP_DEADLINE, || (!self.is_running()).then_some(()));
         assert!(
-            stopped.is_some(),
+            self.try_stop(STOP_DEADLINE),
             "Kafka is not down:\n{}",
             tail(&self.log())
         );
+    }
+
+    /// As [`Kafka::stop`], and whether it ended by the deadline.
+    pub fn try_stop(&self, deadline: Duration) -> bool {
+        self.signal("TERM");
+        try_wait_until(deadline, || (!self.is_running()).then_some(())).is_some()
+    }
+
+    /// Whether the broker answers.
+    pub fn answers(&self) -> bool {
+        self.is_running() && self.is_ready()
     }
 
     /// Kills the broker (SIGKILL) and waits for its end.

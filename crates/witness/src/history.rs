@@ -108,4 +108,19 @@ pub struct Rules {
     /// Whether requests of a dead producer may have been on their way when the next one began:
     /// what they repeat can arrive late. Such records are told by their time of creation.
     pub late_repeats: bool,
+    /// From when to when, in milliseconds since 1970, a relay that had lost the slot could not know
+    /// it yet, because it had stood still: what it repeats then is late too.
+    pub unaware: Vec<(i64, i64)>,
+}
+
+impl Rules {
+    /// Whether a record was made while a relay that had lost the slot could not know it.
+    pub(crate) fn is_unaware(&self, created: Option<i64>) -> bool {
+        let is_within = |at: i64| {
+            self.unaware
+                .iter()
+                .any(|(from, to)| (*from..=*to).contains(&at))
+        };
+        created.is_some_and(is_within)
+    }
 }

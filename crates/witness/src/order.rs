@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     content,
-    history::{Event, History},
+    history::{Event, History, Rules},
     placement, progress,
     record::Record,
     verdict::{Kind, Verdict},
@@ -222,7 +222,7 @@ fn judge_order(history: &History, facts: &Facts<'_>, verdict: &mut Verdict) {
                 .filter(|arrival| arrival.fact.line == line)
                 .copied()
                 .collect();
-            let mut walk = Walk::new(&arrivals, history.rules.late_repeats);
+            let mut walk = Walk::new(&arrivals, &history.rules);
             for arrival in &arrivals {
                 walk.step(arrival, &is_elsewhere);
             }
@@ -247,7 +247,7 @@ struct Walk<'a> {
     seen: Vec<bool>,
     /// What has to come, unless it goes back.
     next: usize,
-    allows_late: bool,
+    rules: &'a Rules,
     newest: Option<i64>,
     late: usize,
     last: Option<&'a Record>,
@@ -255,7 +255,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(arrivals: &[&Arrival<'a>], allows_late: bool) -> Self {
+    fn new(arrivals: &[&Arrival<'a>], rules: &'a Rules) -> Self {
         let ranks: BTreeMap<usize, Uuid> = arrivals
             .iter()
             .map(|arrival| (arrival.fact.rank, arrival.fact.event.id))
@@ -265,7 +265,7 @@ impl<'a> Walk<'a> {
             seen: vec![false; ranks.len()],
             ids: ranks.into_values().collect(),
             next: 0,
-            allows_late,
+            rules,
             newest: None,
             late: 0,
             last: None,
@@ -277,8 +277,8 @@ impl<'a> Walk<'a> {
         let record = arrival.record;
         let index = self.dense[&arrival.fact.rank];
         let is_repeat = self.seen[index] || is_elsewhere(&self.ids[index]);
-        let is_old = record.timestamp < self.newest;
-        if self.allows_late && is_repeat && is_old {
+        let is_old = record.timestamp < self.newest || self.rules.is_unaware(record.timestamp);
+        if self.rules.late_repeats && is_repeat && is_old {
             self.late += 1;
             return;
         }

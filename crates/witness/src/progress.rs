@@ -99,6 +99,9 @@ fn judge_needless(history: &History, facts: &Facts<'_>, verdict: &mut Verdict) {
         else {
             continue;
         };
+        if history.rules.is_unaware(Some(created)) {
+            continue;
+        }
         let before = on_record.partition_point(|(at, _)| *at < created);
         let confirmed = before.checked_sub(1).map(|last| on_record[last]);
         if let Some((at, confirmed)) = confirmed.filter(|(_, lsn)| *lsn >= commit.end) {

@@ -50,7 +50,7 @@ pub(crate) struct Arena<'a> {
 /// A fault that is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dealt {
-    pub(crate) hinders_records: bool,
+    pub(crate) fault: Fault,
     /// In milliseconds since 1970.
     pub(crate) began_ms: i64,
     pub(crate) ended_ms: i64,
@@ -255,7 +255,7 @@ impl<'a> Arena<'a> {
         self.timeline.note("chaos", format!("{fault:?} ends"));
         let mut blows = self.blows.lock().unwrap_or_else(PoisonError::into_inner);
         blows.push(Dealt {
-            hinders_records: fault.hinders_records(),
+            fault,
             began_ms,
             ended_ms: now(),
         });
@@ -284,12 +284,12 @@ impl<'a> Arena<'a> {
             self.postgres.start();
         }
         for broker in self.brokers {
-            if broker.is_running() {
-                broker.resume();
-            } else {
-                broker.start();
-            }
+            broker.resume();
+            self.start_broker(broker);
         }
+        wait_until(BROKERS_DEADLINE, "the brokers answer", || {
+            self.brokers.iter().all(Kafka::answers).then_some(())
+        });
         self.with_relay(Running::resume);
         self.start_relay();
     }
@@ -319,6 +319,13 @@ impl<'a> Arena<'a> {
             .push(finished.stderr);
     }
 
+    /// Starts a broker that is down. It is not waited for: what it needs may be down too.
+    pub(crate) fn start_broker(&self, broker: &Kafka) {
+        if !broker.is_running() {
+            broker.start_process();
+        }
+    }
+
     /// Stops Postgres and starts it again after a rest.
     pub(crate) fn restart_postgres(&self, how: Option<Stop>, rest: Duration) {
         match how {
@@ -333,6 +340,9 @@ impl<'a> Arena<'a> {
         self.relay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Three of them, after everything, on a machine that is busy.
+const BROKERS_DEADLINE: Duration = Duration::from_secs(180);
 
 fn configure(
     plan: &Plan,

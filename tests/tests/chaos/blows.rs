@@ -89,12 +89,15 @@ fn strike(arena: &Arena<'_>, blow: &Blow) -> Option<Ledger> {
         Fault::BrokerKilled(one) => {
             arena.brokers[one].kill();
             rest();
-            arena.brokers[one].start();
+            arena.start_broker(&arena.brokers[one]);
         }
         Fault::BrokerStopped(one) => {
-            arena.brokers[one].stop();
+            // One that waits for its controller hears nothing.
+            if !arena.brokers[one].try_stop(BROKER_STOP) {
+                arena.brokers[one].kill();
+            }
             rest();
-            arena.brokers[one].start();
+            arena.start_broker(&arena.brokers[one]);
         }
         Fault::BrokerFrozen(one) => {
             arena.brokers[one].pause();
@@ -204,6 +207,9 @@ fn disturb_database(arena: &Arena<'_>, blow: &Blow) {
         arena.timeline.note("chaos", "the database did not take it");
     }
 }
+
+/// For a broker to hand its partitions over.
+const BROKER_STOP: Duration = Duration::from_secs(20);
 
 fn alter(session: &mut Client, arena: &Arena<'_>, blow: &Blow) -> Result<(), postgres::Error> {
     let name = &arena.slot;

@@ -26,12 +26,19 @@ pub(crate) struct Stream {
 /// The streams from a slot, by the server's log (`log_replication_commands`).
 pub(crate) fn streams(log: &str, slot: &str, history: &History) -> Vec<Stream> {
     let command = format!("START_REPLICATION SLOT \"{slot}\" LOGICAL ");
+    // A slot that is in use is refused.
+    let begins = format!("starting logical decoding for slot \"{slot}\"");
+    let has_begun = |process: &str| {
+        let mut lines = log.lines();
+        lines.any(|line| line.contains(&begins) && line.contains(process))
+    };
     let first_sent = first_sent(&history.records);
     let created: Vec<i64> = history.records.iter().filter_map(created).collect();
     log.lines()
         .filter(|line| line.contains("received replication command"))
         .filter_map(|line| {
             let opened_ms = millis(time_of(line)?)?;
+            has_begun(&line[line.find('[')?..=line.find(']')?]).then_some(())?;
             let (_, start) = line.split_once(&command)?;
             let start = lsn(start.split_whitespace().next()?)?;
             let behind = history.lines.iter().flatten().filter(|event| {
@@ -120,6 +127,9 @@ fn a_stream_may_repeat_what_was_sent_behind_its_start() {
         ..History::default()
     };
     let log = "2026-11-27 04:19:13.250 UTC [1] x LOG:  received replication command: \
+               START_REPLICATION SLOT \"s\" LOGICAL 0/10 (proto_version '1')\n\
+               2026-11-27 04:19:13.251 UTC [1] x LOG:  starting logical decoding for slot \"s\"\n\
+               2026-11-27 04:19:14.250 UTC [2] x LOG:  received replication command: \
                START_REPLICATION SLOT \"s\" LOGICAL 0/10 (proto_version '1')";
     let stream = Stream {
         opened_ms: at,

@@ -22,7 +22,7 @@ use crate::{
     SOON,
     arena::{Arena, servers},
     blows,
-    plan::Plan,
+    plan::{Fault, Plan},
     repeats::{Stream, streams},
     timeline::Timeline,
 };
@@ -258,6 +258,7 @@ fn history(
             duplicates_max: None,
             partition_counts: (arena.plan.partitions.cast_unsigned()..=last).collect(),
             late_repeats: true,
+            unaware: unaware(arena),
         },
     };
     // Each stream sends again what had been sent and was not on record when it was opened, and
@@ -265,6 +266,20 @@ fn history(
     let streams = streams(&arena.postgres.log(), &arena.slot, &history);
     history.rules.duplicates_max = Some(streams.iter().map(|stream| stream.open).sum());
     (history, streams)
+}
+
+/// The first moments of a relay that stood still while another one was there to take its slot.
+fn unaware(arena: &Arena<'_>) -> Vec<(i64, i64)> {
+    let blows = arena.blows();
+    let freezes = blows.iter().filter(|blow| blow.fault == Fault::RelayFrozen);
+    let taken = freezes.filter(|freeze| {
+        let mut seconds = blows.iter().filter(|blow| blow.fault == Fault::SecondRelay);
+        seconds
+            .any(|second| second.began_ms <= freeze.ended_ms && second.ended_ms >= freeze.began_ms)
+    });
+    taken
+        .map(|freeze| (freeze.ended_ms, freeze.ended_ms + UNAWARE_MS))
+        .collect()
 }
 
 /// Streams that found more open than the window, the longest transaction and a second of the load,
@@ -275,9 +290,9 @@ fn beyond_the_bound(arena: &Arena<'_>, streams: &[Stream]) -> Vec<String> {
     let mut wrong = Vec::new();
     for pair in streams.windows(2) {
         let (from, to) = (pair[0].opened_ms, pair[1].opened_ms);
-        let hindered = blows
-            .iter()
-            .any(|blow| blow.hinders_records && blow.began_ms <= to && blow.ended_ms >= from);
+        let hindered = blows.iter().any(|blow| {
+            blow.fault.hinders_records() && blow.began_ms <= to && blow.ended_ms >= from
+        });
         let bound = arena.plan.window + rows + pair[1].last_second;
         if !hindered && pair[1].open > bound {
             let open = pair[1].open;
@@ -382,4 +397,6 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 const PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
 /// The largest transaction of the writers.
 const ROWS_MAX: usize = 8;
+/// It learns it with the next look at the slot, 2 s later; on a machine that is busy.
+const UNAWARE_MS: i64 = 10_000;
 const RSS_PEAK_MAX: u64 = 256 << 20;

@@ -1,7 +1,7 @@
 //! Histories with each anomaly planted, and the clean ones beside them.
 
 use super::*;
-use crate::history::{Commit, Expected, Lsn, Rules, Sample};
+use crate::history::{Commit, Expected, Lsn, Sample};
 
 #[test]
 fn a_clean_history_is_clean() {
@@ -139,6 +139,21 @@ fn a_late_repeat_is_told_by_its_time_where_it_may_be() {
     assert_eq!(world.kinds(), [Kind::Torn]);
     // What was there never before can't be a late repeat.
     world.history.records = timed(&[(1, 10), (3, 50), (2, 11), (3, 51), (4, 51)]);
+    assert_eq!(world.kinds(), [Kind::Overtaken]);
+}
+
+#[test]
+fn a_relay_that_could_not_know_that_it_had_lost_the_slot_repeats_late() {
+    let mut world = World::new(4);
+    world.history.records = timed(&[(1, 10), (2, 50), (3, 50), (2, 60), (4, 70)]);
+    world.history.samples = vec![sample(20, 3, 55)];
+    world.history.rules.late_repeats = true;
+    assert_eq!(world.kinds(), [Kind::Torn, Kind::Needless]);
+    world.history.rules.unaware = vec![(58, 62)];
+    assert_eq!(world.kinds(), []);
+    // It makes nothing right that is there for the first time.
+    world.history.records = timed(&[(1, 10), (3, 50), (2, 60), (3, 70), (4, 70)]);
+    world.history.samples.clear();
     assert_eq!(world.kinds(), [Kind::Overtaken]);
 }
 
