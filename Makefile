@@ -12,6 +12,9 @@ CARGO_FLAGS := --profile tests --locked
 TEST_FLAGS := --no-fail-fast
 # A name or a part of it: `make blackbox T=harness`, `make unit T=window`.
 T :=
+# Of the simulation: how many seeds, or the one whose trace is wanted.
+SEEDS :=
+SEED :=
 
 .PHONY: help
 help: ## This list
@@ -59,8 +62,9 @@ unit: ## Tests of the crates, simulation included
 		$(TEST_FLAGS) -- $(T)
 
 .PHONY: sim
-sim: ## Only the simulation of the core
-	@$(STEP) sim cargo test $(CARGO_FLAGS) -p walpost-core --test sim $(TEST_FLAGS) -- $(T)
+sim: ## Only the simulation of the core: SEEDS=1000000 for a night, SEED=17 for a trace of one
+	@$(STEP) sim env $(addprefix WALPOST_SIM_SEEDS=,$(SEEDS)) $(addprefix WALPOST_SIM_SEED=,$(SEED)) \
+		cargo test $(CARGO_FLAGS) -p walpost-core --test sim $(TEST_FLAGS) -- $(T)
 
 .PHONY: blackbox
 # They mostly wait for servers, so more of them run at once than there are cores.

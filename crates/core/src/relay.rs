@@ -104,6 +104,8 @@ pub struct Snapshot {
     pub queued: usize,
     /// Bytes of both that are not acknowledged.
     pub undelivered_bytes: usize,
+    /// Positions that wait for records before them.
+    pub boundaries: usize,
     /// How many records may be in flight now.
     pub window: u32,
     /// The oldest record that is not acknowledged.
@@ -454,6 +456,7 @@ impl Relay {
             in_flight: self.line.window.in_flight(),
             queued: self.line.window.queued(),
             undelivered_bytes: self.line.window.bytes(),
+            boundaries: self.line.window.boundaries(),
             window: self.line.window.open(),
             oldest: self.line.window.oldest(),
         }

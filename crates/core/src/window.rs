@@ -247,6 +247,11 @@ impl Window {
         self.bytes
     }
 
+    /// Boundaries that wait for records before them.
+    pub(crate) fn boundaries(&self) -> usize {
+        self.boundaries.len()
+    }
+
     /// How many records may be in flight now.
     pub(crate) fn open(&self) -> u32 {
         self.open

@@ -11,6 +11,7 @@ use crate::history::History;
 use crate::kafka::Cluster;
 use crate::plan::{Fault, Plan};
 use crate::postgres::{Postgres, Skip};
+use crate::schedule::Case;
 
 /// The world around the relay.
 #[derive(Debug)]
@@ -44,9 +45,9 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    pub(crate) fn new(seed: u64, traced: bool) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let plan = Plan::draw(&mut rng);
+    pub(crate) fn new(case: &Case, traced: bool) -> Self {
+        let mut rng = case.rng(u32::MAX);
+        let plan = case.plan.clone();
         let pg = Postgres::new(&mut rng);
         let kafka = Cluster::new(&mut rng, &plan, plan.has(Fault::TopicLate));
         let env = Self {
@@ -68,7 +69,7 @@ impl Env {
             coverage: BTreeMap::new(),
             traced,
         };
-        env.say(|| format!("seed {seed}: {:#?}", env.plan));
+        env.say(|| format!("seed {}: {:#?}", case.seed, env.plan));
         env
     }
 

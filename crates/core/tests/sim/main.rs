@@ -6,8 +6,9 @@
 //! at the end everything heals and has to come to rest: each event that the server has is in Kafka,
 //! or its dead letter is, unless an operator gave it up, and the slot stands at the end of the WAL.
 //!
-//! `WALPOST_SIM_SEEDS=n` sets how many seeds are run, `WALPOST_SIM_SEED=n` runs one of them with a
-//! trace of all that happens.
+//! `WALPOST_SIM_SEEDS=n` sets how many seeds are run, from `WALPOST_SIM_FROM` on.
+//! `WALPOST_SIM_SEED=n` runs one of them with a trace of all that happens. A seed that breaks an
+//! invariant is shrunk to the least that still does.
 
 #![expect(
     clippy::print_stderr,
@@ -22,17 +23,20 @@ mod operator;
 mod plan;
 mod postgres;
 mod process;
+mod runner;
+mod schedule;
 mod session;
+mod shrink;
 mod walsender;
 mod watch;
 mod world;
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use crate::runner::{run, run_all, silence_expected_panics};
+use crate::schedule::Case;
+use crate::shrink::Shrunk;
 
-use crate::world::World;
-
-const SEEDS: u64 = 2_000;
+/// How many are run unless somebody says otherwise. Fewer do not show everything.
+const SEEDS: u64 = 20_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
 const COVERED: [&str; 74] = [
@@ -114,31 +118,42 @@ const COVERED: [&str; 74] = [
 
 #[test]
 fn no_schedule_loses_invents_or_reorders_an_event() {
+    silence_expected_panics();
     if let Some(seed) = number("WALPOST_SIM_SEED") {
-        World::new(seed, true).run();
+        replay(seed);
         return;
     }
+    let from = number("WALPOST_SIM_FROM").unwrap_or(0);
     let seeds = number("WALPOST_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut coverage = BTreeMap::new();
-    let (mut owed, mut appended) = (0, 0);
-    for seed in 0..seeds {
-        let mut world = World::new(seed, false);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
-            eprintln!("seed {seed} failed: WALPOST_SIM_SEED={seed} shows how");
-            resume_unwind(panic);
-        }
-        for (what, times) in &world.env.coverage {
-            *coverage.entry(*what).or_insert(0) += times;
-        }
-        owed += world.env.history.owed();
-        appended += world.env.history.appended;
+    let report = run_all(from, from + seeds);
+    if let Some((seed, broken)) = report.broken {
+        eprintln!("{}", Shrunk::of(Case::of(seed), broken));
+        panic!("seed {seed} breaks an invariant");
     }
-    eprintln!("{seeds} seeds, {owed} events, {appended} records, {coverage:#?}");
+    eprintln!(
+        "{seeds} seeds, {} events, {} records, {:#?}",
+        report.owed, report.appended, report.coverage
+    );
     if seeds >= SEEDS {
         for what in COVERED {
-            assert!(coverage.contains_key(what), "it never happened: {what}");
+            let happened = report.coverage.contains_key(what);
+            assert!(happened, "it never happened: {what}");
         }
     }
+}
+
+/// Shows what happens in one seed. Where that breaks an invariant: in the smallest part of it that
+/// does.
+fn replay(seed: u64) {
+    let (_, broken) = run(Case::of(seed), false);
+    let Some(broken) = broken else {
+        run(Case::of(seed), true);
+        return;
+    };
+    let shrunk = Shrunk::of(Case::of(seed), broken);
+    run(shrunk.case.clone(), true);
+    eprintln!("{shrunk}");
+    panic!("seed {seed} breaks an invariant");
 }
 
 fn number(variable: &str) -> Option<u64> {

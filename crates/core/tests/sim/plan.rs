@@ -126,6 +126,29 @@ impl Fault {
         Self::Restore,
         Self::SlotRemade,
     ];
+
+    /// Whether it happens at a moment. The others change how something else goes.
+    pub(crate) fn strikes(self) -> bool {
+        !matches!(
+            self,
+            Self::SlotRemade
+                | Self::Uncertain
+                | Self::StreamError
+                | Self::AsyncCommit
+                | Self::KeepaliveInside
+                | Self::KeepaliveHint
+                | Self::Question
+                | Self::BehindFloor
+                | Self::Clutter
+                | Self::Late
+                | Self::Poison
+                | Self::Refuse
+                | Self::NullPayload
+                | Self::LettersRefused
+                | Self::TopicLate
+                | Self::Metadata
+        )
+    }
 }
 
 /// How often each of the actions is taken that are possible at a moment, in relation to each other.
@@ -152,10 +175,9 @@ pub(crate) enum Sizes {
     Untold,
 }
 
-/// Everything that is drawn before a run.
-#[derive(Debug)]
+/// Sizes, speeds and faults of a run.
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) steps: u32,
     pub(crate) limits: WindowLimits,
     pub(crate) format: Format,
     pub(crate) wal_sender_timeout_ms: u64,
@@ -212,7 +234,6 @@ impl Plan {
             .filter(|_| rng.u32(0..4) < density)
             .collect();
         Self {
-            steps: rng.u32(300..2_200),
             limits: WindowLimits {
                 events: rng.u32(1..=40),
                 bytes: rng.usize(300..20_000),
@@ -251,6 +272,16 @@ impl Plan {
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
+    }
+
+    /// The kinds of faults that may be met.
+    pub(crate) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// From now on that kind of fault is not met.
+    pub(crate) fn leave_out(&mut self, fault: Fault) {
+        self.faults.retain(|kept| *kept != fault);
     }
 
     /// No record is larger.

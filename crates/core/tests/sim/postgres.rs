@@ -479,7 +479,13 @@ impl Postgres {
 
     /// A walsender whose client is gone, and who has read its last words, ends too.
     pub(crate) fn notice_client(&mut self, now: u64) {
-        self.sender = self.sender.take().filter(|sender| !sender.is_gone(now));
+        if self
+            .sender
+            .as_ref()
+            .is_some_and(|sender| sender.is_gone(now))
+        {
+            self.sender = None;
+        }
     }
 
     /// A shutdown asks a walsender that has nothing left to send to end.

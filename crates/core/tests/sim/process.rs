@@ -34,7 +34,7 @@ pub(crate) struct Running {
     /// The counts that the relay was told.
     pub(crate) believed: BTreeMap<usize, u32>,
     backoff: Backoff,
-    pub(crate) session: Option<Session>,
+    pub(crate) session: Option<Box<Session>>,
     /// It is stopped until then.
     suspended_until: Option<u64>,
     connect_at: u64,
@@ -79,7 +79,7 @@ impl Process {
     }
 
     pub(crate) fn session(&mut self) -> Option<&mut Session> {
-        self.running()?.session.as_mut()
+        self.running()?.session.as_deref_mut()
     }
 
     /// SIGSTOP, and SIGCONT later.
@@ -280,7 +280,7 @@ impl Running {
             }
         }
         session.pump(env, &self.believed);
-        self.session = Some(session);
+        self.session = Some(Box::new(session));
     }
 
     /// Has the row hold the start. Says what it holds then; nothing, if there may be no session.

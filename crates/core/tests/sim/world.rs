@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::plan::chance;
 use crate::postgres::State;
 use crate::process::Process;
+use crate::schedule::Case;
 
 /// After everything is healed the relay has so long to catch up, in virtual milliseconds.
 const HEALED_MS_MAX: u64 = 300_000;
@@ -38,6 +39,11 @@ enum Action {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) env: Env,
+    case: Case,
+    /// Steps that have begun.
+    pub(crate) step: u32,
+    /// Deeds that are done, or whose time is over.
+    done: usize,
     process: Process,
     quiet_until: u64,
     /// Somebody promotes a standby then, because the server can't be written to.
@@ -56,11 +62,14 @@ struct Shutdown {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, traced: bool) -> Self {
-        let mut env = Env::new(seed, traced);
+    pub(crate) fn new(case: Case, traced: bool) -> Self {
+        let mut env = Env::new(&case, traced);
         let process = Process::start(&mut env);
         Self {
             env,
+            case,
+            step: 0,
+            done: 0,
             process,
             quiet_until: 0,
             promotes_at: None,
@@ -71,15 +80,17 @@ impl World {
 
     /// The whole run: trouble first, then everything heals and has to come to rest.
     pub(crate) fn run(&mut self) {
-        for _ in 0..self.env.plan.steps {
+        while self.step < self.case.steps {
+            self.begin_step();
             self.disturb();
-            self.step();
+            self.go_on();
         }
         self.heal();
         let healed_at = self.env.ms();
         let mut steps = 0;
         while !self.is_at_rest() {
-            self.step();
+            self.begin_step();
+            self.go_on();
             steps += 1;
             let late = self.env.ms() > healed_at + HEALED_MS_MAX || steps > HEALED_STEPS_MAX;
             assert!(!late, "liveness: {}", self.what_is_missing());
@@ -148,7 +159,8 @@ impl World {
         let (before, appended) = (statuses(self), self.env.history.appended);
         let until = self.env.ms() + 20_000;
         while self.env.ms() < until {
-            self.step();
+            self.begin_step();
+            self.go_on();
         }
         let told = statuses(self) - before;
         let asks = self
@@ -165,8 +177,13 @@ impl World {
         assert!(self.is_at_rest(), "idle: no longer at rest");
     }
 
+    fn begin_step(&mut self) {
+        self.env.rng = self.case.rng(self.step);
+        self.step += 1;
+    }
+
     /// One thing happens, and time goes on.
-    fn step(&mut self) {
+    fn go_on(&mut self) {
         let actions = self.actions();
         if actions.is_empty() {
             let patient = self.env.healing || self.env.ms() < self.quiet_until;

@@ -1,5 +1,7 @@
 //! What the world does to the relay, and how it heals.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use walpost_core::Topic;
 
@@ -7,21 +9,25 @@ use super::World;
 use crate::env::Env;
 use crate::plan::{Fault, chance, pick};
 use crate::postgres::{Replacement, State};
+use crate::schedule::Deed;
 use crate::session::Session;
 use crate::walsender::topic_name;
 
 impl World {
-    /// What the world does to the relay.
+    /// What is done at this step. Nothing happens by itself in a quiet time.
     pub(super) fn disturb(&mut self) {
+        let deeds = self.due();
         if self.env.ms() < self.quiet_until {
             return;
         }
-        if self.env.rng.u32(0..1_000) < self.env.plan.fault_rate {
-            let fault = pick(&mut self.env.rng, &Fault::ALL);
-            if self.env.plan.has(fault) {
-                self.strike(fault);
-                // Whoever waits for something new has to know it before time goes on.
-                self.tick();
+        for deed in deeds {
+            match self.case.deeds[deed].1 {
+                Deed::Strike(fault) => {
+                    self.strike(fault);
+                    // Whoever waits for something new has to know it before time goes on.
+                    self.tick();
+                }
+                Deed::Write => self.write(),
             }
         }
         if self.promotes_at.is_some_and(|at| at <= self.env.ms()) {
@@ -35,11 +41,21 @@ impl World {
             Self::replace(&mut self.env, Replacement::Snapshot);
             self.tick();
         }
-        let writes = self.env.plan.writes;
-        if self.env.pg.state == State::Up && chance(&mut self.env.rng, writes) {
-            let env = &mut self.env;
+    }
+
+    /// The deeds of the step that has begun.
+    fn due(&mut self) -> Range<usize> {
+        let from = self.done;
+        let rest = &self.case.deeds[from..];
+        self.done += rest.partition_point(|(step, _)| *step < self.step);
+        from..self.done
+    }
+
+    fn write(&mut self) {
+        let env = &mut self.env;
+        if env.pg.state == State::Up {
             let did = env.pg.write(&mut env.rng, &env.plan, &mut env.history);
-            self.env.say(|| format!("application: {did}"));
+            env.say(|| format!("application: {did}"));
         }
     }
 
