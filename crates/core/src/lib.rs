@@ -8,8 +8,9 @@
 //!
 //! The crate is pure: no async, no clock, no randomness, no sockets, no environment. [`Relay`] is
 //! one session's state machine and holds its contract; [`start`] says where a session may begin,
-//! [`silence`] when a stream is dead, [`park`] when Kafka is, [`class`] what an error means,
-//! [`backoff`] how long to wait before the next one.
+//! [`silence`] when a stream is dead, [`park`] when Kafka is, [`hold`] when an event that is in the
+//! way is worth another try, [`class`] what an error means, [`backoff`] how long to wait before the
+//! next one.
 //!
 //! What always holds, and is asserted in every build:
 //!
@@ -29,6 +30,7 @@ mod error;
 mod event;
 mod feedback;
 mod history;
+pub mod hold;
 #[cfg(test)]
 mod instants;
 pub mod limits;

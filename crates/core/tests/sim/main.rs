@@ -39,7 +39,7 @@ use crate::shrink::Shrunk;
 const SEEDS: u64 = 20_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 74] = [
+const COVERED: [&str; 81] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -91,6 +91,13 @@ const COVERED: [&str; 74] = [
     "a drain that ran out of time",
     "the process was killed",
     "the relay parked",
+    "the relay parked again",
+    "a checkpoint while parked",
+    "the line is held before an event",
+    "an event that holds the line is tried again",
+    "an event that held the line is let pass",
+    "a topic that held the line is there",
+    "a process that held the line is restarted",
     "a checkpoint",
     "a checkpoint that the relay does not know of",
     "a checkpoint that failed",

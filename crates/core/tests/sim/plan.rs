@@ -197,6 +197,8 @@ pub(crate) struct Plan {
     pub(crate) batch: usize,
     /// An event that can't be delivered goes to a dead-letter topic. Otherwise the relay halts.
     pub(crate) letters: bool,
+    /// Where it would halt, it holds the line and stays.
+    pub(crate) holds: bool,
     /// What the producer's limit on the size of a record is worth.
     pub(crate) sizes: Sizes,
     /// Some sessions end as soon as all is delivered that was committed before them.
@@ -228,6 +230,7 @@ impl Plan {
             report: speed(),
             answer: speed(),
         };
+        let (letters, holds) = pick(rng, &[(true, false), (false, false), (false, true)]);
         let density = rng.u32(1..=3);
         let faults = Fault::ALL
             .into_iter()
@@ -254,7 +257,8 @@ impl Plan {
             reads: pick(rng, &[1, 4, 64]),
             queue: pick(rng, &[1, 5, 1_000]),
             batch: pick(rng, &[1, 3, 10]),
-            letters: rng.bool(),
+            letters,
+            holds,
             sizes: pick(
                 rng,
                 &[Sizes::Fixed, Sizes::Told, Sizes::Told, Sizes::Untold],

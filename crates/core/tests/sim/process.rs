@@ -1,16 +1,19 @@
 //! The process around the sessions: reconnects, waits for Kafka, ends, and is started again.
 
+mod idle;
 mod judge;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::backoff::Backoff;
+use walpost_core::park::Circuit;
 use walpost_core::start::{Accepted, Evidence, Fingerprint, News, Recorded, Start, Unrecorded};
 use walpost_core::{Topic, Topics, Undeliverable, start};
 
 use walpost_pgoutput::Lsn;
 
+use self::idle::{Held, Parked, Then};
 pub(crate) use self::judge::Terms;
 use self::judge::{Judge, Next};
 use crate::clock::Clock;
@@ -37,10 +40,15 @@ pub(crate) struct Running {
     pub(crate) session: Option<Box<Session>>,
     /// It is stopped until then.
     suspended_until: Option<u64>,
+    suspended_at: u64,
     connect_at: u64,
     /// What it knows of single events.
     judge: Judge,
-    parked: bool,
+    circuit: Circuit,
+    /// It waits for Kafka.
+    parked: Option<Parked>,
+    /// It waits before an event.
+    held: Option<Held>,
     unrecorded: Option<Unrecorded>,
     /// What its last session told to which server.
     told: Option<(u32, Lsn)>,
@@ -61,9 +69,12 @@ impl Process {
             backoff: Backoff::new(),
             session: None,
             suspended_until: None,
+            suspended_at: 0,
             connect_at: env.ms(),
             judge: Judge::new(env),
-            parked: false,
+            circuit: Circuit::default(),
+            parked: None,
+            held: None,
             unrecorded: None,
             told: None,
             accepted,
@@ -83,9 +94,11 @@ impl Process {
     }
 
     /// SIGSTOP, and SIGCONT later.
-    pub(crate) fn suspend(&mut self, until: u64) {
+    pub(crate) fn suspend(&mut self, now: u64, until: u64) {
         if let Some(running) = self.running() {
-            running.suspended_until = Some(until);
+            if running.suspended_until.replace(until).is_none() {
+                running.suspended_at = now;
+            }
         }
     }
 
@@ -146,7 +159,7 @@ impl Process {
             Self::Up(running) => match (running.suspended_until, &running.session) {
                 (Some(until), _) => until,
                 (None, Some(session)) => session.deadline(clock).unwrap_or(0),
-                (None, None) => running.connect_at,
+                (None, None) => running.idle_deadline(),
             },
         }
     }
@@ -166,7 +179,7 @@ impl Running {
         env.resumed_at = now;
         self.suspended_until = None;
         if let Some(session) = &mut self.session {
-            session.resume(now);
+            session.resume(now - self.suspended_at, now);
         }
         false
     }
@@ -174,11 +187,10 @@ impl Running {
     /// Says until when the process is gone, if it has ended.
     fn tick(&mut self, env: &mut Env) -> Option<u64> {
         let Some(mut session) = self.session.take() else {
-            let is_due = self.connect_at <= env.ms();
-            return if is_due { self.connect(env) } else { None };
+            return self.idle(env);
         };
         session.tick(env, &self.believed);
-        let Some(end) = session.end(env) else {
+        let Some(end) = session.end(env, &mut self.circuit) else {
             self.session = Some(session);
             return None;
         };
@@ -190,6 +202,7 @@ impl Running {
         self.judge.session_ended(session.rulings(), identity);
         let told = session.unrecorded();
         let is_last = session.is_last();
+        let (instance, arrived) = (session.instance, session.unrecorded_arrivals());
         self.unrecorded = told.map(|lsn| Unrecorded { identity, lsn });
         self.topics = Some(session.close(env, usize::MAX));
         let now = env.ms();
@@ -206,12 +219,21 @@ impl Running {
                     env.puts_disk_back |= may_be && chance(&mut env.rng, 10);
                     return None;
                 }
+                if next == Next::Hold && !is_last {
+                    env.cover("the line is held before an event");
+                    self.held = Some(Held::new(env, event));
+                    return None;
+                }
                 return Some(Self::exit(env, (next == Next::Stop).then_some(&event)));
             }
             End::Park => {
-                env.cover("the relay parked");
-                self.parked = true;
-                self.connect_at = now + 500;
+                let is_news = self.circuit.park(env.clock.now());
+                env.cover(if is_news {
+                    "the relay parked"
+                } else {
+                    "the relay parked again"
+                });
+                self.parked = Some(Parked::new(env, instance, arrived, is_news));
             }
             End::Exit(_) => return Some(Self::exit(env, None)),
         }
@@ -232,13 +254,47 @@ impl Running {
         self.connect_at = env.ms() + delay;
     }
 
+    /// Nothing is streamed now. Says until when the process is gone, if it is.
+    fn idle(&mut self, env: &mut Env) -> Option<u64> {
+        let then = if let Some(parked) = &mut self.parked {
+            let (is_recorded, then) = parked.tick(env);
+            if is_recorded {
+                self.unrecorded = None;
+            }
+            then
+        } else if let Some(held) = &mut self.held {
+            held.tick(env)
+        } else if self.connect_at <= env.ms() {
+            return self.connect(env);
+        } else {
+            Then::Wait
+        };
+        match then {
+            Then::Wait => None,
+            Then::GoOn => {
+                self.circuit.try_again();
+                self.parked = None;
+                self.held = None;
+                self.connect_at = env.ms();
+                None
+            }
+            Then::Restart => {
+                env.cover("a process that held the line is restarted");
+                Some(env.ms() + env.rng.u64(0..1_500))
+            }
+        }
+    }
+
+    fn idle_deadline(&self) -> u64 {
+        match (&self.parked, &self.held) {
+            (Some(parked), _) => parked.deadline(),
+            (None, Some(held)) => held.deadline(),
+            (None, None) => self.connect_at,
+        }
+    }
+
     /// Says until when the process is gone, if it may not start.
     fn connect(&mut self, env: &mut Env) -> Option<u64> {
-        if self.parked && !env.kafka.up {
-            self.connect_at = env.ms() + 500;
-            return None;
-        }
-        self.parked = false;
         let busy = env.pg.sender.is_some();
         if env.pg.state != State::Up || busy {
             *env.coverage.entry("the slot was busy").or_default() += u64::from(busy);

@@ -4,13 +4,16 @@
 mod bounds;
 mod ending;
 mod exceptions;
+mod grace;
 mod sending;
 mod silence;
+mod stall;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use walpost_core::park::Stall;
 use walpost_core::silence::Silence;
 use walpost_core::start::Identity;
 use walpost_core::{
@@ -19,6 +22,8 @@ use walpost_core::{
 };
 use walpost_pgoutput::{CopyMessage, Lsn};
 
+use self::grace::Grace;
+use self::stall::Wait;
 use crate::clock::Clock;
 use crate::env::Env;
 use crate::kafka::{INVALID, Producer, TOO_LARGE, number};
@@ -29,8 +34,6 @@ use crate::watch::Watch;
 
 /// The longest `shutdown.drain`.
 const DRAIN_MS: u64 = 20_000;
-/// Without a delivery for so long the stream is closed.
-const PARK_MS: u64 = 20_000;
 /// How often a session that is to end asks how far the server has come.
 const ONCE_MS: u64 = 200;
 /// An unread stream is closed so long after a shutdown was seen on another connection.
@@ -50,6 +53,7 @@ pub(crate) struct Session {
     pub(crate) writing: Option<Lsn>,
     /// What the row is known to hold, and since when nothing newer.
     recorded: Lsn,
+    grace: Grace,
     recorded_at: u64,
     /// The last write of it failed.
     has_failed: bool,
@@ -69,7 +73,10 @@ pub(crate) struct Session {
     terms: Terms,
     /// The last record that left.
     left: Option<Position>,
-    moved_at: u64,
+    stall: Stall,
+    wait: Wait,
+    /// Everything that was committed when it began lies before it.
+    began_at_end_of: Lsn,
     unread_since: Option<u64>,
     timer: Option<u64>,
     /// What has to be confirmed for the session to end.
@@ -166,6 +173,7 @@ impl Session {
             questions: Vec::new(),
             writing: None,
             recorded,
+            grace: Grace::default(),
             recorded_at: now,
             has_failed: false,
             is_pressed: false,
@@ -178,7 +186,9 @@ impl Session {
             refused: None,
             terms,
             left: None,
-            moved_at: now,
+            stall: Stall::new(),
+            wait: Wait::new(now),
+            began_at_end_of: Lsn::new(env.pg.flush_end()),
             unread_since: None,
             timer: None,
             target: once.then(|| env.pg.flush_end()),
@@ -268,7 +278,6 @@ impl Session {
             };
             let acked = delivery.result.is_ok();
             env.say(|| format!("relay: ticket {} acknowledged: {acked}", delivery.ticket.0));
-            self.moved_at = env.ms();
             if let Err(error) = self.take(env, delivery) {
                 env.say(|| format!("relay: {error}"));
                 if !matches!(self.phase, Phase::Settling { .. }) {
@@ -372,7 +381,6 @@ impl Session {
     /// When something happens by itself.
     pub(crate) fn deadline(&self, clock: Clock) -> Option<u64> {
         let phase = match self.phase {
-            Phase::Streaming if self.unacked > 0 => Some(self.moved_at + PARK_MS),
             Phase::Streaming => None,
             Phase::Asked { until }
             | Phase::Draining { until }
@@ -388,6 +396,7 @@ impl Session {
             ping,
             unread,
             self.silence_deadline(clock),
+            self.stall_deadline(clock),
         ]
         .into_iter()
         .flatten()
@@ -406,7 +415,8 @@ impl Session {
             self.pinged_at = env.ms();
             self.ping(env, believed);
         }
-        self.watch.tick(self.owed(env), env.ms());
+        let owed = self.owed_by_now(env);
+        self.watch.tick(owed, env.ms());
     }
 
     /// Lets go of everything. `arrives`: how many of the statuses under way reach the server.

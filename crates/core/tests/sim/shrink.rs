@@ -9,8 +9,8 @@ use std::fmt;
 use crate::runner::{Broken, run};
 use crate::schedule::Case;
 
-/// So many runs are tried at most: a run takes milliseconds.
-const RUNS_MAX: u32 = 4_000;
+/// So many steps are taken at most, over all runs: seconds.
+const STEPS_MAX: u64 = 10_000_000;
 
 /// What is left of a case, and how it fails.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Shrunk {
     pub(crate) broken: Broken,
     whole: Case,
     runs: u32,
+    steps: u64,
 }
 
 impl Shrunk {
@@ -29,13 +30,14 @@ impl Shrunk {
             case,
             broken,
             runs: 0,
+            steps: 0,
         };
         loop {
             let before = shrunk.size();
             shrunk.cut_off();
             shrunk.drop_kinds();
             shrunk.drop_deeds();
-            if shrunk.size() >= before || shrunk.runs >= RUNS_MAX {
+            if shrunk.size() >= before || shrunk.steps >= STEPS_MAX {
                 return shrunk;
             }
         }
@@ -48,11 +50,12 @@ impl Shrunk {
 
     /// Takes the candidate if it breaks the same invariant.
     fn try_case(&mut self, candidate: Case) -> bool {
-        if self.runs >= RUNS_MAX {
+        if self.steps >= STEPS_MAX {
             return false;
         }
+        let (world, broken) = run(candidate.clone(), false);
         self.runs += 1;
-        let (_, broken) = run(candidate.clone(), false);
+        self.steps += u64::from(world.step);
         let is_same = |broken: &Broken| broken.invariant() == self.broken.invariant();
         match broken.filter(is_same) {
             Some(broken) => {

@@ -127,12 +127,17 @@ impl Watch {
         );
         self.check_rate(now);
         self.statuses += 1;
-        self.told_at = Some(now);
+        let is_first = self.told_at.replace(now).is_none();
         if status.flush == Lsn::ZERO {
             let question = self.question.take();
             assert!(
                 question.is_some_and(|wal_end| wal_end > owed),
                 "status: flush 0 without a question that could not be answered"
+            );
+            let has_told = !is_first && self.told >= owed;
+            assert!(
+                has_told,
+                "status: flush 0 before what is confirmed was told"
             );
             self.courtesies += 1;
             return;
@@ -179,6 +184,8 @@ impl Watch {
     pub(crate) fn tick(&mut self, owed: Lsn, now: u64) {
         if owed > self.told {
             self.moved_at.get_or_insert(now);
+        } else {
+            self.moved_at = None;
         }
         let last = self.told_at.unwrap_or(now).max(self.resumed_at);
         assert!(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
+use walpost_core::hold::{LOOK_INTERVAL, Retry};
 use walpost_core::{Reason, Topic, Undeliverable};
 use walpost_kafka::{Metadata, Producer};
 use walpost_walsender::Connection;
@@ -22,12 +23,6 @@ use crate::error::chain;
 use crate::session::Parked;
 use crate::skip::{self, Skip};
 use crate::state::Activity;
-
-/// How often it is looked whether the event may be passed over.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How long after a try the next one is made, where only Kafka can say whether it is worth it.
-const RETRY: Duration = Duration::from_secs(30);
 
 /// How long a look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,31 +73,18 @@ impl Supervisor<'_> {
     }
 }
 
-/// Waits until the cause may be gone. A row stays as it was committed, and the configuration as it
-/// was read: where these are the cause, that is never.
+/// Waits until the cause may be gone.
 async fn until_mended(reason: &Reason, metadata: Option<Metadata>, side: &Handle) {
-    match (reason, metadata) {
-        (Reason::TopicMissing { topic, .. }, Some(metadata)) => {
-            until_topic(topic, &metadata, side).await;
-        }
+    match (Retry::of(reason), metadata) {
+        (Retry::OnceThereIs(topic), Some(metadata)) => until_topic(&topic, &metadata, side).await,
         // The session after the wait makes another producer.
-        (Reason::TopicMissing { .. }, None) => sleep(LOOK_INTERVAL).await,
-        (Reason::Rejected(_) | Reason::DeadLetter { .. }, _) => sleep(RETRY).await,
-        (
-            Reason::NullId
-            | Reason::NullPayload
-            | Reason::NullTopic
-            | Reason::TopicIllegal(_)
-            | Reason::TopicNotAllowed(_)
-            | Reason::Headers(_)
-            | _,
-            _,
-        ) => std::future::pending().await,
+        (Retry::OnceThereIs(_), None) => sleep(LOOK_INTERVAL).await,
+        (Retry::After(pause), _) => sleep(pause).await,
+        (Retry::Never, _) => std::future::pending().await,
     }
 }
 
-/// Waits until Kafka has the topic. What stands before the event in its transaction would come
-/// again with each session that is tried.
+/// Waits until Kafka has the topic.
 async fn until_topic(topic: &Topic, metadata: &Metadata, side: &Handle) {
     loop {
         sleep(LOOK_INTERVAL).await;

@@ -61,6 +61,8 @@ pub(crate) struct Terms {
 pub(super) enum Next {
     /// Another session, after so many milliseconds.
     Again(u64),
+    /// The process stays before the event.
+    Hold,
     /// The process exits.
     Stop,
 }
@@ -165,7 +167,7 @@ impl Judge {
         check_fault(env, &event);
         let is_letter = matches!(event.reason, Reason::DeadLetter { .. });
         if !env.plan.letters || is_letter {
-            return Next::Stop;
+            return stand(env);
         }
         if let EventId::Uuid(id) = event.id {
             let is_new = self.condemned.insert((event.position, id));
@@ -197,7 +199,7 @@ impl Judge {
             .size_refused
             .filter(|refused| refused.position == position);
         if before.is_some_and(|refused| refused.told_at.is_some()) {
-            return (env.plan.sizes == Sizes::Untold).then_some(Next::Stop);
+            return (env.plan.sizes == Sizes::Untold).then(|| stand(env));
         }
         env.cover("the topics are asked what they take");
         self.size_refused = Some(SizeRefused {
@@ -205,6 +207,15 @@ impl Judge {
             told_at: None,
         });
         Some(Next::Again(if env.kafka.up { 0 } else { PATIENCE_MS }))
+    }
+}
+
+/// The line stands before an event.
+fn stand(env: &Env) -> Next {
+    if env.plan.holds {
+        Next::Hold
+    } else {
+        Next::Stop
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::limits::TOPIC_DENIED_INTERVAL;
+use walpost_core::park::Circuit;
 use walpost_core::{EventId, Found, Reason, Topic};
 
-use super::{DRAIN_MS, End, PARK_MS, Phase, Session, UNREAD_MS};
+use super::{DRAIN_MS, End, Phase, Session, UNREAD_MS};
 use crate::env::Env;
 use crate::kafka::{INVALID, TOO_LARGE, number};
 use crate::plan::{Fault, pick};
@@ -61,7 +62,7 @@ impl Session {
     }
 
     /// Whether it is over now.
-    pub(crate) fn end(&mut self, env: &mut Env) -> Option<End> {
+    pub(crate) fn end(&mut self, env: &mut Env, circuit: &mut Circuit) -> Option<End> {
         let now = env.ms();
         let connected = env.pg.peer().is_some_and(|peer| !peer.is_finished());
         let seems_connected = self.lost_until.is_some_and(|until| now < until);
@@ -73,14 +74,19 @@ impl Session {
             return Some(self.over("the server shuts down and the stream is not read"));
         }
         self.check_halt();
+        if self.is_open() && self.is_to_park(env, circuit) {
+            self.purge(env);
+            self.last_status(env);
+            return Some(End::Park);
+        }
+        if self.phase == Phase::Streaming && self.is_out_of_patience(env) {
+            return Some(End::Exit("no progress"));
+        }
         match self.phase {
             Phase::Streaming if self.is_caught_up() => {
                 self.check_caught_up(env);
                 self.last_status(env);
                 Some(End::Exit("caught up"))
-            }
-            Phase::Streaming if self.unacked > 0 && now >= self.moved_at + PARK_MS => {
-                Some(End::Park)
             }
             Phase::Streaming | Phase::Asked { .. } => None,
             Phase::Draining { until } if self.relay.is_drained() || now >= until => {

@@ -43,10 +43,13 @@ impl Session {
             .terms
             .size_is_final_until
             .is_some_and(|until| now < until);
+        // Where an earlier event is in the way, this one comes again.
+        let halted = self.relay.halted().map(|halted| halted.position);
+        let is_next = halted.is_none_or(|halted| record.position <= halted);
         let refused = self.relay.handle_refusal(now, record, rejection(TOO_LARGE));
         assert!(refused.is_ok(), "halt: a refused event is no error");
         let is_replaced = self.relay.snapshot().dead_letters > letters;
-        let is_due = env.plan.letters && is_final && !is_letter;
+        let is_due = env.plan.letters && is_final && !is_letter && is_next;
         assert_eq!(is_replaced, is_due, "dead letter: by its size");
         if is_replaced {
             env.cover("a dead letter in the place of an event that the producer refused");
@@ -84,11 +87,9 @@ impl Session {
         );
         env.say(|| describe_record(&record));
         self.check_terms(env, &record);
-        if self.unacked == 0 {
-            self.moved_at = env.ms();
-        }
         self.unacked += 1;
         self.left = Some(record.position);
+        self.grace.sent(record.position.commit_lsn);
         self.positions.insert(record.ticket, record.position);
         Some((record, count))
     }

@@ -21,8 +21,9 @@ impl Session {
         self.lost_until = Some(now + TCP_MS);
     }
 
-    /// The process goes on after it was stopped.
-    pub(crate) fn resume(&mut self, now: u64) {
+    /// The process goes on after it was stopped for so long.
+    pub(crate) fn resume(&mut self, stopped: u64, now: u64) {
+        self.wait.resume(stopped, now);
         self.watch.resume(now);
         self.heard_at = now;
     }

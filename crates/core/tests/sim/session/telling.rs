@@ -58,6 +58,7 @@ impl Session {
         if is_written {
             self.recorded = lsn;
             self.recorded_at = env.ms();
+            self.grace.recorded(lsn);
         }
         self.has_failed = !is_written;
         self.relay.handle_checkpointed(is_written);
@@ -87,6 +88,16 @@ impl Session {
         }
     }
 
+    /// The same, also past the grace.
+    pub(super) fn owed_by_now(&mut self, env: &Env) -> Lsn {
+        let (confirmed, now) = (self.relay.confirmed(), env.ms());
+        let is_over = |grace| self.grace.is_over(confirmed, grace, now);
+        if env.plan.grace.is_some_and(is_over) {
+            return confirmed;
+        }
+        self.owed(env)
+    }
+
     /// Whether everything was read, and checkpoint and server know what there is to know.
     pub(crate) fn has_told(&self, env: &Env) -> bool {
         let has_read = self.relay.confirmed().as_u64() == env.pg.flush_end();
@@ -111,6 +122,11 @@ impl Session {
             env.cover("a position without a checkpoint");
             env.pg.told_without_row = env.pg.told_without_row.max(Some(flush));
         }
+    }
+
+    /// What has arrived, where the checkpoint does not hold it.
+    pub(crate) fn unrecorded_arrivals(&self) -> Option<Lsn> {
+        (!self.relay.is_recorded()).then(|| self.relay.confirmed())
     }
 
     /// How far the server may have been told more than the row holds.

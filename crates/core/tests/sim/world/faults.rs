@@ -75,7 +75,7 @@ impl World {
             Fault::Suspend => {
                 env.cover("the process was stopped for a while");
                 let until = now + pick(&mut env.rng, &[500, 5_000, 30_000, 200_000]);
-                self.process.suspend(until);
+                self.process.suspend(now, until);
             }
             Fault::SlotMoved => Self::move_slot(env),
             Fault::Ddl => env.pg.shape = env.rng.u8(0..6),
@@ -293,7 +293,7 @@ impl World {
         }
         self.quiet_until = 0;
         if self.process.is_suspended() {
-            self.process.suspend(now);
+            self.process.suspend(now, now);
         }
     }
 }
