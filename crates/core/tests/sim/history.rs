@@ -80,16 +80,20 @@ pub(crate) struct LogKey {
 pub(crate) struct Sender {
     pub(crate) session: u64,
     pub(crate) process: u64,
+    /// Of its producer: a later one may repeat what an earlier one sent.
+    pub(crate) epoch: u32,
     /// The request was on the wire when its producer ended.
     pub(crate) is_late: bool,
+    /// The dead-letter topic may have refused this value before.
+    pub(crate) may_shorten: bool,
 }
 
 #[derive(Debug, Default)]
 struct Log {
     /// The events in it, by commit order number.
     members: BTreeSet<usize>,
-    /// Who appended last, and what.
-    last: Option<(u64, usize)>,
+    /// Who appended last, in which epoch, and what.
+    last: Option<((u64, u32), usize)>,
 }
 
 /// The ledger of a run.
@@ -336,7 +340,7 @@ impl History {
         let Some(committed) = event.committed else {
             panic!("phantom: {} was never committed", event.id);
         };
-        content::check(event, committed.position, record);
+        content::check(event, committed.position, record, sender.may_shorten);
         let is_letter = content::cause(record).is_some();
         let is_own = event.topic == key.topic;
         assert_eq!(is_own, !is_letter, "{} is in another topic", event.id);
@@ -364,7 +368,7 @@ impl History {
             "placement: aggregate {aggregate} moved without need"
         );
         let is_late = sender.is_late || sender.session <= self.broken_off;
-        let session = (!is_late).then_some(sender.session);
+        let session = (!is_late).then_some((sender.session, sender.epoch));
         let log = self.logs.entry(key).or_default();
         if !is_late {
             let (events, committed_events, era) = (&self.events, &self.committed, self.era);
@@ -412,7 +416,7 @@ impl History {
 impl Log {
     /// A session goes up; only another one may start further back. What was never in Kafka comes
     /// behind everything that is there, also when it comes late.
-    fn append(&mut self, order: usize, is_new: bool, session: Option<u64>, key: &LogKey) {
+    fn append(&mut self, order: usize, is_new: bool, session: Option<(u64, u32)>, key: &LogKey) {
         if let Some((last_sender, last)) = self.last
             && let Some(sender) = session
         {

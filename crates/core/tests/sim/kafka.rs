@@ -39,6 +39,8 @@ pub(crate) struct Cluster {
     /// Until then no dead letter is taken, and this is said of it.
     pub(crate) letters_refused_until: u64,
     letters_code: i32,
+    /// Every dead letter may be refused for its size.
+    refuses_large_letters: bool,
     /// The largest value of a dead letter, in bytes.
     letter_max: usize,
     /// More records than these are too large together.
@@ -71,6 +73,7 @@ impl Cluster {
         });
         let topics = topics.collect();
         let refuses_letters = plan.has(Fault::LettersRefused);
+        let letters_code = pick(rng, &[TOO_LARGE, INVALID]);
         Self {
             up: true,
             back_at: 0,
@@ -78,7 +81,8 @@ impl Cluster {
             rejects: false,
             strict_until: u64::MAX,
             letters_refused_until: if refuses_letters { u64::MAX } else { 0 },
-            letters_code: pick(rng, &[TOO_LARGE, INVALID]),
+            letters_code,
+            refuses_large_letters: refuses_letters && letters_code == TOO_LARGE,
             letter_max: pick(rng, &[usize::MAX, 10]),
             batch_max: pick(rng, &[usize::MAX, usize::MAX, 1, 2]),
             names_invalid: rng.bool(),
@@ -143,6 +147,13 @@ impl Cluster {
             count: flight.count,
             partition: flight.record.partition,
         };
+        let payload = history.find(&flight.record).payload.as_ref();
+        let is_large = payload.is_some_and(|payload| payload.len() > self.letter_max);
+        let may_shorten = self.refuses_large_letters || is_large;
+        let sender = Sender {
+            may_shorten,
+            ..sender
+        };
         history.append(&flight.record, key, sender);
     }
 
@@ -176,6 +187,9 @@ pub(crate) struct Producer {
     pub(crate) batch: usize,
     queues: BTreeMap<Place, VecDeque<Flight>>,
     reports: BTreeMap<Place, VecDeque<Delivery>>,
+    /// Records that have arrived and have no report yet.
+    arrived: BTreeMap<Place, VecDeque<Flight>>,
+    epoch: u32,
     /// Partitions with a gap: nothing more is appended to them.
     broken: BTreeSet<Place>,
     /// Records that have no report yet.
@@ -200,6 +214,8 @@ impl Producer {
             batch,
             queues: BTreeMap::new(),
             reports: BTreeMap::new(),
+            arrived: BTreeMap::new(),
+            epoch: 0,
             broken: BTreeSet::new(),
             unreported: 0,
             unreported_bytes: 0,
@@ -278,15 +294,36 @@ impl Producer {
                 result: Ok(()),
             };
             self.reports.entry(place).or_default().push_back(delivery);
+            self.arrived.entry(place).or_default().push_back(flight);
         }
         None
+    }
+
+    /// The producer's state was lost with an error: a new epoch begins, in which all is sent again
+    /// that has no report. Says whether something of it has arrived before.
+    pub(crate) fn bump_epoch(&mut self) -> bool {
+        self.epoch += 1;
+        let arrived = std::mem::take(&mut self.arrived);
+        let is_any = !arrived.is_empty();
+        for (place, mut flights) in arrived {
+            if self.broken.contains(&place) {
+                self.arrived.insert(place, flights);
+                continue;
+            }
+            self.reports.remove(&place);
+            flights.extend(self.queues.remove(&place).unwrap_or_default());
+            self.queues.insert(place, flights);
+        }
+        is_any
     }
 
     fn sender(&self) -> Sender {
         Sender {
             session: self.session,
             process: self.process,
+            epoch: self.epoch,
             is_late: false,
+            may_shorten: false,
         }
     }
 
@@ -312,6 +349,11 @@ impl Producer {
         let reports: Vec<Delivery> = queue.drain(..count).collect();
         if queue.is_empty() {
             self.reports.remove(&place);
+        }
+        let arrived = self.arrived.entry(place).or_default();
+        arrived.drain(..count.min(arrived.len()));
+        if arrived.is_empty() {
+            self.arrived.remove(&place);
         }
         for report in &reports {
             let size = self.sizes.remove(&report.ticket).expect("one report each");

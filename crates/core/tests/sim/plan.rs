@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     Reject,
     /// Kafka does not take an event, and its neighbours in the batch with it.
     Poison,
+    /// The producer begins a new epoch: what has no report yet is sent again.
+    EpochBump,
     /// The producer itself refuses such an event, before it is sent.
     Refuse,
     /// Rows without a payload, which the relay refuses until it is told what they mean.
@@ -74,10 +76,14 @@ pub(crate) enum Fault {
     Ping,
     /// The checkpoint can't be written for a while.
     Unwritable,
+    /// The checkpoint's writes are not answered for a while.
+    Hang,
     /// The outcome of a write is not known to the relay.
     Uncertain,
     /// The server is about to give the slot up for the WAL that it keeps, or is not any more.
     Pressed,
+    /// The publication is dropped and made again: older rows can't be read by it any more.
+    Publication,
     /// Somebody else reads from the slot while the relay is away.
     SlotMoved,
     /// A standby is promoted that was behind.
@@ -89,7 +95,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -105,6 +111,7 @@ impl Fault {
         Self::Outage,
         Self::Reject,
         Self::Poison,
+        Self::EpochBump,
         Self::Refuse,
         Self::NullPayload,
         Self::LettersRefused,
@@ -119,8 +126,10 @@ impl Fault {
         Self::Quiet,
         Self::Ping,
         Self::Unwritable,
+        Self::Hang,
         Self::Uncertain,
         Self::Pressed,
+        Self::Publication,
         Self::SlotMoved,
         Self::Failover,
         Self::Restore,
@@ -205,6 +214,8 @@ pub(crate) struct Plan {
     pub(crate) once: bool,
     /// Empty transactions are sent, as before Postgres 15.
     pub(crate) sends_empty: bool,
+    /// Rows that a publication can't be read for are left out, with a notice, as since Postgres 18.
+    pub(crate) skips_publication: bool,
     /// A clean shutdown saves the slot, as since Postgres 17.
     pub(crate) shutdown_saves_slot: bool,
     /// A session that ended with an error still tells what was confirmed.
@@ -265,6 +276,7 @@ impl Plan {
             ),
             once: rng.bool(),
             sends_empty: rng.bool(),
+            skips_publication: rng.bool(),
             shutdown_saves_slot: rng.bool(),
             last_words: rng.bool(),
             writes: pick(rng, &[3, 10, 30]),

@@ -55,6 +55,10 @@ pub(crate) struct Postgres {
     pub(crate) remade: bool,
     /// Until then writes of it fail.
     pub(crate) unwritable_until: u64,
+    /// Until then writes of it are not answered.
+    pub(crate) hangs_until: u64,
+    /// The publication that is there now was made here: rows before it can't be read by it.
+    pub(crate) published_from: u64,
     pub(crate) sender: Option<Walsender>,
     /// Order of the table's columns: new rows are written in it.
     pub(crate) shape: u8,
@@ -141,6 +145,8 @@ impl Postgres {
             moved_from: None,
             remade: false,
             unwritable_until: 0,
+            hangs_until: 0,
+            published_from: 0,
             sender: None,
             shape: 0,
             xids: 700,
@@ -427,15 +433,27 @@ impl Postgres {
         }
     }
 
+    /// Somebody drops the publication, and makes it again.
+    pub(crate) fn remake_publication(&mut self, rng: &mut Rng, history: &mut History) {
+        self.published_from = self.log(rng, None);
+        self.flush(history);
+    }
+
     /// START_REPLICATION: a position below the slot's is raised to it without a word. Decoding
     /// begins further back, where the oldest transaction began that was open then.
-    pub(crate) fn start_replication(&mut self, at: Lsn, rng: &mut Rng, plan: &Plan, now: u64) {
+    pub(crate) fn start_replication(
+        &mut self,
+        (at, uses_spare): (Lsn, bool),
+        rng: &mut Rng,
+        plan: &Plan,
+        now: u64,
+    ) {
         let slot = self.slot.expect("a session starts from a slot");
         let start = at.as_u64().max(slot.confirmed);
         let first = self.wal.partition_point(|record| record.end <= start);
         let back = if plan.has(Fault::BehindFloor) { 12 } else { 1 };
         let next = first.saturating_sub(rng.usize(0..=back));
-        self.sender = Some(Walsender::new(start, next, now));
+        self.sender = Some(Walsender::new(start, next, uses_spare, now));
     }
 
     /// The walsender does its next thing.
@@ -448,6 +466,7 @@ impl Postgres {
             wal: &self.wal[..self.flushed],
             commits: &self.commits,
             end,
+            published_from: self.published_from,
             plan,
             history,
             now,

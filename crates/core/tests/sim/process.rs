@@ -50,6 +50,8 @@ pub(crate) struct Running {
     /// It waits before an event.
     held: Option<Held>,
     unrecorded: Option<Unrecorded>,
+    /// The publication was not there for some row.
+    uses_spare: bool,
     /// What its last session told to which server.
     told: Option<(u32, Lsn)>,
     /// What it was started with.
@@ -76,6 +78,7 @@ impl Process {
             parked: None,
             held: None,
             unrecorded: None,
+            uses_spare: false,
             told: None,
             accepted,
             late: Vec::new(),
@@ -95,10 +98,10 @@ impl Process {
 
     /// SIGSTOP, and SIGCONT later.
     pub(crate) fn suspend(&mut self, now: u64, until: u64) {
-        if let Some(running) = self.running() {
-            if running.suspended_until.replace(until).is_none() {
-                running.suspended_at = now;
-            }
+        if let Some(running) = self.running()
+            && running.suspended_until.replace(until).is_none()
+        {
+            running.suspended_at = now;
         }
     }
 
@@ -202,6 +205,10 @@ impl Running {
         self.judge.session_ended(session.rulings(), identity);
         let told = session.unrecorded();
         let is_last = session.is_last();
+        if session.lacks_publication {
+            assert!(!self.uses_spare, "publication: the spare lacks rows");
+            self.uses_spare = true;
+        }
         let (instance, arrived) = (session.instance, session.unrecorded_arrivals());
         self.unrecorded = told.map(|lsn| Unrecorded { identity, lsn });
         self.topics = Some(session.close(env, usize::MAX));
@@ -324,8 +331,8 @@ impl Running {
 
     fn begin(&mut self, env: &mut Env, floor: Lsn, recorded: Lsn) {
         let now = env.ms();
-        env.pg
-            .start_replication(floor, &mut env.rng, &env.plan, now);
+        let from = (floor, self.uses_spare);
+        env.pg.start_replication(from, &mut env.rng, &env.plan, now);
         let topics = self.topics.take().expect("no session has them");
         let terms = self.judge.terms(env);
         let mut session = Session::new(env, floor, recorded, topics, terms);

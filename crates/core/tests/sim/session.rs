@@ -34,6 +34,8 @@ use crate::watch::Watch;
 
 /// The longest `shutdown.drain`.
 const DRAIN_MS: u64 = 20_000;
+/// A write of the checkpoint that is not answered is given up after so long.
+const ANSWER_MS: u64 = 6_000;
 /// How often a session that is to end asks how far the server has come.
 const ONCE_MS: u64 = 200;
 /// An unread stream is closed so long after a shutdown was seen on another connection.
@@ -51,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) questions: Vec<Topic>,
     /// The checkpoint that is being written.
     pub(crate) writing: Option<Lsn>,
+    /// It is given up then.
+    write_until: u64,
     /// What the row is known to hold, and since when nothing newer.
     recorded: Lsn,
     grace: Grace,
@@ -86,6 +90,8 @@ pub(crate) struct Session {
     is_last: bool,
     /// The stream is gone.
     is_cut_off: bool,
+    /// The stream lacks rows, for the want of the publication.
+    pub(crate) lacks_publication: bool,
     silence: Silence,
     /// When something was last read, or nothing could have been.
     heard_at: u64,
@@ -172,6 +178,7 @@ impl Session {
             deliveries: VecDeque::new(),
             questions: Vec::new(),
             writing: None,
+            write_until: 0,
             recorded,
             grace: Grace::default(),
             recorded_at: now,
@@ -195,6 +202,7 @@ impl Session {
             pinged_at: now,
             is_last: false,
             is_cut_off: false,
+            lacks_publication: false,
             silence: Silence::new(env.clock.now(), timeout),
             heard_at: now,
             lost_until: None,
@@ -252,7 +260,7 @@ impl Session {
                 break;
             };
             self.hear(env);
-            if self.is_ended_by_an_error(env) {
+            if self.is_ended_by_an_error(env) || self.is_ended_for_its_publication(env, &bytes) {
                 return;
             }
             let message = CopyMessage::decode(bytes).expect("the model sends what decodes");
@@ -325,6 +333,7 @@ impl Session {
             env.say(|| format!("relay: writes the checkpoint {lsn}"));
             assert!(self.writing.is_none(), "checkpoint: two writes at once");
             self.writing = write;
+            self.write_until = env.ms() + ANSWER_MS;
         }
         self.tell(env);
         self.timer = self.relay.poll_timeout().map(|at| env.clock.ms_of(at));
@@ -397,6 +406,7 @@ impl Session {
             unread,
             self.silence_deadline(clock),
             self.stall_deadline(clock),
+            self.writing.map(|_| self.write_until),
         ]
         .into_iter()
         .flatten()

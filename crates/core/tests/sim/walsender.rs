@@ -19,6 +19,14 @@ use crate::postgres::{Row, Transaction, WalRecord};
 const TABLE: RelationId = RelationId(16_385);
 const OTHER_TABLE: RelationId = RelationId(16_999);
 
+/// Most messages are smaller.
+const MESSAGE_BYTES: usize = 320;
+
+/// What the server says instead of a message of the stream: that it leaves rows out, and that it
+/// can't go on, for the want of the publication.
+pub(crate) const NOTICE: &[u8] = b"N";
+pub(crate) const ERROR: &[u8] = b"E";
+
 /// One walsender process and the two directions of its socket.
 #[derive(Debug)]
 pub(crate) struct Walsender {
@@ -44,6 +52,10 @@ pub(crate) struct Walsender {
     hinted: bool,
     pub(crate) stopping: bool,
     last_reply: u64,
+    /// It reads by the spare publication, which was there all the time.
+    uses_spare: bool,
+    /// It has failed for the publication, or has said that it leaves rows out.
+    has_complained: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +76,7 @@ pub(crate) struct View<'a> {
     pub(crate) wal: &'a [WalRecord],
     pub(crate) commits: &'a [Transaction],
     pub(crate) end: u64,
+    pub(crate) published_from: u64,
     pub(crate) plan: &'a Plan,
     pub(crate) history: &'a History,
     pub(crate) now: u64,
@@ -101,7 +114,7 @@ impl Peer<'_> {
 }
 
 impl Walsender {
-    pub(crate) fn new(start: u64, next: usize, now: u64) -> Self {
+    pub(crate) fn new(start: u64, next: usize, uses_spare: bool, now: u64) -> Self {
         Self {
             start,
             next,
@@ -119,6 +132,8 @@ impl Walsender {
             hinted: false,
             stopping: false,
             last_reply: now,
+            uses_spare,
+            has_complained: false,
         }
     }
 
@@ -217,7 +232,36 @@ impl Walsender {
         }
     }
 
+    /// The next row was written before the publication was made. Says whether it is not sent.
+    fn leaves_out(&mut self, world: &View<'_>) -> bool {
+        let Some(sending) = &mut self.sending else {
+            return false;
+        };
+        let Next::Row(index) = sending.next else {
+            return false;
+        };
+        let rows = &world.commits[sending.commit].rows;
+        let is_older = |row: &&Row| row.lsn < world.published_from;
+        if self.uses_spare || rows.get(index).filter(is_older).is_none() {
+            return false;
+        }
+        sending.next = Next::Row(index + 1);
+        let has_complained = std::mem::replace(&mut self.has_complained, true);
+        if world.plan.skips_publication {
+            if !has_complained {
+                self.to_client.push_back(Bytes::from_static(NOTICE));
+            }
+            return true;
+        }
+        self.to_client.push_back(Bytes::from_static(ERROR));
+        self.server_open = false;
+        true
+    }
+
     fn send_next(&mut self, world: &View<'_>, rng: &mut Rng) {
+        if self.leaves_out(world) {
+            return;
+        }
         let cluttered = world.plan.has(Fault::Clutter) && chance(rng, 15);
         let sending = self.sending.as_mut().expect("a transaction is under way");
         let transaction = &world.commits[sending.commit];
@@ -277,7 +321,7 @@ impl Walsender {
     }
 
     fn send(&mut self, at: u64, message: &Message, now: u64) {
-        let mut data = BytesMut::new();
+        let mut data = BytesMut::with_capacity(MESSAGE_BYTES);
         message.encode(&mut data);
         let lsn = Lsn::new(at);
         let copy = CopyMessage::XLogData(XLogData {
@@ -300,7 +344,7 @@ impl Walsender {
 
     fn push(&mut self, message: &CopyMessage) {
         if self.client_open {
-            let mut out = BytesMut::new();
+            let mut out = BytesMut::with_capacity(MESSAGE_BYTES);
             message.encode(&mut out);
             self.to_client.push_back(out.freeze());
         }

@@ -1,5 +1,7 @@
 //! What a session's status updates have to be, given what the session was fed.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use walpost_core::Status;
 use walpost_pgoutput::{CopyMessage, Lsn, Message};
@@ -19,6 +21,8 @@ pub(crate) struct Watch {
     received: Lsn,
     /// Last end of a commit, or keepalive outside a transaction.
     boundary: Lsn,
+    /// All of these that were not told yet: nothing else can be.
+    boundaries: BTreeSet<Lsn>,
     in_transaction: bool,
     told: Lsn,
     told_at: Option<u64>,
@@ -42,6 +46,7 @@ impl Watch {
             interval_ms,
             received: Lsn::ZERO,
             boundary: floor,
+            boundaries: BTreeSet::from([floor]),
             in_transaction: false,
             told: floor,
             told_at: None,
@@ -61,7 +66,7 @@ impl Watch {
             CopyMessage::Keepalive(keepalive) => {
                 self.received = self.received.max(keepalive.wal_end);
                 if !self.in_transaction {
-                    self.boundary = self.boundary.max(keepalive.wal_end);
+                    self.reach(keepalive.wal_end);
                 }
                 if keepalive.reply_requested {
                     self.question = Some(keepalive.wal_end);
@@ -84,10 +89,15 @@ impl Watch {
                     panic!("the model sends what decodes");
                 };
                 self.in_transaction = false;
-                self.boundary = self.boundary.max(commit.end_lsn);
+                self.reach(commit.end_lsn);
             }
             _ => {}
         }
+    }
+
+    fn reach(&mut self, boundary: Lsn) {
+        self.boundary = self.boundary.max(boundary);
+        self.boundaries.insert(boundary);
     }
 
     /// Where the session started.
@@ -150,6 +160,9 @@ impl Watch {
             status.flush <= highest,
             "status: flush above what was received"
         );
+        let known = self.boundaries.contains(&status.flush);
+        assert!(known, "status: {} is no boundary", status.flush);
+        self.boundaries = self.boundaries.split_off(&status.flush);
         self.told = status.flush;
         if status.flush >= owed {
             self.moved_at = None;

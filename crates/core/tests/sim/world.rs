@@ -230,8 +230,10 @@ impl World {
         {
             next = next.min(at);
         }
-        if self.env.ms() < self.quiet_until {
-            next = next.min(self.quiet_until);
+        for until in [self.quiet_until, env.pg.hangs_until] {
+            if self.env.ms() < until {
+                next = next.min(until);
+            }
         }
         next
     }
@@ -271,7 +273,7 @@ impl World {
         if !session.deliveries.is_empty() {
             actions.push((Action::Deliver, speeds.deliveries));
         }
-        if session.writing.is_some() {
+        if session.is_written_by_now(env) {
             actions.push((Action::Record, speeds.record));
         }
         if session.producer.can_report(&env.kafka) {

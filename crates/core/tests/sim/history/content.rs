@@ -17,8 +17,9 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
 }
 
 /// A promise: a record is what was written; so is a dead letter, but for a value that was too
-/// large, and says why it is one. Only an event that is at fault has one.
-pub(super) fn check(event: &Event, position: Position, record: &Record) {
+/// large, and says why it is one. Only an event that is at fault has one. `may_shorten`: its topic
+/// may have refused the value.
+pub(super) fn check(event: &Event, position: Position, record: &Record, may_shorten: bool) {
     let id = event.id.to_string();
     assert_eq!(record.position, position, "{id} has another position");
     let header = |name| header(record, name);
@@ -47,6 +48,11 @@ pub(super) fn check(event: &Event, position: Position, record: &Record) {
         assert_eq!(record.value, event.payload, "{id} has another value");
         return;
     };
+    let is_too_large = may_shorten || error == Some(b"too-large");
+    assert!(
+        is_too_large,
+        "dead letter: {id} lacks a value that is not too large"
+    );
     let size = event
         .payload
         .as_ref()

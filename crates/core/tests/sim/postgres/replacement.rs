@@ -62,6 +62,10 @@ impl Postgres {
         self.stood
             .extend(self.slot.map(|slot| (slot.confirmed, end)));
         self.told_without_row = self.told_without_row.min(Some(Lsn::new(end)));
+        // Otherwise that is the publication that was there before.
+        if self.published_from > end {
+            self.published_from = 0;
+        }
         self.moved_from = None;
         self.remade = false;
         self.is_new = true;

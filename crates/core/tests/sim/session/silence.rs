@@ -8,6 +8,7 @@ use super::Session;
 use crate::clock::Clock;
 use crate::env::Env;
 use crate::plan::{Fault, chance};
+use crate::walsender::{ERROR, NOTICE};
 
 /// TCP gives a connection up after so long without an answer.
 const TCP_MS: u64 = 100_000;
@@ -46,6 +47,20 @@ impl Session {
             peer.close(0, env.clock.ms());
         }
         self.is_cut_off = true;
+        self.settle(env);
+        true
+    }
+
+    /// The server has no publication for a row: what was read before counts.
+    pub(super) fn is_ended_for_its_publication(&mut self, env: &mut Env, bytes: &[u8]) -> bool {
+        let what = match bytes {
+            NOTICE => "rows are left out for the want of the publication",
+            ERROR => "the publication was made behind the slot",
+            _ => return false,
+        };
+        env.cover(what);
+        self.lacks_publication = true;
+        self.is_cut_off = bytes == ERROR;
         self.settle(env);
         true
     }

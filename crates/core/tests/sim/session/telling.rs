@@ -42,12 +42,23 @@ impl Session {
         }
     }
 
+    /// Whether the write of the checkpoint ends now: it is answered, or given up.
+    pub(crate) fn is_written_by_now(&self, env: &Env) -> bool {
+        let is_answered = env.ms() >= env.pg.hangs_until;
+        self.writing.is_some() && (is_answered || env.ms() >= self.write_until)
+    }
+
     /// The write of the checkpoint ends.
     pub(crate) fn recorded(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
         let lsn = self.writing.take().expect("a write is under way");
-        let written = self.write(env, lsn);
+        let is_given_up = env.ms() < env.pg.hangs_until;
+        // One that is given up may be carried out all the same.
+        let written = (!is_given_up || env.rng.bool()) && self.write(env, lsn);
         let is_unsure = env.plan.has(Fault::Uncertain) && !env.healing;
-        let is_heard = !is_unsure || chance(&mut env.rng, 80);
+        let is_heard = !is_given_up && (!is_unsure || chance(&mut env.rng, 80));
+        if is_given_up {
+            env.cover("a checkpoint that was not answered");
+        }
         let is_written = written && is_heard;
         env.say(|| format!("relay: the checkpoint is written: {is_written}"));
         env.cover(match (written, is_heard) {

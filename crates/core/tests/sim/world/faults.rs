@@ -98,6 +98,15 @@ impl World {
                     self.promotes_at = Some(now + pick(&mut env.rng, &[1_000, 4_000]));
                 }
             }
+            Fault::Hang => {
+                env.cover("the checkpoint is not answered for");
+                env.pg.hangs_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
+            }
+            Fault::EpochBump => self.bump_epoch(),
+            Fault::Publication if env.pg.state == State::Up => {
+                env.cover("the publication was made anew");
+                env.pg.remake_publication(&mut env.rng, &mut env.history);
+            }
             Fault::Ping | Fault::Pressed => {
                 if let Some(running) = self.process.running()
                     && let Some(session) = &mut running.session
@@ -116,6 +125,7 @@ impl World {
             }
             // These change how something else goes.
             Fault::SlotRemade
+            | Fault::Publication
             | Fault::Uncertain
             | Fault::StreamError
             | Fault::AsyncCommit
@@ -236,6 +246,15 @@ impl World {
             && env.pg.told_without_row.is_none()
     }
 
+    /// What has no report yet is sent once more, also what has arrived.
+    fn bump_epoch(&mut self) {
+        if let Some(session) = self.process.session()
+            && session.producer.bump_epoch()
+        {
+            self.env.cover("a producer sends again what has arrived");
+        }
+    }
+
     fn outage(env: &mut Env) {
         env.cover("Kafka went away");
         env.kafka.up = false;
@@ -285,6 +304,7 @@ impl World {
         env.kafka.hurry_late();
         env.mend();
         env.pg.unwritable_until = 0;
+        env.pg.hangs_until = 0;
         for topic in &mut env.kafka.topics {
             topic.exists_at = topic.exists_at.min(now);
         }
