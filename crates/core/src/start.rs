@@ -97,6 +97,34 @@ pub struct Unrecorded {
     pub lsn: Lsn,
 }
 
+/// The row as this process has last read or written it, for a time in which it is locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The row.
+    pub row: Checkpoint,
+    /// When the server was started that had it then. Whatever takes the place of a server, or puts
+    /// its disk back, starts one.
+    pub server_start: String,
+}
+
+impl Remembered {
+    /// The row, unless it may be another one by now: on another server, or after another relay was
+    /// here, who has moved the slot from where this process left it. `slot`: where it stands.
+    /// `told`: how far this process told the server without the row.
+    pub fn row(
+        &self,
+        identity: Identity,
+        server_start: &str,
+        slot: Option<Lsn>,
+        told: Option<Lsn>,
+    ) -> Option<&Checkpoint> {
+        let highest = told.max(Some(self.row.lsn));
+        let is_left = slot.is_some() && slot <= highest;
+        let is_it = self.row.identity == identity && self.server_start == server_start;
+        (is_it && is_left).then_some(&self.row)
+    }
+}
+
 /// What an operator has accepted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {

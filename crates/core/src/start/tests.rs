@@ -318,3 +318,46 @@ fn a_table_more_is_no_other_setting_and_one_less_is() {
     assert_eq!(changes(&two, &one).len(), 1);
     assert_eq!(changes(&one, &tables("public.ab")).len(), 1);
 }
+
+#[test]
+fn a_locked_row_is_as_this_process_knows_it_while_it_can_not_be_another_one() {
+    let remembered = Remembered {
+        row: bench().row.unwrap(),
+        server_start: "1764216000.5".to_owned(),
+    };
+    let row = |identity, start, slot: Option<u64>, told: Option<u64>| {
+        let row = remembered.row(identity, start, slot.map(lsn), told.map(lsn));
+        row.map(|row| row.lsn)
+    };
+    let start = "1764216000.5";
+    assert_eq!(row(IDENTITY, start, Some(60), None), Some(lsn(60)));
+    assert_eq!(row(IDENTITY, start, Some(50), None), Some(lsn(60)));
+    // Another relay was here, or nobody knows.
+    assert_eq!(row(IDENTITY, start, Some(61), None), None);
+    assert_eq!(row(IDENTITY, start, None, None), None);
+    // This process moved the slot itself.
+    assert_eq!(row(IDENTITY, start, Some(61), Some(61)), Some(lsn(60)));
+    let promoted = Identity {
+        timeline: 2,
+        ..IDENTITY
+    };
+    assert_eq!(row(promoted, start, Some(60), None), None);
+    // Its disk may have been put back meanwhile, and the row with it.
+    assert_eq!(row(IDENTITY, "1764216999.5", Some(60), None), None);
+}
+
+#[test]
+fn a_position_behind_the_end_of_the_wal_is_refused_wherever_it_stands() {
+    let ahead = Err(Refusal::Ahead {
+        confirmed: lsn(101),
+        flush: lsn(100),
+    });
+    assert_eq!(bench().slot_at(101).start(), ahead);
+    assert_eq!(bench().slot_at(101).row_at(101).start(), ahead);
+    assert_eq!(bench().row_at(101).start(), ahead);
+    assert_eq!(
+        bench().slot_at(101).with(|bench| bench.row = None).start(),
+        ahead
+    );
+    bench().slot_at(100).row_at(100).starts_at(100, &[]);
+}

@@ -227,7 +227,7 @@ impl History {
         let was_delivered = event.delivered == Some((process, era));
         assert!(
             !was_delivered || for_topic,
-            "{id} was delivered, and goes to the dead letters"
+            "dead letter: {id} was delivered"
         );
         let redirected = Redirected { era, for_topic };
         if event.redirected.replace(redirected).is_none() {
@@ -343,7 +343,11 @@ impl History {
         content::check(event, committed.position, record, sender.may_shorten);
         let is_letter = content::cause(record).is_some();
         let is_own = event.topic == key.topic;
-        assert_eq!(is_own, !is_letter, "{} is in another topic", event.id);
+        assert_eq!(
+            is_own, !is_letter,
+            "content: {} is in another topic",
+            event.id
+        );
         if let Some(last_sender) = event.given_up {
             assert!(
                 sender.session <= last_sender || !event.is_lost,
@@ -406,7 +410,7 @@ impl History {
             let is_firm = event.is_firmly_redirected(era);
             assert!(
                 !is_firm,
-                "{} goes to the dead letters, and is delivered",
+                "dead letter: {} is delivered all the same",
                 event.id
             );
         }

@@ -39,7 +39,7 @@ use crate::shrink::Shrunk;
 const SEEDS: u64 = 20_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 85] = [
+const COVERED: [&str; 86] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -102,6 +102,7 @@ const COVERED: [&str; 85] = [
     "a checkpoint that the relay does not know of",
     "a checkpoint that failed",
     "a checkpoint that was not answered",
+    "a locked checkpoint is remembered",
     "the publication was made behind the slot",
     "rows are left out for the want of the publication",
     "a producer sends again what has arrived",

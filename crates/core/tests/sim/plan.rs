@@ -78,6 +78,8 @@ pub(crate) enum Fault {
     Unwritable,
     /// The checkpoint's writes are not answered for a while.
     Hang,
+    /// The checkpoint's table is locked: it can't be read or written.
+    Locked,
     /// The outcome of a write is not known to the relay.
     Uncertain,
     /// The server is about to give the slot up for the WAL that it keeps, or is not any more.
@@ -95,7 +97,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 38] = [
+    pub(crate) const ALL: [Self; 39] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -127,6 +129,7 @@ impl Fault {
         Self::Ping,
         Self::Unwritable,
         Self::Hang,
+        Self::Locked,
         Self::Uncertain,
         Self::Pressed,
         Self::Publication,

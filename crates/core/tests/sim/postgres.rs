@@ -55,6 +55,10 @@ pub(crate) struct Postgres {
     pub(crate) remade: bool,
     /// Until then writes of it fail.
     pub(crate) unwritable_until: u64,
+    /// Until then nobody can read or write it.
+    pub(crate) locked_until: u64,
+    /// Counts how often the server was started.
+    pub(crate) starts: u32,
     /// Until then writes of it are not answered.
     pub(crate) hangs_until: u64,
     /// The publication that is there now was made here: rows before it can't be read by it.
@@ -145,6 +149,8 @@ impl Postgres {
             moved_from: None,
             remade: false,
             unwritable_until: 0,
+            locked_until: 0,
+            starts: 0,
             hangs_until: 0,
             published_from: 0,
             sender: None,
@@ -321,6 +327,7 @@ impl Postgres {
 
     pub(crate) fn start(&mut self, rng: &mut Rng, history: &mut History) {
         self.state = State::Up;
+        self.starts += 1;
         self.log(rng, None);
         self.flush(history);
     }
@@ -361,7 +368,7 @@ impl Postgres {
 
     /// Whether the row can be written now.
     pub(crate) fn is_writable(&self, now: u64) -> bool {
-        self.state == State::Up && now >= self.unwritable_until
+        self.state == State::Up && now >= self.unwritable_until.max(self.locked_until)
     }
 
     /// Writes the whole row, unless it can't be written now.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use walpost_core::backoff::Backoff;
 use walpost_core::park::Circuit;
-use walpost_core::start::{Accepted, Evidence, Fingerprint, News, Recorded, Start, Unrecorded};
+use walpost_core::start::{
+    Accepted, Checkpoint, Evidence, Fingerprint, News, Recorded, Remembered, Start, Unrecorded,
+};
 use walpost_core::{Topic, Topics, Undeliverable, start};
 
 use walpost_pgoutput::Lsn;
@@ -50,6 +52,8 @@ pub(crate) struct Running {
     /// It waits before an event.
     held: Option<Held>,
     unrecorded: Option<Unrecorded>,
+    /// The row, as it was last read or written.
+    remembered: Option<Remembered>,
     /// The publication was not there for some row.
     uses_spare: bool,
     /// What its last session told to which server.
@@ -78,6 +82,7 @@ impl Process {
             parked: None,
             held: None,
             unrecorded: None,
+            remembered: None,
             uses_spare: false,
             told: None,
             accepted,
@@ -204,6 +209,9 @@ impl Running {
         let identity = session.identity;
         self.judge.session_ended(session.rulings(), identity);
         let told = session.unrecorded();
+        if let Some(remembered) = &mut self.remembered {
+            remembered.row.lsn = session.recorded_to();
+        }
         let is_last = session.is_last();
         if session.lacks_publication {
             assert!(!self.uses_spare, "publication: the spare lacks rows");
@@ -264,9 +272,12 @@ impl Running {
     /// Nothing is streamed now. Says until when the process is gone, if it is.
     fn idle(&mut self, env: &mut Env) -> Option<u64> {
         let then = if let Some(parked) = &mut self.parked {
-            let (is_recorded, then) = parked.tick(env);
-            if is_recorded {
+            let (recorded, then) = parked.tick(env);
+            if let Some(lsn) = recorded {
                 self.unrecorded = None;
+                if let Some(remembered) = &mut self.remembered {
+                    remembered.row.lsn = lsn;
+                }
             }
             then
         } else if let Some(held) = &mut self.held {
@@ -308,18 +319,24 @@ impl Running {
             self.retry(env);
             return None;
         }
-        let Some(start) = self.start_at(env) else {
+        let Some(row) = self.read(env) else {
+            self.retry(env);
+            return None;
+        };
+        let Some(start) = self.start_at(env, row.as_ref()) else {
             return Some(env.ms() + env.rng.u64(0..1_500));
         };
         let floor = start.lsn;
         env.history.check_flush(floor);
+        // A write whose outcome was not known can have moved a row that is locked now.
+        let is_read = env.plan.grace.is_some() && env.ms() >= env.pg.locked_until;
         assert!(
-            env.plan.grace.is_none() || Some(floor) >= env.pg.recorded(),
+            !is_read || Some(floor) >= env.pg.recorded(),
             "start: what is on record comes again"
         );
         let recorded = match env.plan.grace {
             None => Some(floor),
-            Some(_) => Self::record(env, &start),
+            Some(_) => self.record(env, row.as_ref(), &start),
         };
         let Some(recorded) = recorded else {
             self.retry(env);
@@ -346,26 +363,54 @@ impl Running {
         self.session = Some(Box::new(session));
     }
 
+    /// The row, if there is one. None: it can't be read, and this process does not know it either.
+    fn read(&self, env: &mut Env) -> Option<Option<Checkpoint>> {
+        if env.plan.grace.is_none() || env.ms() >= env.pg.locked_until {
+            return Some(env.pg.row().cloned());
+        }
+        let (identity, slot) = (env.pg.identity, env.pg.confirmed());
+        let (start, told) = (env.pg.starts.to_string(), self.unrecorded);
+        let told = told.map(|told| told.lsn);
+        let row = self
+            .remembered
+            .as_ref()?
+            .row(identity, &start, slot, told)?;
+        env.cover("a locked checkpoint is remembered");
+        if Some(row.lsn) < env.pg.recorded() {
+            env.cover("a locked checkpoint that a lost answer has moved is remembered");
+            // The session after this one may read it, and start further on.
+            env.history.break_off_repeats(env.sessions + 1);
+        }
+        Some(Some(row.clone()))
+    }
+
     /// Has the row hold the start. Says what it holds then; nothing, if there may be no session.
-    fn record(env: &mut Env, start: &Start) -> Option<Lsn> {
-        let row = env.pg.row();
+    fn record(&mut self, env: &mut Env, row: Option<&Checkpoint>, start: &Start) -> Option<Lsn> {
         let is_held =
             row.is_some_and(|row| row.lsn == start.lsn && row.identity == env.pg.identity);
         let now = env.ms();
         let (rng, history) = (&mut env.rng, &mut env.history);
         if is_held || env.pg.store(start.lsn, rng, history, now) {
+            self.remembered = Some(Remembered {
+                row: Checkpoint {
+                    identity: env.pg.identity,
+                    lsn: start.lsn,
+                    kafka_cluster: None,
+                    config: Fingerprint::new(),
+                },
+                server_start: env.pg.starts.to_string(),
+            });
             return Some(start.lsn);
         }
         if start.news != [News::Remembered] {
             return None;
         }
         env.cover("a session that starts without its checkpoint");
-        env.pg.recorded()
+        row.map(|row| row.lsn)
     }
 
     /// Where the slot and the row say. What they don't explain is for an operator.
-    fn start_at(&self, env: &mut Env) -> Option<Start> {
-        let row = env.pg.row();
+    fn start_at(&self, env: &mut Env, row: Option<&Checkpoint>) -> Option<Start> {
         let start = start::start_at(&Evidence {
             server: &env.pg.server_state(),
             slot: env.pg.slot_row().as_ref(),

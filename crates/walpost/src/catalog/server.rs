@@ -29,6 +29,8 @@ pub(crate) struct Server {
     /// The role may use replication slots, as far as its attributes tell.
     pub can_replicate: bool,
     pub synchronous_standby_names: String,
+    /// When it was started, in seconds.
+    pub start: String,
 }
 
 /// Asks for the server's and the role's state.
@@ -46,7 +48,8 @@ pub(crate) async fn server(connection: &mut Connection) -> Result<Server, Error>
                     and pg_has_role(current_user, r.oid, 'member')), \
          case when pg_is_in_recovery() then null else pg_current_wal_lsn() end, \
          (select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'), \
-         current_setting('synchronous_standby_names')";
+         current_setting('synchronous_standby_names'), \
+         extract(epoch from pg_postmaster_start_time())";
     let rows = connection.query(SQL).await?;
     let row = rows.first();
     let text = |index: usize| {
@@ -66,6 +69,7 @@ pub(crate) async fn server(connection: &mut Connection) -> Result<Server, Error>
         current_lsn: text(8).parse().ok(),
         wal_sender_timeout: Duration::from_millis(text(9).parse().unwrap_or(0)),
         synchronous_standby_names: text(10),
+        start: text(11),
     })
 }
 

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
 use walpost_core::class::Exit;
 use walpost_core::start::{
-    Accepted, Checkpoint, Evidence, Fingerprint, Identity, News, Recorded, ServerState, Start,
-    Unrecorded, start_at,
+    Accepted, Checkpoint, Evidence, Fingerprint, Identity, News, Recorded, Remembered, ServerState,
+    Start, Unrecorded, start_at,
 };
 use walpost_core::{Position, Recent, TableName};
 use walpost_pgoutput::Lsn;
@@ -37,7 +37,7 @@ pub(crate) struct Memory {
     /// The server that was met last, and what was sent of its history.
     pub(super) past: Past,
     /// The checkpoint as it was last read or written, for a row that is locked.
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<Remembered>,
 }
 
 /// What decides where to start.
@@ -134,7 +134,8 @@ impl Gate<'_> {
         let row = match self.table().filter(|_| is_logical) {
             Some(table) => {
                 let at = slot.as_ref().and_then(|slot| slot.row.confirmed_flush_lsn);
-                read_checkpoint(post, table, name, at, self.memory).await?
+                let start = &self.server.start;
+                read_checkpoint(post, table, name, (at, start), self.memory).await?
             }
             None => None,
         };
@@ -212,7 +213,7 @@ impl Gate<'_> {
                 return Err(refused(problem, Exit::Permission));
             }
             let lsn = next.lsn;
-            self.memory.checkpoint = Some(next);
+            self.remember(next);
             return Ok(lsn);
         }
         let slot = &self.config.postgres.slot;
@@ -225,12 +226,21 @@ impl Gate<'_> {
             (Ok(false), _) => Err(SessionError::CheckpointMoved),
             (Ok(true), _) => {
                 let lsn = next.lsn;
-                self.memory.checkpoint = Some(next);
+                self.remember(next);
                 Ok(lsn)
             }
             (Err(_), Some(row)) if is_ours => Ok(row.lsn),
             (Err(fault), _) => Err(checkpoint_error(fault)),
         }
+    }
+}
+
+impl Gate<'_> {
+    fn remember(self, row: Checkpoint) {
+        self.memory.checkpoint = Some(Remembered {
+            row,
+            server_start: self.server.start.clone(),
+        });
     }
 }
 
@@ -245,7 +255,7 @@ impl Memory {
     ) {
         self.past.add(sent);
         if let Some(checkpoint) = &mut self.checkpoint {
-            checkpoint.lsn = recorded;
+            checkpoint.row.lsn = recorded;
         }
         self.unrecorded = unrecorded.map(|lsn| Unrecorded { identity, lsn });
     }
@@ -259,8 +269,8 @@ impl Memory {
     /// may have been met meanwhile: its positions are of another history.
     pub(crate) fn recorded(&mut self, identity: Identity, lsn: Lsn) {
         let checkpoint = self.checkpoint.as_mut();
-        if let Some(checkpoint) = checkpoint.filter(|known| known.identity == identity) {
-            checkpoint.lsn = checkpoint.lsn.max(lsn);
+        if let Some(checkpoint) = checkpoint.filter(|known| known.row.identity == identity) {
+            checkpoint.row.lsn = checkpoint.row.lsn.max(lsn);
             self.unrecorded = None;
         }
     }
@@ -271,13 +281,13 @@ impl Memory {
     }
 }
 
-/// Reads the row. One that is locked is as this process knows it, where the slot, which stands at
-/// `at`, does not say that another relay was here meanwhile.
+/// Reads the row. One that is locked is as this process knows it, where it can't be another one by
+/// now. `at` is where the slot stands, `start` when the server was started.
 async fn read_checkpoint(
     post: &mut Post,
     table: &TableName,
     slot: &str,
-    at: Option<Lsn>,
+    (at, start): (Option<Lsn>, &str),
     memory: &Memory,
 ) -> Result<Option<Checkpoint>, SessionError> {
     let read = checkpoint::read(&mut post.connection, table, slot);
@@ -285,12 +295,9 @@ async fn read_checkpoint(
         Ok(row) => return Ok(row),
         Err(fault) => fault,
     };
-    let known = memory.checkpoint.as_ref();
     let told = memory.unrecorded.map(|told| told.lsn);
-    let known = known.filter(|known| {
-        let highest = told.unwrap_or(known.lsn).max(known.lsn);
-        known.identity == post.identity && at.is_some_and(|at| at <= highest)
-    });
+    let known = memory.checkpoint.as_ref();
+    let known = known.and_then(|known| known.row(post.identity, start, at, told));
     match (&fault, known) {
         (checkpoint::Fault::Postgres(error), Some(known))
             if matches!(error.sqlstate(), Some(LOCK_NOT_AVAILABLE | QUERY_CANCELED)) =>

@@ -21,17 +21,26 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
 /// may have refused the value.
 pub(super) fn check(event: &Event, position: Position, record: &Record, may_shorten: bool) {
     let id = event.id.to_string();
-    assert_eq!(record.position, position, "{id} has another position");
+    assert_eq!(record.position, position, "identity: {id} stands elsewhere");
     let header = |name| header(record, name);
-    assert_eq!(header("id"), Some(id.as_bytes()));
-    assert_eq!(header("type"), Some(&b"Happened"[..]));
-    assert_eq!(header("walpost-position"), Some(&position.to_text()[..]));
-    assert!(header("walpost-commit-time").is_some());
+    let text = position.to_text();
+    assert_eq!(
+        header("walpost-position"),
+        Some(&text[..]),
+        "identity: {id}"
+    );
+    assert_eq!(header("id"), Some(id.as_bytes()), "content: {id}");
+    assert_eq!(header("type"), Some(&b"Happened"[..]), "content: {id}");
+    let has_time = header("walpost-commit-time").is_some();
+    assert!(has_time, "content: {id} has no time");
     let error = cause(record);
     let left_out = header("walpost-payload-bytes");
     if error.is_none() {
-        assert_eq!(left_out, None, "{id} is no dead letter");
-        assert_eq!(record.value, event.payload, "{id} has another value");
+        assert_eq!(left_out, None, "content: {id} is no dead letter");
+        assert_eq!(
+            record.value, event.payload,
+            "content: {id} has another value"
+        );
         return;
     }
     let expected: &[u8] = match (event.poison, &event.payload) {
@@ -43,9 +52,16 @@ pub(super) fn check(event: &Event, position: Position, record: &Record, may_shor
     };
     assert_eq!(error, Some(expected), "dead letter: {id}");
     let topic = topic_name(event.topic);
-    assert_eq!(header("walpost-topic"), Some(topic.as_bytes()));
+    assert_eq!(
+        header("walpost-topic"),
+        Some(topic.as_bytes()),
+        "content: {id}"
+    );
     let Some(left_out) = left_out else {
-        assert_eq!(record.value, event.payload, "{id} has another value");
+        assert_eq!(
+            record.value, event.payload,
+            "content: {id} has another value"
+        );
         return;
     };
     let is_too_large = may_shorten || error == Some(b"too-large");
@@ -58,5 +74,8 @@ pub(super) fn check(event: &Event, position: Position, record: &Record, may_shor
         .as_ref()
         .map(|payload| payload.len().to_string());
     assert_eq!(Some(left_out), size.as_ref().map(|size| size.as_bytes()));
-    assert_eq!(record.value, None, "{id} has a value that is left out");
+    assert_eq!(
+        record.value, None,
+        "content: {id} has a value that is left out"
+    );
 }

@@ -55,10 +55,10 @@ impl Parked {
         record.into_iter().fold(self.probe_at, u64::min)
     }
 
-    /// Says whether the checkpoint holds everything now, and what is next.
-    pub(super) fn tick(&mut self, env: &mut Env) -> (bool, Then) {
+    /// Says what the checkpoint holds now, if it is everything, and what is next.
+    pub(super) fn tick(&mut self, env: &mut Env) -> (Option<Lsn>, Then) {
         let now = env.ms();
-        let mut is_recorded = false;
+        let mut recorded = None;
         if let Some(lsn) = self.unrecorded
             && self.record_at <= now
         {
@@ -67,18 +67,18 @@ impl Parked {
             if env.pg.advance(lsn, self.instance, rng, history, now) {
                 env.cover("a checkpoint while parked");
                 self.unrecorded = None;
-                is_recorded = true;
+                recorded = Some(lsn);
             }
         }
         // The next session says what has become of it.
         let is_lost = env.pg.state == State::Up && env.pg.slot.is_none();
         if is_lost || self.probe_at <= now && env.kafka.up {
-            return (is_recorded, Then::GoOn);
+            return (recorded, Then::GoOn);
         }
         if self.probe_at <= now {
             self.probe_at = now + PROBE_MS;
         }
-        (is_recorded, Then::Wait)
+        (recorded, Then::Wait)
     }
 }
 

@@ -135,6 +135,11 @@ impl Session {
         }
     }
 
+    /// What the row is known to hold.
+    pub(crate) fn recorded_to(&self) -> Lsn {
+        self.relay.recorded()
+    }
+
     /// What has arrived, where the checkpoint does not hold it.
     pub(crate) fn unrecorded_arrivals(&self) -> Option<Lsn> {
         (!self.relay.is_recorded()).then(|| self.relay.confirmed())

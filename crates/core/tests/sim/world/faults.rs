@@ -91,34 +91,15 @@ impl World {
                 env.cover("the process got SIGTERM");
                 self.process.terminate(env);
             }
-            Fault::Unwritable => {
-                env.cover("the checkpoint can't be written");
-                env.pg.unwritable_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
-                if env.plan.has(Fault::Failover) && env.rng.bool() {
-                    self.promotes_at = Some(now + pick(&mut env.rng, &[1_000, 4_000]));
-                }
-            }
-            Fault::Hang => {
-                env.cover("the checkpoint is not answered for");
-                env.pg.hangs_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
-            }
+            Fault::Unwritable => self.make_unwritable(),
+            Fault::Hang => Self::hang(env),
+            Fault::Locked => Self::lock(env),
             Fault::EpochBump => self.bump_epoch(),
             Fault::Publication if env.pg.state == State::Up => {
                 env.cover("the publication was made anew");
                 env.pg.remake_publication(&mut env.rng, &mut env.history);
             }
-            Fault::Ping | Fault::Pressed => {
-                if let Some(running) = self.process.running()
-                    && let Some(session) = &mut running.session
-                {
-                    let act = if fault == Fault::Ping {
-                        Session::ping
-                    } else {
-                        Session::press
-                    };
-                    act(session, env, &running.believed);
-                }
-            }
+            Fault::Ping | Fault::Pressed => self.touch_session(fault),
             Fault::Quiet => {
                 let quiet = pick(&mut env.rng, &[1_000, 30_000, 400_000]);
                 self.quiet_until = now + quiet;
@@ -141,6 +122,44 @@ impl World {
             | Fault::LettersRefused
             | Fault::TopicLate
             | Fault::Metadata => {}
+        }
+    }
+
+    fn make_unwritable(&mut self) {
+        let env = &mut self.env;
+        let now = env.ms();
+        env.cover("the checkpoint can't be written");
+        env.pg.unwritable_until = now + pick(&mut env.rng, &[500, 5_000, 400_000]);
+        if env.plan.has(Fault::Failover) && env.rng.bool() {
+            self.promotes_at = Some(now + pick(&mut env.rng, &[1_000, 4_000]));
+        }
+    }
+
+    fn hang(env: &mut Env) {
+        env.cover("the checkpoint is not answered for");
+        env.pg.hangs_until = env.ms() + pick(&mut env.rng, &[500, 5_000, 400_000]);
+    }
+
+    /// Whoever locks the checkpoint may be there at a restart too.
+    fn lock(env: &mut Env) {
+        env.cover("the checkpoint is locked");
+        env.pg.locked_until = env.ms() + pick(&mut env.rng, &[500, 5_000, 60_000]);
+        if env.plan.has(Fault::Restore) && chance(&mut env.rng, 20) {
+            Self::replace(env, Replacement::Snapshot);
+        }
+    }
+
+    /// The owner of the relay wants a sign of life, or the slot is about to be lost.
+    fn touch_session(&mut self, fault: Fault) {
+        if let Some(running) = self.process.running()
+            && let Some(session) = &mut running.session
+        {
+            let act = if fault == Fault::Ping {
+                Session::ping
+            } else {
+                Session::press
+            };
+            act(session, &mut self.env, &running.believed);
         }
     }
 
@@ -305,6 +324,7 @@ impl World {
         env.mend();
         env.pg.unwritable_until = 0;
         env.pg.hangs_until = 0;
+        env.pg.locked_until = 0;
         for topic in &mut env.kafka.topics {
             topic.exists_at = topic.exists_at.min(now);
         }
