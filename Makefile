@@ -26,7 +26,7 @@ demo: ## A throwaway Postgres and Kafka with the relay between them; Ctrl-C ends
 	@cargo run --release --locked -p walpost -- demo
 
 .PHONY: test
-test: setup fmt lint doc deny unit blackbox fuzz-build ## Everything that CI runs
+test: setup fmt lint doc deny mutants-apply unit blackbox fuzz-build ## Everything that CI runs
 
 .PHONY: setup
 setup: ## Installs what the tests need and the machine lacks
@@ -65,6 +65,14 @@ unit: ## Tests of the crates, simulation included
 sim: ## Only the simulation of the core: SEEDS=1000000 for a night, SEED=17 for a trace of one
 	@$(STEP) sim env $(addprefix WALPOST_SIM_SEEDS=,$(SEEDS)) $(addprefix WALPOST_SIM_SEED=,$(SEED)) \
 		cargo test $(CARGO_FLAGS) -p walpost-core --test sim $(TEST_FLAGS) -- $(T)
+
+.PHONY: mutants
+mutants: ## Plants one bug after the other and looks whether the tests find it: T=, SEEDS=
+	@$(STEP) mutants env $(addprefix SEEDS=,$(SEEDS)) scripts/mutants.sh $(T)
+
+.PHONY: mutants-apply
+mutants-apply: ## Each of these bugs can still be planted
+	@$(STEP) mutants-apply scripts/mutants.sh --check
 
 .PHONY: blackbox
 # They mostly wait for servers, so more of them run at once than there are cores.
