@@ -425,8 +425,11 @@ impl Session {
             self.pinged_at = env.ms();
             self.ping(env, believed);
         }
-        let owed = self.owed_by_now(env);
-        self.watch.tick(owed, env.ms());
+        // A stream that has ended is told nothing more.
+        if !self.is_cut_off {
+            let owed = self.owed_by_now(env);
+            self.watch.tick(owed, env.ms());
+        }
     }
 
     /// Lets go of everything. `arrives`: how many of the statuses under way reach the server.

@@ -62,10 +62,14 @@ impl Session {
         if let Phase::Asked { until } = self.phase {
             let cuts = self.is_in_the_middle();
             if !cuts || env.ms() >= until {
+                // The end of its transaction is behind an event that can't leave.
+                let stands = self.relay.refused().is_some();
                 self.relay.drain();
                 self.phase = Phase::Draining { until };
-                if cuts {
+                if cuts || stands {
                     self.left = None;
+                }
+                if cuts {
                     env.cover("a stop cut a transaction in two");
                 }
             }
