@@ -100,11 +100,11 @@ impl Rulings {
         self.suspects.clear();
     }
 
-    /// Forgets what was found out of events that have been delivered: those whose commits lie
-    /// before `confirmed`.
-    pub fn forget_before(&mut self, confirmed: walpost_pgoutput::Lsn) {
+    /// Forgets what was found out of events that don't come again: those whose commits lie before
+    /// `start`, the earliest position that the next session can start at.
+    pub fn forget_before(&mut self, start: walpost_pgoutput::Lsn) {
         let first = Position {
-            commit_lsn: confirmed,
+            commit_lsn: start,
             ordinal: 0,
         };
         self.condemned = self.condemned.split_off(&first);

@@ -247,7 +247,8 @@ impl<'a> Supervisor<'a> {
         self.memory
             .session_ended(identity, recorded, unrecorded, outcome.sent);
         self.last = Some((identity, outcome.confirmed));
-        self.rulings.forget_before(outcome.confirmed);
+        // What is delivered and not on record comes again.
+        self.rulings.forget_before(recorded);
         self.backoff.session_ended(begun.elapsed());
         self.is_recorded = outcome.is_recorded;
         match outcome.ended {

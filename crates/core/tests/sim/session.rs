@@ -375,9 +375,9 @@ impl Session {
         self.producer = Producer::new(env.sessions, env.processes, self.producer.batch);
     }
 
-    /// What is known of single events now.
+    /// What is known of single events now, and what the checkpoint is known to hold.
     pub(crate) fn rulings(&self) -> (Rulings, Lsn) {
-        (self.relay.rulings().clone(), self.relay.confirmed())
+        (self.relay.rulings().clone(), self.relay.recorded())
     }
 
     /// The owner wants a sign of life from the server.

@@ -126,11 +126,11 @@ impl Judge {
     }
 
     /// A session hands back what it has found out.
-    pub(super) fn session_ended(&mut self, (rulings, confirmed): (Rulings, Lsn), at: Identity) {
+    pub(super) fn session_ended(&mut self, (rulings, recorded): (Rulings, Lsn), at: Identity) {
         self.rulings = rulings;
-        self.rulings.forget_before(confirmed);
+        self.rulings.forget_before(recorded);
         let first = Position {
-            commit_lsn: confirmed,
+            commit_lsn: recorded,
             ordinal: 0,
         };
         self.suspects = self.suspects.split_off(&first);
