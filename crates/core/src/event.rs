@@ -8,7 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 use walpost_pgoutput::Lsn;
 
-use crate::error::Reason;
+use crate::mapping::Event;
 
 /// The `id` column of an outbox row.
 ///
@@ -212,22 +212,37 @@ impl fmt::Debug for Topic {
 pub struct Record {
     /// Comes back with the delivery report.
     pub ticket: Ticket,
-    /// Where to.
-    pub topic: Topic,
     /// Partition: always explicit.
     pub partition: i32,
+    /// What it carries.
+    pub(crate) event: Event,
+}
+
+impl Record {
+    /// Where to.
+    pub fn topic(&self) -> &Topic {
+        &self.event.topic
+    }
+
     /// Key, or Kafka's null.
-    pub key: Option<Bytes>,
+    pub fn key(&self) -> Option<&Bytes> {
+        self.event.key.as_ref()
+    }
+
     /// Value; none is a tombstone.
-    pub value: Option<Bytes>,
+    pub fn value(&self) -> Option<&Bytes> {
+        self.event.value.as_ref()
+    }
+
     /// Headers in their order.
-    pub headers: Vec<Header>,
+    pub fn headers(&self) -> &[Header] {
+        &self.event.headers
+    }
+
     /// Where the event stands.
-    pub position: Position,
-    /// What decided the partition.
-    pub(crate) placement: Bytes,
-    /// Why this is a dead letter, if it is one.
-    pub(crate) cause: Option<Box<Reason>>,
+    pub fn position(&self) -> Position {
+        self.event.position
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const POSITION: Bytes = Bytes::from_static(b"walpost-position");
 const COMMIT_TIME: Bytes = Bytes::from_static(b"walpost-commit-time");
 
 /// An event that is ready to leave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     pub id: EventId,
     pub position: Position,

@@ -8,7 +8,7 @@ use super::{Delivery, Session};
 use crate::class::{self, KafkaClass};
 use crate::dead_letter::{Refusal, leave_value_out};
 use crate::error::{Reason, Rejection, RelayError, Undeliverable};
-use crate::event::{EventId, Position, Record, Ticket};
+use crate::event::{Position, Record, Ticket};
 use crate::mapping::Event;
 use crate::placement;
 use crate::rulings::{Exception, Found, Halt, Policy, Rulings};
@@ -171,17 +171,7 @@ impl Line {
         let event = self.ready.pop_front()?;
         let partition = placement::partition(&event.placement, partitions);
         let ticket = self.window.send();
-        let Event {
-            position,
-            topic,
-            key,
-            placement,
-            value,
-            headers,
-            cause,
-            ..
-        } = event;
-        match &cause {
+        match &event.cause {
             Some(cause) => {
                 self.letters.insert(ticket, cause.clone());
             }
@@ -189,14 +179,8 @@ impl Line {
         }
         Some(Record {
             ticket,
-            topic,
             partition,
-            key,
-            value,
-            headers,
-            position,
-            placement,
-            cause,
+            event,
         })
     }
 
@@ -246,14 +230,15 @@ impl Line {
         record: Record,
         rejection: Rejection,
     ) -> Result<(), RelayError> {
-        let position = record.position;
+        let Record { ticket, event, .. } = record;
+        let position = event.position;
         if class::kafka(rejection.code) != KafkaClass::Event {
             return Err(self.cluster_fault(position, rejection));
         }
         self.alone = None;
-        self.originals -= usize::from(record.cause.is_none());
-        let (id, _) = self.window.event(record.ticket);
-        let event = event(record, id.clone(), &mut self.letters, &mut self.window);
+        self.originals -= usize::from(event.cause.is_none());
+        self.letters.remove(&ticket);
+        self.window.take_back(ticket);
         // Nothing leaves any more, and it comes again.
         if self
             .halted
@@ -413,39 +398,4 @@ impl Line {
 fn of_dead_letter(topic: crate::Topic, cause: Box<Reason>, why: Reason) -> Reason {
     let why = Box::new(why);
     Reason::DeadLetter { topic, cause, why }
-}
-
-/// The event of a record that did not leave after all. It is the next one again.
-fn event(
-    record: Record,
-    id: EventId,
-    letters: &mut BTreeMap<Ticket, Box<Reason>>,
-    window: &mut Window,
-) -> Event {
-    let Record {
-        ticket,
-        topic,
-        key,
-        value,
-        headers,
-        position,
-        placement,
-        cause,
-        ..
-    } = record;
-    window.take_back(ticket);
-    letters.remove(&ticket);
-    let mut event = Event {
-        id,
-        position,
-        topic,
-        key,
-        placement,
-        value,
-        headers,
-        bytes: 0,
-        cause,
-    };
-    event.measure();
-    event
 }

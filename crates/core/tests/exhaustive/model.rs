@@ -589,11 +589,11 @@ impl Model {
         let event = state.first + state.sent;
         let is_right = event < EVENTS
             && record.ticket == Ticket(u64::from(state.sent))
-            && record.position == wal::position(event)
-            && record.topic.as_str() == wal::TOPIC
+            && record.position() == wal::position(event)
+            && record.topic().as_str() == wal::TOPIC
             && record.partition == i32::from(self.setting.layout[usize::from(event)])
-            && record.key.as_deref() == Some(wal::id(event).to_string().as_bytes())
-            && record.value.as_deref() == Some(wal::payload(event).as_bytes());
+            && record.key().map(|key| &key[..]) == Some(wal::id(event).to_string().as_bytes())
+            && record.value().map(|value| &value[..]) == Some(wal::payload(event).as_bytes());
         if is_right {
             Ok(())
         } else {

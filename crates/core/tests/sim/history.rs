@@ -70,8 +70,10 @@ impl Event {
 pub(crate) struct LogKey {
     pub(crate) topic: usize,
     pub(crate) incarnation: u32,
-    /// The count that the sender placed by.
+    /// The count that the sender placed by, and whether the topic has it. One that it had before it
+    /// was made anew can be its count once more.
     pub(crate) count: u32,
+    pub(crate) is_count: bool,
     pub(crate) partition: i32,
 }
 
@@ -303,7 +305,7 @@ impl History {
 
     /// The event behind a record that is on its way.
     pub(crate) fn find(&self, record: &Record) -> &Event {
-        let key = record.key.as_ref().expect("every record has a key");
+        let key = record.key().expect("every record has a key");
         self.named(Uuid::try_parse_ascii(key).expect("the key is the id"))
     }
 
@@ -399,7 +401,7 @@ impl History {
         self.appended += 1;
         if content::cause(record).is_some() {
             self.letters += 1;
-            let has_value = record.value.is_some() || event.payload.is_none();
+            let has_value = record.value().is_some() || event.payload.is_none();
             self.letters_without_value += usize::from(!has_value);
             event.has_letter = true;
             return;

@@ -117,7 +117,7 @@ impl Cluster {
         if now < self.letters_refused_until {
             return Some(self.letters_code);
         }
-        let value = record.value.as_ref();
+        let value = record.value();
         value
             .is_some_and(|value| value.len() > self.letter_max)
             .then_some(TOO_LARGE)
@@ -140,11 +140,12 @@ impl Cluster {
     }
 
     fn append(&self, flight: &Flight, sender: Sender, history: &mut History) {
-        let topic = number(&flight.record.topic);
+        let topic = number(flight.record.topic());
         let key = LogKey {
             topic,
             incarnation: self.topics[topic].incarnation,
             count: flight.count,
+            is_count: flight.count == self.topics[topic].partitions,
             partition: flight.record.partition,
         };
         let payload = history.find(&flight.record).payload.as_ref();
@@ -159,7 +160,7 @@ impl Cluster {
 
     /// Why a record can't be appended, if so.
     fn refusal(&self, flight: &Flight, now: u64) -> Option<i32> {
-        let state = &self.topics[number(&flight.record.topic)];
+        let state = &self.topics[number(flight.record.topic())];
         let partition = u32::try_from(flight.record.partition).expect("never negative");
         if state.exists_at > now {
             return Some(UNKNOWN_TOPIC);
@@ -233,7 +234,7 @@ impl Producer {
         self.unreported += 1;
         self.unreported_bytes += size;
         self.sizes.insert(record.ticket, size);
-        let place = (number(&record.topic), record.partition);
+        let place = (number(record.topic()), record.partition);
         let flight = Flight { record, count };
         if self.broken.contains(&place) {
             self.reject(place, VecDeque::from([flight]), &[]);
@@ -417,10 +418,10 @@ pub(crate) fn rejection(code: i32) -> Rejection {
 }
 
 fn size(record: &Record) -> usize {
-    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    let headers = record.headers.iter();
+    let length = |bytes: Option<&bytes::Bytes>| bytes.map_or(0, bytes::Bytes::len);
+    let headers = record.headers().iter();
     let headers: usize = headers
-        .map(|header| header.name.len() + length(&header.value))
+        .map(|header| header.name.len() + length(header.value.as_ref()))
         .sum();
-    length(&record.key) + length(&record.value) + headers
+    length(record.key()) + length(record.value()) + headers
 }

@@ -24,26 +24,26 @@ pub(super) fn send(producer: &mut Producer, record: &Record) -> Result<(), SendE
         value: None,
     }; INLINE];
     let mut heap = Vec::new();
-    let headers: &[Header<'_>] = if record.headers.len() <= INLINE {
-        for (to, from) in inline.iter_mut().zip(&record.headers) {
+    let headers: &[Header<'_>] = if record.headers().len() <= INLINE {
+        for (to, from) in inline.iter_mut().zip(record.headers()) {
             *to = Header {
                 name: from.name(),
                 value: from.value.as_deref(),
             };
         }
-        &inline[..record.headers.len()]
+        &inline[..record.headers().len()]
     } else {
-        heap.extend(record.headers.iter().map(|from| Header {
+        heap.extend(record.headers().iter().map(|from| Header {
             name: from.name(),
             value: from.value.as_deref(),
         }));
         &heap
     };
     producer.send(&walpost_kafka::Record {
-        topic: record.topic.as_str(),
+        topic: record.topic().as_str(),
         partition: record.partition,
-        key: record.key.as_deref(),
-        value: record.value.as_deref(),
+        key: record.key().map(|key| &key[..]),
+        value: record.value().map(|value| &value[..]),
         headers,
         opaque: record.ticket.0,
     })

@@ -194,13 +194,10 @@ impl Bench {
 
 fn record_text(record: &Record) -> String {
     let Record {
-        ticket,
-        topic,
-        partition,
-        value,
-        ..
+        ticket, partition, ..
     } = record;
-    let value = match value {
+    let topic = record.topic();
+    let value = match record.value() {
         Some(value) => String::from_utf8(value.to_vec()).unwrap(),
         None => "NULL".to_owned(),
     };

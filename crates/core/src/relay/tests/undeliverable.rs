@@ -482,5 +482,5 @@ fn headers(record: &Record) -> Vec<String> {
             .map(|value| value.escape_ascii().to_string());
         format!("{}: {}", header.name(), value.unwrap().replace("\\'", "'"))
     };
-    record.headers.iter().map(text).collect()
+    record.headers().iter().map(text).collect()
 }

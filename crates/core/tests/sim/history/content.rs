@@ -12,7 +12,7 @@ pub(crate) fn cause(record: &Record) -> Option<&[u8]> {
 }
 
 fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
-    let found = record.headers.iter().find(|header| header.name() == name);
+    let found = record.headers().iter().find(|header| header.name() == name);
     found.and_then(|header| header.value.as_deref())
 }
 
@@ -21,7 +21,11 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
 /// may have refused the value.
 pub(super) fn check(event: &Event, position: Position, record: &Record, may_shorten: bool) {
     let id = event.id.to_string();
-    assert_eq!(record.position, position, "identity: {id} stands elsewhere");
+    assert_eq!(
+        record.position(),
+        position,
+        "identity: {id} stands elsewhere"
+    );
     let header = |name| header(record, name);
     let text = position.to_text();
     assert_eq!(
@@ -38,7 +42,8 @@ pub(super) fn check(event: &Event, position: Position, record: &Record, may_shor
     if error.is_none() {
         assert_eq!(left_out, None, "content: {id} is no dead letter");
         assert_eq!(
-            record.value, event.payload,
+            record.value(),
+            event.payload.as_ref(),
             "content: {id} has another value"
         );
         return;
@@ -59,7 +64,8 @@ pub(super) fn check(event: &Event, position: Position, record: &Record, may_shor
     );
     let Some(left_out) = left_out else {
         assert_eq!(
-            record.value, event.payload,
+            record.value(),
+            event.payload.as_ref(),
             "content: {id} has another value"
         );
         return;
@@ -75,7 +81,8 @@ pub(super) fn check(event: &Event, position: Position, record: &Record, may_shor
         .map(|payload| payload.len().to_string());
     assert_eq!(Some(left_out), size.as_ref().map(|size| size.as_bytes()));
     assert_eq!(
-        record.value, None,
+        record.value(),
+        None,
         "content: {id} has a value that is left out"
     );
 }

@@ -72,11 +72,11 @@ impl Session {
 
     /// What is passed over does not leave, and suspects leave alone.
     pub(super) fn check_terms(&self, env: &Env, record: &Record) {
-        let position = record.position;
+        let position = record.position();
         let id = env.history.find(record).id;
         let skipped = self.terms.skips.contains(&(position, id)) || self.terms.ids.contains(&id);
         assert!(!skipped, "skip: {id} at {position} is sent");
-        let is_letter = number(&record.topic) == env.plan.topics;
+        let is_letter = number(record.topic()) == env.plan.topics;
         assert_eq!(
             content::cause(record).is_some(),
             is_letter,

@@ -45,7 +45,7 @@ impl Session {
             .is_some_and(|until| now < until);
         // Where an earlier event is in the way, this one comes again.
         let halted = self.relay.halted().map(|halted| halted.position);
-        let is_next = halted.is_none_or(|halted| record.position <= halted);
+        let is_next = halted.is_none_or(|halted| record.position() <= halted);
         let refused = self.relay.handle_refusal(now, record, rejection(TOO_LARGE));
         assert!(refused.is_ok(), "halt: a refused event is no error");
         let is_replaced = self.relay.snapshot().dead_letters > letters;
@@ -80,7 +80,7 @@ impl Session {
     /// The next record, and the count that it was placed by.
     fn poll(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) -> Option<(Record, u32)> {
         let record = self.relay.poll_record(env.clock.now())?;
-        let topic = number(&record.topic);
+        let topic = number(record.topic());
         let Some(count) = believed.get(&topic).copied() else {
             panic!("placement: a record left without a count");
         };
@@ -92,21 +92,15 @@ impl Session {
         env.say(|| describe_record(&record));
         self.check_terms(env, &record);
         self.unacked += 1;
-        self.left = Some(record.position);
-        self.grace.sent(record.position.commit_lsn);
-        self.positions.insert(record.ticket, record.position);
+        self.left = Some(record.position());
+        self.grace.sent(record.position().commit_lsn);
+        self.positions.insert(record.ticket, record.position());
         Some((record, count))
     }
 }
 
 fn describe_record(record: &Record) -> String {
-    let Record {
-        ticket,
-        topic,
-        partition,
-        position,
-        ..
-    } = record;
-    let ticket = ticket.0;
+    let (topic, position) = (record.topic(), record.position());
+    let (ticket, partition) = (record.ticket.0, record.partition);
     format!("relay: record {ticket} to {topic}/{partition} ({position})")
 }
