@@ -22,6 +22,7 @@ mod verdict;
 pub use content::expected;
 pub use history::{Commit, Event, Expected, History, Lsn, Rules, Sample};
 pub use order::judge;
+pub use placement::partition;
 pub use postgres::{Ledger, Witness};
 pub use record::Record;
 pub use topics::{Sampler, Topics};

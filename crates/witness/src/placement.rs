@@ -1,7 +1,8 @@
-//! Where Java's producer places a key.
+//! Where Java's producer places a key: written after Kafka's documentation, and apart from the
+//! relay's.
 
 /// The partition of a record with that key in a topic of so many partitions.
-pub(crate) fn partition(key: &[u8], partitions: u32) -> i32 {
+pub fn partition(key: &[u8], partitions: u32) -> i32 {
     let positive = murmur2(key) & 0x7fff_ffff;
     (positive % partitions).cast_signed()
 }
@@ -40,6 +41,11 @@ mod tests {
             ("21", -973_932_308),
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
             ("abc", 479_470_107),
         ] {
             assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");

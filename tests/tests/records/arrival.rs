@@ -130,7 +130,7 @@ fn everything_arrives(postgres: &Postgres, kind: Kind, size: Size) {
 /// Compares the records with the table, and returns the bytes of all values.
 #[track_caller]
 fn compare(database: &Database<'_>, kind: Kind, records: &[Record]) -> usize {
-    let mut arrived = Arrived::new(records, usize::try_from(PARTITIONS).unwrap());
+    let mut arrived = Arrived::new(records, u32::try_from(PARTITIONS).unwrap());
     let mut client = database.client();
     let mut bytes = 0;
     let mut count = 0;

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 use walpost_tests::Record;
-
-use crate::murmur2::partition;
+use walpost_witness::partition;
 
 /// What a row has to become.
 pub(crate) struct Expected {
@@ -21,12 +20,12 @@ pub(crate) struct Expected {
 /// The records of a topic by event, each of which arrived once.
 pub(crate) struct Arrived<'a> {
     by_event: HashMap<Uuid, &'a Record>,
-    partitions: usize,
+    partitions: u32,
 }
 
 impl<'a> Arrived<'a> {
     #[track_caller]
-    pub(crate) fn new(records: &'a [Record], partitions: usize) -> Self {
+    pub(crate) fn new(records: &'a [Record], partitions: u32) -> Self {
         let mut by_event = HashMap::new();
         for record in records {
             let id = record.event_id().expect("every record names its event");

@@ -2,9 +2,10 @@
 
 use uuid::Uuid;
 
+use walpost_witness::partition;
+
 use crate::{
     expected::{Arrived, Expected, assert_stamps, is_rfc3339_with_microseconds},
-    murmur2::partition,
     stage::{Stage, headers, pairs, values},
 };
 

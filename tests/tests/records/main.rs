@@ -13,7 +13,6 @@ mod arrival;
 mod expected;
 mod formats;
 mod layouts;
-mod murmur2;
 mod nulls;
 mod payloads;
 mod routes;

@@ -1,8 +1,9 @@
 //! NULL in each column of a row, in a text stream and in a binary one.
 
+use walpost_witness::partition;
+
 use crate::{
     SOON,
-    murmur2::partition,
     stage::{Stage, headers, pairs},
 };
 

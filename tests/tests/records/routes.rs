@@ -1,11 +1,9 @@
 //! Keys, partitions and tombstones.
 
 use walpost_tests::Record;
+use walpost_witness::partition;
 
-use crate::{
-    murmur2::partition,
-    stage::{Stage, values},
-};
+use crate::stage::{Stage, values};
 
 #[test]
 fn a_null_payload_is_a_tombstone_where_the_configuration_says_so() {

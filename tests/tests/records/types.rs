@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use walpost_tests::{Kafka, Postgres, Record, Walpost};
+use walpost_witness::partition;
 
 use crate::{
     SOON,
     expected::assert_stamps,
-    murmur2::partition,
     stage::{Stage, headers, pairs, stop},
 };
 
