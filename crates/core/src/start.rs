@@ -138,6 +138,14 @@ pub struct Accepted {
     pub settings: Vec<String>,
 }
 
+impl Accepted {
+    /// A session has begun. A position was accepted for what the slot was then: another server, or
+    /// a slot that is made anew, can stand at the same one.
+    pub fn begun(&mut self) {
+        self.slot_position = None;
+    }
+}
+
 /// Everything that decides where a session starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {

@@ -206,6 +206,7 @@ impl<'a> Supervisor<'a> {
             return Ok(End::NotBegun);
         };
         self.begun = true;
+        self.accepted.begun();
         self.credentials_refused_at = None;
         self.last_cause.clear();
         self.tell_streaming(&opening);

@@ -361,3 +361,16 @@ fn a_position_behind_the_end_of_the_wal_is_refused_wherever_it_stands() {
     );
     bench().slot_at(100).row_at(100).starts_at(100, &[]);
 }
+
+#[test]
+fn a_position_is_accepted_for_one_start() {
+    let mut accepted = Accepted {
+        slot_position: Some(lsn(70)),
+        system_identifier: Some(9),
+        ..Accepted::default()
+    };
+    accepted.begun();
+    // Another server's slot can stand there; its identifier is its own.
+    assert_eq!(accepted.slot_position, None);
+    assert_eq!(accepted.system_identifier, Some(9));
+}

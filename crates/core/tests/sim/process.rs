@@ -348,6 +348,7 @@ impl Running {
 
     fn begin(&mut self, env: &mut Env, floor: Lsn, recorded: Lsn) {
         let now = env.ms();
+        self.accepted.begun();
         let from = (floor, self.uses_spare);
         env.pg.start_replication(from, &mut env.rng, &env.plan, now);
         let topics = self.topics.take().expect("no session has them");
