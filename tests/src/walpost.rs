@@ -269,12 +269,16 @@ impl Running {
     ///
     /// # Panics
     ///
-    /// When it has not ended by the deadline, with the end of its log.
+    /// When it has not ended by the deadline, with the end of what it printed and logged.
     #[track_caller]
     pub fn wait_exit(&self, deadline: Duration) -> i32 {
         match self.process.wait_exit(deadline) {
             Some(status) => exit_code(status),
-            None => panic!("not within {deadline:?}: its end\n{}", tail(&self.log())),
+            None => panic!(
+                "not within {deadline:?}: its end\n{}\n{}",
+                tail(&self.output()),
+                tail(&self.log())
+            ),
         }
     }
 

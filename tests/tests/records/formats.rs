@@ -151,6 +151,7 @@ fn by_partition(mut records: Vec<Record>) -> Vec<Record> {
     records.sort_by_key(|record| (record.partition, record.offset));
     for record in &mut records {
         record.timestamp = None;
+        record.topic.clear();
     }
     records
 }

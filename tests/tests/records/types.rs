@@ -162,6 +162,7 @@ fn by_place(mut records: Vec<Record>) -> Vec<Record> {
     records.sort_by_key(|record| (record.partition, record.offset));
     for record in &mut records {
         record.timestamp = None;
+        record.topic.clear();
     }
     records
 }

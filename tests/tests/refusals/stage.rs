@@ -145,7 +145,8 @@ impl Stage {
 
     #[track_caller]
     pub(crate) fn init(&self) -> Finished {
-        let finished = self.finish(&["init", "--apply"]);
+        // A new slot waits for every transaction that is open on the server, other tests' too.
+        let finished = guarded(self.walpost.finish(&["init", "--apply"], 3 * SOON));
         assert_eq!(finished.code, 0, "{}", finished.stderr);
         // As the printed SQL does for the relay's role.
         self.database.execute(&format!(
