@@ -151,6 +151,8 @@ fn what_a_relay_had_in_flight_when_it_lost_the_slot_does_not_leave_after_its_set
     wait_until(SOON, "the first relay is with Kafka again", || {
         (way.accepted() > met && way.connections() > 0).then_some(())
     });
+    // Time in which it could.
+    consumer.read_for(Duration::from_secs(3));
     let finished = first.stop(SOON);
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     let ledger = writer.stop();
