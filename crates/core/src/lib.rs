@@ -33,6 +33,7 @@ mod history;
 pub mod hold;
 #[cfg(test)]
 mod instants;
+pub mod judge;
 pub mod limits;
 mod mapping;
 pub mod park;

@@ -12,21 +12,20 @@ mod sizes;
 mod undeliverable;
 mod visit;
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
+use walpost_core::judge::Judge;
 use walpost_core::park::Circuit;
 use walpost_core::start::{Accepted, Identity};
-use walpost_core::{Position, Rulings, Topics, Undeliverable};
+use walpost_core::{Rulings, Topics, Undeliverable};
 use walpost_kafka::{Producer, Settings, Trouble};
 use walpost_pgoutput::Lsn;
 
 use self::poison::Poison;
-use self::sizes::Sizes;
 use crate::commands::Orders;
 use crate::config::Config;
 use crate::error::{Error, chain};
@@ -38,7 +37,6 @@ use crate::session::{
     SessionError,
 };
 use crate::shutdown::{Shutdown, ShutdownSignal};
-use crate::skip::Skip;
 use crate::state::{Activity, StateCell};
 
 /// `--once` waits so long for a topic that was never seen, unless the configuration says otherwise.
@@ -72,11 +70,8 @@ pub(crate) struct Supervisor<'a> {
     rotation: Rotation,
     producer: Option<Producer>,
     topics: Option<Topics>,
-    sizes: Sizes,
     /// What is known of single events.
-    rulings: Rulings,
-    /// What Kafka refused together, for its size, and what is at fault is not known yet.
-    refused_together: BTreeSet<Position>,
+    judge: Judge,
     /// The event that the line was held for last.
     held: Option<Undeliverable>,
     poison: Poison,
@@ -144,9 +139,7 @@ impl<'a> Supervisor<'a> {
             rotation,
             producer: None,
             topics: Some(Topics::new(after)),
-            sizes: Sizes::new(&config.kafka.settings),
-            rulings,
-            refused_together: BTreeSet::new(),
+            judge: undeliverable::new_judge(config, once, rulings),
             held: None,
             poison: Poison::default(),
             has_streamed: false,
@@ -212,7 +205,9 @@ impl<'a> Supervisor<'a> {
         self.tell_streaming(&opening);
         let identity = opening.post.identity;
         self.idle_slot_timeout = opening.idle_slot_timeout;
-        self.prepare_rulings(identity, &opening.skips);
+        let skips = opening.skips.iter();
+        let skips = skips.map(|skip| (skip.position, skip.id.clone()));
+        let rulings = self.judge.session_begins(identity, skips);
         let begun = Instant::now();
         let context = SessionContext {
             config: self.config,
@@ -225,10 +220,10 @@ impl<'a> Supervisor<'a> {
             circuit: &mut self.circuit,
             state: &self.state,
             accepted: &self.accepted,
-            rulings: self.rulings.clone(),
+            rulings,
             sent_before: self.memory.sent_to(),
-            size_is_final_until: self.sizes.is_final_until(begun),
-            settings: self.sizes.apply(&self.settings),
+            size_is_final_until: self.judge.size_is_final_until(begun),
+            settings: sizes::apply(self.judge.sizes(), &self.settings),
         };
         let topics = self
             .topics
@@ -240,7 +235,6 @@ impl<'a> Supervisor<'a> {
             .expect("it was made before the session");
         self.has_streamed = true;
         let outcome = session::run(context, opening, producer, topics, begun).await;
-        self.rulings = outcome.rulings;
         self.state.set_activity(Activity::Connecting);
         self.topics = Some(outcome.topics);
         self.parked = outcome.parked;
@@ -248,8 +242,7 @@ impl<'a> Supervisor<'a> {
         self.memory
             .session_ended(identity, recorded, unrecorded, outcome.sent);
         self.last = Some((identity, outcome.confirmed));
-        // What is delivered and not on record comes again.
-        self.rulings.forget_before(recorded);
+        self.judge.session_ended(outcome.rulings, recorded);
         self.backoff.session_ended(begun.elapsed());
         self.is_recorded = outcome.is_recorded;
         match outcome.ended {
@@ -258,18 +251,6 @@ impl<'a> Supervisor<'a> {
                 Err(SessionError::PublicationGone(chain(&error)))
             }
             ended => ended,
-        }
-    }
-
-    /// What is known of single events on the server of the next session.
-    fn prepare_rulings(&mut self, identity: Identity, skips: &[Skip]) {
-        if self.last.is_some_and(|(last, _)| last != identity) {
-            // Positions of another history are no positions here.
-            self.rulings.forget_found();
-        }
-        self.rulings.forget_skips();
-        for skip in skips {
-            self.rulings.skip(skip.position, skip.id.clone());
         }
     }
 

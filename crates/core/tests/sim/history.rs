@@ -20,6 +20,8 @@ pub(crate) struct Event {
     pub(crate) payload: Option<Bytes>,
     /// Why Kafka does not take it, if it does not.
     pub(crate) poison: Option<i32>,
+    /// It is larger than what the producer is configured for.
+    pub(crate) is_bulky: bool,
     /// Set when the commit is on disk.
     committed: Option<Committed>,
     in_kafka: bool,
@@ -136,6 +138,7 @@ impl History {
         aggregate: u32,
         payload: Option<Bytes>,
         poison: Option<i32>,
+        is_bulky: bool,
     ) -> usize {
         let number = self.events.len();
         self.events.push(Event {
@@ -144,6 +147,7 @@ impl History {
             aggregate,
             payload,
             poison,
+            is_bulky,
             committed: None,
             in_kafka: false,
             delivered: None,

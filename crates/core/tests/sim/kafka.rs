@@ -6,11 +6,12 @@ mod late;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
+use walpost_core::judge::Sizes;
 use walpost_core::{Delivery, Record, Rejection, Ticket, Topic, TopicFault};
 
 pub(crate) use self::late::Late;
 use crate::history::{History, LogKey, Sender, content};
-use crate::plan::{Fault, Plan, pick};
+use crate::plan::{BULKY_BYTES, Fault, Plan, RECORD_BYTES, pick};
 use crate::walsender::topic_name;
 
 /// Faults of the cluster or of the producer: leader not available, request timed out, not enough
@@ -43,8 +44,8 @@ pub(crate) struct Cluster {
     refuses_large_letters: bool,
     /// The largest value of a dead letter, in bytes.
     letter_max: usize,
-    /// More records than these are too large together.
-    batch_max: usize,
+    /// No batch of more bytes is taken.
+    batch_bytes_max: usize,
     /// An invalid record is named, and not only its batch.
     names_invalid: bool,
     /// Requests of producers that are gone.
@@ -84,7 +85,7 @@ impl Cluster {
             letters_code,
             refuses_large_letters: refuses_letters && letters_code == TOO_LARGE,
             letter_max: pick(rng, &[usize::MAX, 10]),
-            batch_max: pick(rng, &[usize::MAX, usize::MAX, 1, 2]),
+            batch_bytes_max: plan.topic_bytes_max(),
             names_invalid: rng.bool(),
             late: Vec::new(),
         }
@@ -128,7 +129,7 @@ impl Cluster {
         let judge = |flight: &Flight| self.objection(&flight.record, history, now);
         let code = match batch.iter().find_map(judge) {
             Some(code) => code,
-            None if batch.len() > self.batch_max => TOO_LARGE,
+            None if bytes(batch) > self.batch_bytes_max => TOO_LARGE,
             None => return None,
         };
         let is_named = code == INVALID && self.names_invalid;
@@ -184,8 +185,8 @@ type Place = (usize, i32);
 pub(crate) struct Producer {
     session: u64,
     process: u64,
-    /// Records in its largest batch.
-    pub(crate) batch: usize,
+    /// Its limits for records and batches.
+    pub(crate) sizes: Sizes,
     queues: BTreeMap<Place, VecDeque<Flight>>,
     reports: BTreeMap<Place, VecDeque<Delivery>>,
     /// Records that have arrived and have no report yet.
@@ -196,7 +197,7 @@ pub(crate) struct Producer {
     /// Records that have no report yet.
     pub(crate) unreported: usize,
     pub(crate) unreported_bytes: usize,
-    sizes: BTreeMap<Ticket, usize>,
+    unreported_sizes: BTreeMap<Ticket, usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -204,15 +205,31 @@ struct Flight {
     record: Record,
     /// The count that it was placed by.
     count: u32,
+    /// What it counts for where sizes are compared.
+    bytes: usize,
+}
+
+/// What these records are together.
+fn bytes(batch: &[Flight]) -> usize {
+    batch.iter().map(|flight| flight.bytes).sum()
+}
+
+/// What a record counts for where sizes are compared.
+pub(crate) fn record_bytes(record: &Record, history: &History) -> usize {
+    if content::cause(record).is_none() && history.find(record).is_bulky {
+        BULKY_BYTES
+    } else {
+        RECORD_BYTES
+    }
 }
 
 impl Producer {
     /// The producer of a session of a process.
-    pub(crate) fn new(session: u64, process: u64, batch: usize) -> Self {
+    pub(crate) fn new(session: u64, process: u64, sizes: Sizes) -> Self {
         Self {
             session,
             process,
-            batch,
+            sizes,
             queues: BTreeMap::new(),
             reports: BTreeMap::new(),
             arrived: BTreeMap::new(),
@@ -220,7 +237,7 @@ impl Producer {
             broken: BTreeSet::new(),
             unreported: 0,
             unreported_bytes: 0,
-            sizes: BTreeMap::new(),
+            unreported_sizes: BTreeMap::new(),
         }
     }
 
@@ -229,13 +246,18 @@ impl Producer {
         self.unreported < plan.queue
     }
 
-    pub(crate) fn send(&mut self, record: Record, count: u32) {
+    pub(crate) fn send(&mut self, record: Record, count: u32, bytes: usize) {
+        assert!(bytes <= self.sizes.record, "the producer refuses it");
         let size = size(&record);
         self.unreported += 1;
         self.unreported_bytes += size;
-        self.sizes.insert(record.ticket, size);
+        self.unreported_sizes.insert(record.ticket, size);
         let place = (number(record.topic()), record.partition);
-        let flight = Flight { record, count };
+        let flight = Flight {
+            record,
+            count,
+            bytes,
+        };
         if self.broken.contains(&place) {
             self.reject(place, VecDeque::from([flight]), &[]);
         } else {
@@ -262,7 +284,7 @@ impl Producer {
         let places: Vec<Place> = self.queues.keys().copied().collect();
         let place = pick(rng, &places);
         let mut queue = self.queues.remove(&place)?;
-        let size = rng.usize(1..=self.batch).min(queue.len());
+        let size = rng.usize(1..=self.largest_batch(&queue));
         let batch = &queue.make_contiguous()[..size];
         let objections = cluster.objections(batch, history, now);
         let refusal = cluster.refusal(&queue[0], now);
@@ -318,6 +340,16 @@ impl Producer {
         is_any
     }
 
+    /// How many of these fit into one batch. The first one always does.
+    fn largest_batch(&self, queue: &VecDeque<Flight>) -> usize {
+        let mut bytes = 0;
+        let fits = |flight: &&Flight| {
+            bytes += flight.bytes;
+            bytes <= self.sizes.batch
+        };
+        queue.iter().take_while(fits).count().max(1)
+    }
+
     fn sender(&self) -> Sender {
         Sender {
             session: self.session,
@@ -357,7 +389,8 @@ impl Producer {
             self.arrived.remove(&place);
         }
         for report in &reports {
-            let size = self.sizes.remove(&report.ticket).expect("one report each");
+            let size = self.unreported_sizes.remove(&report.ticket);
+            let size = size.expect("one report each");
             self.unreported -= 1;
             self.unreported_bytes -= size;
         }

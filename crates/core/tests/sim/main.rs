@@ -39,7 +39,7 @@ use crate::shrink::Shrunk;
 const SEEDS: u64 = 20_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 85] = [
+const COVERED: [&str; 90] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -66,7 +66,12 @@ const COVERED: [&str; 85] = [
     "records are refused together",
     "an event was found among its batch",
     "the topics are asked what they take",
+    "no topic answers what it takes",
+    "the line stands for a topic that does not say what it takes",
     "a record is too large for good",
+    "the producer refused an event that its topic takes",
+    "the producer takes larger records, as the topics do",
+    "batches are as small as the topics take them",
     "a dead letter for a missing payload",
     "a dead letter for a missing topic",
     "a dead letter of an event that was refused in an earlier session",

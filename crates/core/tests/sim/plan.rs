@@ -10,6 +10,13 @@ use walpost_core::limits::WindowLimits;
 /// Some payloads are so many times larger than the others.
 pub(crate) const LARGE: usize = 8;
 
+/// What a record counts for where sizes are compared, in bytes; one that is bulky counts for more,
+/// and is too large for the producer until the topics have told what they take.
+pub(crate) const RECORD_BYTES: usize = 1_000;
+pub(crate) const BULKY_BYTES: usize = 8 * RECORD_BYTES;
+/// The producer's limit for a record, as it is configured.
+pub(crate) const RECORD_BYTES_MAX: usize = 5 * RECORD_BYTES;
+
 /// The headers that a dead letter has more, in bytes.
 pub(crate) const LETTER_BYTES_MAX: usize = 500;
 
@@ -48,7 +55,8 @@ pub(crate) enum Fault {
     Poison,
     /// The producer begins a new epoch: what has no report yet is sent again.
     EpochBump,
-    /// The producer itself refuses such an event, before it is sent.
+    /// The producer itself refuses such an event, before it is sent; and others that their topic
+    /// would take.
     Refuse,
     /// Rows without a payload, which the relay refuses until it is told what they mean.
     NullPayload,
@@ -176,14 +184,14 @@ pub(crate) struct Speeds {
     pub(crate) answer: u32,
 }
 
-/// Whether a record that the producer refuses for its size is too large for its topic too.
+/// Who says how large a record may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sizes {
-    /// The operator chose the limit.
+pub(crate) enum Limits {
+    /// The operator chose the client's limit.
     Fixed,
     /// The topics are asked, and tell their limits.
     Told,
-    /// Not every topic tells.
+    /// The first topic does not tell.
     Untold,
 }
 
@@ -205,14 +213,16 @@ pub(crate) struct Plan {
     pub(crate) reads: usize,
     /// Records that the producer has room for.
     pub(crate) queue: usize,
-    /// Records in the largest batch.
-    pub(crate) batch: usize,
+    /// Records in the largest batch, as it is configured, and whether an operator chose it.
+    pub(crate) batch: (usize, bool),
+    /// As many records as these are the largest batch that the topics take.
+    pub(crate) topic_limit: usize,
     /// An event that can't be delivered goes to a dead-letter topic. Otherwise the relay halts.
     pub(crate) letters: bool,
     /// Where it would halt, it holds the line and stays.
     pub(crate) holds: bool,
     /// What the producer's limit on the size of a record is worth.
-    pub(crate) sizes: Sizes,
+    pub(crate) record_limit: Limits,
     /// Some sessions end as soon as all is delivered that was committed before them.
     pub(crate) once: bool,
     /// Empty transactions are sent, as before Postgres 15.
@@ -270,12 +280,13 @@ impl Plan {
             socket: pick(rng, &[2, 8, 64]),
             reads: pick(rng, &[1, 4, 64]),
             queue: pick(rng, &[1, 5, 1_000]),
-            batch: pick(rng, &[1, 3, 10]),
+            batch: (pick(rng, &[1, 3, 10]), rng.bool()),
+            topic_limit: pick(rng, &[1_000, 20, 20, 1, 2]),
             letters,
             holds,
-            sizes: pick(
+            record_limit: pick(
                 rng,
-                &[Sizes::Fixed, Sizes::Told, Sizes::Told, Sizes::Untold],
+                &[Limits::Fixed, Limits::Told, Limits::Told, Limits::Untold],
             ),
             once: rng.bool(),
             sends_empty: rng.bool(),
@@ -301,6 +312,18 @@ impl Plan {
     /// From now on that kind of fault is not met.
     pub(crate) fn leave_out(&mut self, fault: Fault) {
         self.faults.retain(|kept| *kept != fault);
+    }
+
+    /// `max.message.bytes` of every topic: no batch is larger.
+    pub(crate) fn topic_bytes_max(&self) -> usize {
+        self.topic_limit * RECORD_BYTES
+    }
+
+    /// Whether some events are larger than what the producer is configured for, and no larger than
+    /// what the topics take.
+    pub(crate) fn has_bulky(&self) -> bool {
+        let is_learnt = self.record_limit == Limits::Told;
+        self.has(Fault::Refuse) && is_learnt && BULKY_BYTES < self.topic_bytes_max()
     }
 
     /// No record is larger.

@@ -233,7 +233,8 @@ impl Postgres {
             let poison = is_poison.then(|| pick(rng, &[TOO_LARGE, INVALID]));
             let topic = rng.usize(0..plan.topics);
             let aggregate = rng.u32(0..plan.aggregates);
-            let event = history.write(topic, aggregate, payload, poison);
+            let is_bulky = poison.is_none() && plan.has_bulky() && chance(rng, 3);
+            let event = history.write(topic, aggregate, payload, poison, is_bulky);
             let shape = self.shape;
             self.open[at].rows.push(Row { lsn, event, shape });
         }

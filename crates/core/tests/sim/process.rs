@@ -9,7 +9,8 @@ use std::time::Duration;
 use walpost_core::backoff::Backoff;
 use walpost_core::park::Circuit;
 use walpost_core::start::{
-    Accepted, Checkpoint, Evidence, Fingerprint, News, Recorded, Remembered, Start, Unrecorded,
+    Accepted, Checkpoint, Evidence, Fingerprint, Identity, News, Recorded, Remembered, Start,
+    Unrecorded,
 };
 use walpost_core::{Topic, Topics, Undeliverable, start};
 
@@ -17,7 +18,7 @@ use walpost_pgoutput::Lsn;
 
 use self::idle::{Held, Parked, Then};
 pub(crate) use self::judge::Terms;
-use self::judge::{Judge, Next};
+use self::judge::{Bench, Next};
 use crate::clock::Clock;
 use crate::env::Env;
 use crate::operator;
@@ -45,7 +46,7 @@ pub(crate) struct Running {
     suspended_at: u64,
     connect_at: u64,
     /// What it knows of single events.
-    judge: Judge,
+    bench: Bench,
     circuit: Circuit,
     /// It waits for Kafka.
     parked: Option<Parked>,
@@ -58,6 +59,8 @@ pub(crate) struct Running {
     uses_spare: bool,
     /// What its last session told to which server.
     told: Option<(u32, Lsn)>,
+    /// Where the last session was.
+    last: Option<Identity>,
     /// What it was started with.
     accepted: Accepted,
     /// Questions of the session before: their answers may still come.
@@ -77,7 +80,7 @@ impl Process {
             suspended_until: None,
             suspended_at: 0,
             connect_at: env.ms(),
-            judge: Judge::new(env),
+            bench: Bench::new(env),
             circuit: Circuit::default(),
             parked: None,
             held: None,
@@ -85,6 +88,7 @@ impl Process {
             remembered: None,
             uses_spare: false,
             told: None,
+            last: None,
             accepted,
             late: Vec::new(),
         }))
@@ -207,7 +211,8 @@ impl Running {
         self.late = session.questions.clone();
         self.told = Some((session.instance, session.watch.told()));
         let identity = session.identity;
-        self.judge.session_ended(session.rulings(), identity);
+        self.bench.session_ended(session.rulings());
+        self.last = Some(identity);
         let told = session.unrecorded();
         if let Some(remembered) = &mut self.remembered {
             remembered.row.lsn = session.recorded_to();
@@ -225,7 +230,11 @@ impl Running {
             End::Retry(_) => self.retry(env),
             End::Halted(halt) => {
                 let event = halt.event.clone();
-                let next = self.judge.after_halt(env, *halt);
+                let next = self.bench.after_halt(env, &halt);
+                if next == Next::Later && !is_last {
+                    self.retry(env);
+                    return None;
+                }
                 if let Next::Again(ms) = next
                     && !is_last
                 {
@@ -352,7 +361,8 @@ impl Running {
         let from = (floor, self.uses_spare);
         env.pg.start_replication(from, &mut env.rng, &env.plan, now);
         let topics = self.topics.take().expect("no session has them");
-        let terms = self.judge.terms(env);
+        let is_other = self.last.is_some_and(|last| last != env.pg.identity);
+        let terms = self.bench.terms(env, &topics, is_other);
         let mut session = Session::new(env, floor, recorded, topics, terms);
         env.say(|| format!("relay: session {} from {floor}", env.sessions));
         for topic in self.late.drain(..) {

@@ -174,7 +174,7 @@ impl Session {
             relay: Relay::new(mapping, start, std::mem::take(&mut terms.rulings), topics),
             identity: env.pg.identity,
             instance: env.pg.instance,
-            producer: Producer::new(env.sessions, env.processes, terms.batch),
+            producer: Producer::new(env.sessions, env.processes, terms.sizes),
             deliveries: VecDeque::new(),
             questions: Vec::new(),
             writing: None,
@@ -372,7 +372,7 @@ impl Session {
     fn replace_producer(&mut self, env: &Env) {
         let is_settled = self.producer.unreported == 0 && self.relay.is_drained();
         assert!(is_settled, "alone: something else was in flight");
-        self.producer = Producer::new(env.sessions, env.processes, self.producer.batch);
+        self.producer = Producer::new(env.sessions, env.processes, self.producer.sizes);
     }
 
     /// What is known of single events now, and what the checkpoint is known to hold.

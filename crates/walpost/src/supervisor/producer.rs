@@ -35,7 +35,7 @@ impl Supervisor<'_> {
         let mut is_told = false;
         while self.producer.is_none() && self.shutdown.requested() == Shutdown::None {
             self.renew();
-            let settings = self.sizes.apply(&self.settings);
+            let settings = sizes::apply(self.judge.sizes(), &self.settings);
             let error = match walpost_crashpoint::around!("producer", Producer::new(&settings)) {
                 Ok(producer) => {
                     self.producer = Some(producer);
@@ -83,24 +83,25 @@ impl Supervisor<'_> {
         let known = self.topics.iter().flat_map(Topics::known);
         let known: BTreeSet<_> = known.map(|topic| topic.as_str().to_owned()).collect();
         let named = self.config.named_topics().into_iter();
-        let topics = self.sizes.due(named.chain(known.iter().cloned()));
-        let is_in_doubt = self.sizes.is_in_doubt();
-        let is_due = !topics.is_empty() || is_in_doubt;
-        let Some(producer) = self.producer.as_mut().filter(|_| is_due) else {
+        let Some(topics) = self.judge.question(named.chain(known.iter().cloned())) else {
+            return Ok(());
+        };
+        let Some(producer) = &mut self.producer else {
             return Ok(());
         };
         let answer = tokio::select! {
             answer = sizes::ask(&self.side, producer, topics) => answer,
             () = self.shutdown.stopped() => None,
         };
-        let mut changes = self.sizes.learn(answer, &known, Instant::now());
-        if is_in_doubt {
-            let refused = std::mem::take(&mut self.refused_together);
-            if self.sizes.blames_record() {
-                self.rulings.suspect(refused);
-            } else {
-                changes = true;
-            }
+        let before = self.judge.sizes();
+        let changes = self.judge.take_answer(answer, &known, Instant::now());
+        let sizes = self.judge.sizes();
+        if sizes != before {
+            info!(
+                message_max_bytes = sizes.record,
+                batch_size = sizes.batch,
+                "records and batches are as large as the topics take them"
+            );
         }
         if changes {
             self.producer = None;

@@ -1,22 +1,10 @@
-//! How large records and batches may be: as large as the topics take them.
-//!
-//! A topic has a limit for one batch, `max.message.bytes`. The client has two of its own, for all
-//! topics: `message.max.bytes`, above which it refuses a record, and `batch.size`, which ends a
-//! batch that has a record already. The first has to be as large as the largest of the topics'
-//! limits, or the client refuses what a topic would take; the second at most as large as the
-//! smallest of them, or a batch is refused whose records are all small enough.
-//!
-//! The topics are asked before a session begins. What was refused for its size is sent again, after
-//! they were asked anew: limits can be changed, and topics can be seen for the first time in the
-//! middle of a session. Where every topic takes batches of the size that was refused, or does not
-//! say what it takes, a record may be at fault: they are sent one by one.
+//! The limits on sizes where they are known: in the producer's settings, and in the topics.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tracing::{debug, info};
-use walpost_core::Position;
+use tracing::debug;
+use walpost_core::judge::{Sizes, TopicSizes};
 use walpost_kafka::{Producer, Settings};
 
 /// librdkafka's property for the bytes of one batch. The first record of a batch is always taken.
@@ -25,268 +13,33 @@ const BATCH_SIZE: &str = "batch.size";
 /// Its default.
 const BATCH_BYTES: usize = 1_000_000;
 
-/// From one size to the next where the topics' limits are not known, and no record was at fault.
-const BATCH_DIVISOR: usize = 8;
-
-/// Smaller batches than this hold one record or few: then it can be one at once.
-const BATCH_BYTES_MIN: usize = 1_000;
-
-/// librdkafka's property for the bytes of one record, and the most that it takes for it.
+/// librdkafka's property for the bytes of one record.
 const MESSAGE_MAX_BYTES: &str = "message.max.bytes";
-const MESSAGE_BYTES_MAX: usize = 1_000_000_000;
-
-/// What brokers have always allowed a batch for its framing, beside the megabyte that is their
-/// default. Framing is more than that today, so no record that would fit is that much larger.
-const FRAMING: usize = 12;
 
 /// How long the cluster may take to answer. It does not where it is down.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a record that the client refused is refused for good: limits can be raised.
-const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
-
-/// Longer than any session.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// So many topics are asked at once; the limits of the others show when they refuse something.
-const TOPICS_MAX: usize = 1_000;
-
-/// The client's limits.
-#[derive(Debug)]
-pub(super) struct Sizes {
-    record: usize,
-    /// The operator chose it.
-    record_is_fixed: bool,
-    /// The record that the client refused last.
-    record_refused: Option<RecordRefused>,
-    batch: usize,
-    /// The operator chose it, and no batch was refused yet.
-    batch_is_fixed: bool,
-    /// Kafka refused a batch of this size; what is at fault is not known yet.
-    batch_refused: Option<usize>,
-    /// At this size the records of a refused batch are sent one by one.
-    probed_at: Option<usize>,
-    /// Topics whose limits need not be asked for.
-    asked: BTreeSet<String>,
-}
-
-/// A record that the client would not send.
-#[derive(Debug)]
-struct RecordRefused {
-    position: Position,
-    /// The client's limit.
-    size: usize,
-    /// When it was refused first.
-    at: Instant,
-    /// What the topics said since, once they have answered.
-    told: Option<Told>,
-    /// When it was refused for the first time after that.
-    judged_at: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Told {
-    /// Every topic that has events told its limit.
-    All(Instant),
-    Some,
-}
-
-/// What a record's refusal by the client means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The topics are to be asked whether one takes larger records.
-    Asking,
-    /// They were asked, and nobody has answered.
-    Unanswered,
-    /// None does.
-    ForGood,
-    /// Not every topic says what it takes.
-    Unknown,
-}
-
-/// What the topics take.
-#[derive(Debug, Default)]
-pub(super) struct Answer {
-    asked: Vec<String>,
-    /// None where a topic's configuration may not be read. Without topics that are missing.
-    limits: BTreeMap<String, Option<usize>>,
-}
-
-impl Sizes {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            record: settings.message_max_bytes(),
-            record_is_fixed: settings.is_chosen(MESSAGE_MAX_BYTES),
-            record_refused: None,
-            batch: batch_bytes(settings),
-            batch_is_fixed: settings.is_chosen(BATCH_SIZE),
-            batch_refused: None,
-            probed_at: None,
-            asked: BTreeSet::new(),
-        }
-    }
-
-    /// The settings with these limits. What the operator wrote stays as it is written.
-    pub(super) fn apply(&self, settings: &Settings) -> Settings {
-        let mut applied = settings.clone();
-        if self.record != settings.message_max_bytes() {
-            applied = applied.with(MESSAGE_MAX_BYTES, &self.record.to_string());
-        }
-        if self.batch != batch_bytes(settings) {
-            applied = applied.with(BATCH_SIZE, &self.batch.to_string());
-        }
-        applied
-    }
-
-    /// Which of the topics are to be asked.
-    pub(super) fn due(&self, topics: impl Iterator<Item = String>) -> Vec<String> {
-        let due: BTreeSet<_> = topics.filter(|topic| !self.asked.contains(topic)).collect();
-        due.into_iter().take(TOPICS_MAX).collect()
-    }
-
-    /// Takes an answer; returns whether it changes anything. None where nobody answered. `known`
-    /// are the topics that have events.
-    pub(super) fn learn(
-        &mut self,
-        answer: Option<Answer>,
-        known: &BTreeSet<String>,
-        now: Instant,
-    ) -> bool {
-        let before = (self.record, self.batch);
-        if let (Some(refused), Some(answer)) = (&mut self.record_refused, &answer)
-            && refused.told.is_none()
-            && !answer.asked.is_empty()
-        {
-            // A topic that is gone takes nothing.
-            let tells = |topic| match answer.limits.get(topic) {
-                Some(limit) => limit.is_some(),
-                None => answer.asked.contains(topic),
-            };
-            refused.told = Some(match known.iter().all(tells) {
-                true => Told::All(now),
-                false => Told::Some,
-            });
-        }
-        let Answer { asked, limits } = answer.unwrap_or_default();
-        self.asked.extend(asked);
-        if let Some(largest) = limits.values().copied().flatten().max()
-            && !self.record_is_fixed
-        {
-            let largest = largest.saturating_sub(FRAMING).min(MESSAGE_BYTES_MAX);
-            self.record = self.record.max(largest);
-        }
-        let smallest = limits.values().copied().flatten().min();
-        if let Some(smallest) = smallest.filter(|_| !self.batch_is_fixed) {
-            self.batch = self.batch.min(smallest).max(1);
-        }
-        let changed = (self.record, self.batch) != before;
-        if changed {
-            info!(
-                message_max_bytes = self.record,
-                batch_size = self.batch,
-                "records and batches are as large as the topics take them"
-            );
-        }
-        changed
-    }
-
-    /// Kafka refused a batch for its size. The topics are to be asked what they take.
-    pub(super) fn refuse_batch(&mut self) {
-        self.batch_refused = Some(self.batch);
-        self.batch_is_fixed = false;
-        self.asked.clear();
-    }
-
-    /// Whether a batch was refused, and what is at fault is not known yet.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.batch_refused.is_some()
-    }
-
-    /// What is at fault where a batch was refused, after the topics were asked: true where it can
-    /// be one of its records, which are to be sent one by one then. They were before, and none was
-    /// refused alone: then batches get smaller.
-    pub(super) fn blames_record(&mut self) -> bool {
-        let Some(refused) = self.batch_refused.take() else {
-            return false;
-        };
-        if self.batch < refused {
-            return false;
-        }
-        let is_smallest = refused <= 1;
-        if self.probed_at == Some(refused) && !is_smallest {
-            self.batch = Some(refused / BATCH_DIVISOR)
-                .filter(|bytes| *bytes >= BATCH_BYTES_MIN)
-                .unwrap_or(1);
-            return false;
-        }
-        self.probed_at = Some(refused);
-        true
-    }
-
-    /// A record was refused alone: no batch is at fault.
-    pub(super) fn found_record(&mut self) {
-        self.probed_at = None;
-    }
-
-    /// The client refused the record at `position` for its size.
-    ///
-    /// The first refusal after the topics have told their limits is for good, however long it took
-    /// to come to the record again. Later ones are for a while: limits can be raised. For an answer
-    /// there is so much `patience`.
-    pub(super) fn refuse_record(
-        &mut self,
-        position: Position,
-        now: Instant,
-        patience: Duration,
-    ) -> Refused {
-        if self.record_is_fixed {
-            return Refused::ForGood;
-        }
-        let size = self.record;
-        let is_it =
-            |refused: &&mut RecordRefused| (refused.position, refused.size) == (position, size);
-        if let Some(refused) = self.record_refused.as_mut().filter(is_it) {
-            let waited = now.saturating_duration_since(refused.at);
-            if refused.told.is_none() && waited < patience {
-                self.asked.clear();
-                return Refused::Unanswered;
-            }
-            let told = *refused.told.get_or_insert(Told::Some);
-            let judged_at = *refused.judged_at.get_or_insert(now);
-            if now.saturating_duration_since(judged_at) < REFUSAL_HOLDS {
-                return match told {
-                    Told::All(_) => Refused::ForGood,
-                    Told::Some => Refused::Unknown,
-                };
-            }
-        }
-        self.record_refused = Some(RecordRefused {
-            position,
-            size,
-            at: now,
-            told: None,
-            judged_at: None,
-        });
-        self.asked.clear();
-        Refused::Asking
-    }
-
-    /// Until when a record that the client refuses is refused for good: for a while after every
-    /// topic has told its limit.
-    pub(super) fn is_final_until(&self, now: Instant) -> Option<Instant> {
-        if self.record_is_fixed {
-            return Some(now + FOREVER);
-        }
-        let refused = self.record_refused.as_ref()?;
-        match refused.told {
-            Some(Told::All(at)) if refused.size == self.record => Some(at + REFUSAL_HOLDS),
-            _ => None,
-        }
+/// The limits that are configured.
+pub(super) fn configured(settings: &Settings) -> Sizes {
+    Sizes {
+        record: settings.message_max_bytes(),
+        record_is_fixed: settings.is_chosen(MESSAGE_MAX_BYTES),
+        batch: settings.number(BATCH_SIZE).unwrap_or(BATCH_BYTES),
+        batch_is_fixed: settings.is_chosen(BATCH_SIZE),
     }
 }
 
-fn batch_bytes(settings: &Settings) -> usize {
-    settings.number(BATCH_SIZE).unwrap_or(BATCH_BYTES)
+/// The settings with these limits. What the operator wrote stays as it is written.
+pub(super) fn apply(sizes: Sizes, settings: &Settings) -> Settings {
+    let before = configured(settings);
+    let mut applied = settings.clone();
+    if sizes.record != before.record {
+        applied = applied.with(MESSAGE_MAX_BYTES, &sizes.record.to_string());
+    }
+    if sizes.batch != before.batch {
+        applied = applied.with(BATCH_SIZE, &sizes.batch.to_string());
+    }
+    applied
 }
 
 /// Asks the topics, beside the thread that delivers. `None` where nobody has answered: then they
@@ -295,7 +48,7 @@ pub(super) async fn ask(
     side: &Handle,
     producer: &mut Producer,
     topics: Vec<String>,
-) -> Option<Answer> {
+) -> Option<TopicSizes> {
     let deadline = Instant::now() + PATIENCE;
     let (metadata, asked) = (producer.metadata(), topics.clone());
     let mut answer = side.spawn_blocking(move || {
@@ -315,7 +68,7 @@ pub(super) async fn ask(
         }
     };
     match limits {
-        Ok(limits) => Some(Answer { asked, limits }),
+        Ok(limits) => Some(TopicSizes { asked, limits }),
         Err(fault) => {
             debug!(%fault, "the topics' limits can't be read");
             None
@@ -324,4 +77,55 @@ pub(super) async fn ask(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn settings(properties: &[(&str, &str)]) -> Settings {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let properties: BTreeMap<_, _> = properties.iter().map(owned).collect();
+        Settings::new("kafka:9092", &properties, "test", false).unwrap()
+    }
+
+    #[test]
+    fn what_the_operator_chose_is_fixed() {
+        let sizes = configured(&settings(&[
+            ("max.request.size", "2000000"),
+            ("batch.size", "500000"),
+        ]));
+        let chosen = Sizes {
+            record: 2_000_000,
+            record_is_fixed: true,
+            batch: 500_000,
+            batch_is_fixed: true,
+        };
+        assert_eq!(sizes, chosen);
+        let sizes = configured(&settings(&[]));
+        assert!(!sizes.record_is_fixed && !sizes.batch_is_fixed);
+        assert_eq!((sizes.record, sizes.batch), (1 << 20, 1_000_000));
+    }
+
+    #[test]
+    fn the_settings_get_what_has_changed() {
+        // librdkafka reads hexadecimal numbers.
+        let chosen = settings(&[("message.max.bytes", "0x300000")]);
+        let sizes = configured(&chosen);
+        assert_eq!(apply(sizes, &chosen), chosen);
+        let smaller = Sizes {
+            batch: 20_000,
+            ..sizes
+        };
+        let applied = apply(smaller, &chosen);
+        assert_eq!(applied.get("message.max.bytes"), Some("0x300000"));
+        assert_eq!(applied.get("batch.size"), Some("20000"));
+        let default = settings(&[]);
+        let larger = Sizes {
+            record: 5_242_868,
+            ..configured(&default)
+        };
+        let applied = apply(larger, &default);
+        assert_eq!(applied.get("message.max.bytes"), Some("5242868"));
+        assert_eq!(applied.get("batch.size"), None);
+    }
+}

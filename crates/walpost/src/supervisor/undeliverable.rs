@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 use walpost_core::class::Exit;
-use walpost_core::{EventId, Found, Halt, Reason, Undeliverable};
+use walpost_core::judge::{self, Finding, Judge};
+use walpost_core::{EventId, Found, Halt, Reason, Rulings, Undeliverable};
 
-use super::sizes::Refused;
-use super::{AT_ONCE, Next, ONCE_PATIENCE, Supervisor};
-use crate::config::OnUndeliverable;
+use super::{AT_ONCE, Next, ONCE_PATIENCE, Supervisor, sizes};
+use crate::config::{Config, OnUndeliverable};
 use crate::error::Error;
 use crate::session::Parked;
 
@@ -19,75 +19,45 @@ const LIMITS_UNREAD: &str = "; not every topic says what it takes: grant the use
 /// How long topics are asked that do not answer, while a record waits that the client refuses.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is known of single events when the process begins: what its command line says of them.
+pub(super) fn new_judge(config: &Config, once: bool, rulings: Rulings) -> Judge {
+    let has_letters = config.delivery.on_undeliverable == OnUndeliverable::DeadLetter;
+    let patience = if once { ONCE_PATIENCE } else { ANSWER_PATIENCE };
+    let sizes = sizes::configured(&config.kafka.settings);
+    Judge::new(rulings, sizes, has_letters, patience)
+}
+
 impl Supervisor<'_> {
-    /// Kafka refuses a batch as a whole. So what it refused is sent again, each record alone: the
-    /// one that is refused then is at fault. By its size a batch can be refused whose records are
-    /// all small enough; then the next ones are smaller.
+    /// Either the next session knows more than the last one did, or the line stands.
     pub(super) async fn after_halt(&mut self, halt: Halt, parked: &mut Parked) -> Next {
+        let next = self.judge.after_halt(&halt, Instant::now());
         let Halt { event, found } = halt;
-        let is_too_large = event.reason.is_too_large();
-        let mut may_be_innocent = false;
-        match &found {
-            Found::Among(refused) => {
+        let may_be_innocent = match next {
+            judge::Next::Again(finding) => {
+                log_finding(&event, finding);
+                self.producer = None;
+                return AT_ONCE;
+            }
+            judge::Next::Later => {
                 warn!(
                     cause = %event,
-                    records = refused.len(),
-                    "Kafka refused records together: finding out whether one of them is at fault"
+                    "no topic has told how large a record may be: asking again"
                 );
-                if is_too_large {
-                    self.sizes.refuse_batch();
-                    self.refused_together.clone_from(refused);
-                } else {
-                    self.rulings.suspect(refused.clone());
-                }
-                return self.again_with_new_producer();
+                let delay = self.backoff.next_delay(fastrand::u32(..));
+                return Next::Again { delay };
             }
-            Found::BeforeSending if is_too_large => {
-                let patience = if self.once {
-                    ONCE_PATIENCE
-                } else {
-                    ANSWER_PATIENCE
-                };
-                match self
-                    .sizes
-                    .refuse_record(event.position, Instant::now(), patience)
-                {
-                    Refused::Asking => {
-                        info!(cause = %event, "asking the topics again how large a record may be");
-                        return self.again_with_new_producer();
-                    }
-                    Refused::Unanswered => {
-                        warn!(cause = %event, "no topic has told how large a record may be: \
-                            asking again");
-                        let delay = self.backoff.next_delay(fastrand::u32(..));
-                        return Next::Again { delay };
-                    }
-                    Refused::ForGood => {}
-                    // A topic that does not say what it takes may take it.
-                    Refused::Unknown => may_be_innocent = true,
-                }
-            }
-            Found::BeforeSending | Found::Alone => self.sizes.found_record(),
+            judge::Next::Stand { may_be_innocent } => may_be_innocent,
+        };
+        if self.config.delivery.on_undeliverable == OnUndeliverable::Hold && !self.once {
+            self.log_hold(&event, &found);
+            self.hold(&event, parked).await;
+            return AT_ONCE;
         }
-        let is_dead_letter = matches!(event.reason, Reason::DeadLetter { .. });
-        match self.config.delivery.on_undeliverable {
-            OnUndeliverable::DeadLetter if !is_dead_letter && !may_be_innocent => {
-                self.rulings.condemn(event);
-                self.again_with_new_producer()
-            }
-            OnUndeliverable::Hold if !self.once => {
-                self.log_hold(&event, &found);
-                self.hold(&event, parked).await;
-                AT_ONCE
-            }
-            OnUndeliverable::Halt | OnUndeliverable::Hold | OnUndeliverable::DeadLetter => {
-                let ways = self.ways_on(&event);
-                let more = if may_be_innocent { LIMITS_UNREAD } else { "" };
-                let fix = format!("{ways}{more}; then start again; {}", left(&found));
-                let error = Error::new(Exit::Undeliverable, event.to_string());
-                Next::Stop(Err(error.with_fix(fix)))
-            }
-        }
+        let ways = self.ways_on(&event);
+        let more = if may_be_innocent { LIMITS_UNREAD } else { "" };
+        let fix = format!("{ways}{more}; then start again; {}", left(&found));
+        let error = Error::new(Exit::Undeliverable, event.to_string());
+        Next::Stop(Err(error.with_fix(fix)))
     }
 
     /// Loud once, and whispered at each try that changes nothing.
@@ -119,10 +89,19 @@ impl Supervisor<'_> {
         };
         format!("{}; or, where no consumer needs it: {skip}", mend(reason))
     }
+}
 
-    fn again_with_new_producer(&mut self) -> Next {
-        self.producer = None;
-        AT_ONCE
+fn log_finding(event: &Undeliverable, finding: Finding) {
+    match finding {
+        Finding::Together(records) => warn!(
+            cause = %event, records,
+            "Kafka refused records together: finding out whether one of them is at fault"
+        ),
+        Finding::AsksTopics => {
+            info!(cause = %event, "asking the topics again how large a record may be");
+        }
+        // That is told when its dead letter leaves.
+        Finding::Condemned => {}
     }
 }
 

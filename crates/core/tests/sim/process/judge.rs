@@ -1,45 +1,37 @@
-//! What a process knows of single events, and what it does when one is in the way.
+//! What a process knows of single events, and what it does when one is in the way: the real judge,
+//! and topics that it can ask.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
-use walpost_core::start::Identity;
-use walpost_core::{EventId, Found, Halt, Position, Reason, Rulings, Undeliverable};
+use walpost_core::judge::{self, Finding, Judge, Sizes, TopicSizes};
+use walpost_core::{EventId, Found, Halt, Position, Reason, Rulings, Topics};
 use walpost_pgoutput::Lsn;
 
 use crate::env::Env;
-use crate::plan::Sizes;
+use crate::plan::{Limits, RECORD_BYTES, RECORD_BYTES_MAX};
 use crate::postgres::Skip;
+use crate::walsender::topic_name;
 
-/// How long a size that the producer refuses is refused for good.
-const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
-/// So long a Kafka that is down is asked what its topics take.
-const PATIENCE_MS: u64 = 2_000;
+/// How long topics that do not answer are asked what they take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// So long a Kafka that is down is asked once.
+const ASKED_MS: u64 = 2_000;
+/// What a topic's limit has room for beside the records.
+const FRAMING: usize = 12;
 
+/// The judge of a process, and what is known of it from outside.
 #[derive(Debug)]
-pub(super) struct Judge {
-    rulings: Rulings,
-    /// What was given to the rulings.
+pub(super) struct Bench {
+    judge: Judge,
+    /// What the next session sends alone.
     suspects: BTreeSet<Position>,
+    /// Refused together for their size, in batches of so many bytes.
+    in_doubt: Option<(BTreeSet<Position>, usize)>,
     condemned: BTreeSet<Skip>,
     /// Ids that are passed over.
     ids: Vec<Uuid>,
-    /// Records in a batch.
-    batch: usize,
-    /// The records of a refused batch of that size were sent one by one.
-    probed_at: Option<usize>,
-    size_refused: Option<SizeRefused>,
-    /// Where the last session was.
-    last: Option<Identity>,
-}
-
-/// The record that the producer refused for its size.
-#[derive(Clone, Copy, Debug)]
-struct SizeRefused {
-    position: Position,
-    /// When the topics told that they take no larger ones.
-    told_at: Option<Instant>,
 }
 
 /// What a session is to do with single events.
@@ -51,7 +43,7 @@ pub(crate) struct Terms {
     pub(crate) suspects: BTreeSet<Position>,
     pub(crate) condemned: BTreeSet<Skip>,
     pub(crate) size_is_final_until: Option<Instant>,
-    pub(crate) batch: usize,
+    pub(crate) sizes: Sizes,
     /// Counts how often it was mended before what events are refused for.
     pub(crate) era: u32,
 }
@@ -61,153 +53,188 @@ pub(crate) struct Terms {
 pub(super) enum Next {
     /// Another session, after so many milliseconds.
     Again(u64),
+    /// Another one, after the pause of a backoff.
+    Later,
     /// The process stays before the event.
     Hold,
     /// The process exits.
     Stop,
 }
 
-impl Judge {
+impl Bench {
     pub(super) fn new(env: &mut Env) -> Self {
         let ids = std::mem::take(&mut env.skipped_ids);
         let mut rulings = Rulings::default();
         for id in &ids {
             rulings.skip_id(id.to_string());
         }
+        let (batch, batch_is_fixed) = env.plan.batch;
+        let sizes = Sizes {
+            record: RECORD_BYTES_MAX,
+            record_is_fixed: env.plan.record_limit == Limits::Fixed,
+            batch: batch * RECORD_BYTES,
+            batch_is_fixed,
+        };
         Self {
-            rulings,
+            judge: Judge::new(rulings, sizes, env.plan.letters, PATIENCE),
             suspects: BTreeSet::new(),
+            in_doubt: None,
             condemned: BTreeSet::new(),
             ids,
-            batch: env.plan.batch,
-            probed_at: None,
-            size_refused: None,
-            last: None,
         }
     }
 
-    /// What the next session is to know.
-    pub(super) fn terms(&mut self, env: &Env) -> Terms {
-        if self.last.is_some_and(|last| last != env.pg.identity) {
-            self.rulings.forget_found();
+    /// What the next session is to know. The topics are asked first what they take.
+    pub(super) fn terms(&mut self, env: &mut Env, topics: &Topics, is_other: bool) -> Terms {
+        self.ask(env, topics);
+        if is_other {
             self.suspects.clear();
             self.condemned.clear();
         }
-        self.rulings.forget_skips();
         let skips = env.pg.skips();
-        for (position, id) in &skips {
-            self.rulings.skip(*position, id.to_string());
-        }
-        if let Some(refused) = &mut self.size_refused
-            && refused.told_at.is_none()
-            && env.kafka.up
-        {
-            refused.told_at = Some(env.clock.now());
-        }
+        let typed = skips.iter().map(|(at, id)| (*at, id.to_string()));
         Terms {
-            rulings: self.rulings.clone(),
+            rulings: self.judge.session_begins(env.pg.identity, typed),
             skips,
             ids: self.ids.clone(),
             suspects: self.suspects.clone(),
             condemned: self.condemned.clone(),
-            size_is_final_until: self.size_is_final_until(env),
-            batch: self.batch,
+            size_is_final_until: self.judge.size_is_final_until(env.clock.now()),
+            sizes: self.judge.sizes(),
             era: env.history.era,
         }
     }
 
-    fn size_is_final_until(&self, env: &Env) -> Option<Instant> {
-        let told_at = self.size_refused.and_then(|refused| refused.told_at);
-        match env.plan.sizes {
-            Sizes::Fixed => Some(env.clock.now() + Duration::from_secs(1_000_000)),
-            Sizes::Told => told_at.map(|at| at + REFUSAL_HOLDS),
-            Sizes::Untold => None,
+    fn ask(&mut self, env: &mut Env, topics: &Topics) {
+        let known = topics
+            .known()
+            .into_iter()
+            .map(|topic| topic.as_str().to_owned());
+        let known: BTreeSet<_> = known.collect();
+        let letters = env.plan.letters.then(|| topic_name(env.plan.topics));
+        let Some(asked) = self.judge.question(known.iter().cloned().chain(letters)) else {
+            return;
+        };
+        let answer = (env.kafka.up && !asked.is_empty()).then(|| TopicSizes {
+            limits: limits(env),
+            asked,
+        });
+        let is_told = answer.is_some();
+        let before = self.judge.sizes();
+        self.judge.take_answer(answer, &known, env.clock.now());
+        let sizes = self.judge.sizes();
+        if sizes.record > before.record {
+            env.cover("the producer takes larger records, as the topics do");
+        }
+        if let Some((refused, batch)) = self.in_doubt.take() {
+            if sizes.batch < batch {
+                env.cover(if is_told && sizes.batch > RECORD_BYTES {
+                    "batches are as small as the topics take them"
+                } else {
+                    "smaller batches are tried"
+                });
+            } else {
+                self.suspect(&refused);
+            }
         }
     }
 
+    fn suspect(&mut self, refused: &BTreeSet<Position>) {
+        let is_new = refused.iter().any(|at| !self.suspects.contains(at));
+        assert!(is_new, "progress: the same records are suspects once more");
+        self.suspects.extend(refused);
+    }
+
     /// A session hands back what it has found out.
-    pub(super) fn session_ended(&mut self, (rulings, recorded): (Rulings, Lsn), at: Identity) {
-        self.rulings = rulings;
-        self.rulings.forget_before(recorded);
+    pub(super) fn session_ended(&mut self, (rulings, recorded): (Rulings, Lsn)) {
+        self.judge.session_ended(rulings, recorded);
         let first = Position {
             commit_lsn: recorded,
             ordinal: 0,
         };
         self.suspects = self.suspects.split_off(&first);
         self.condemned = self.condemned.split_off(&(first, Uuid::nil()));
-        self.last = Some(at);
     }
 
     /// An event is in the way. Either the next session knows more than the last one did, or there
     /// is none.
-    pub(super) fn after_halt(&mut self, env: &mut Env, halt: Halt) -> Next {
-        let Halt { event, found } = halt;
-        let is_too_large = event.reason.is_too_large();
-        match found {
-            Found::Among(refused) => {
+    pub(super) fn after_halt(&mut self, env: &mut Env, halt: &Halt) -> Next {
+        let is_too_large = halt.event.reason.is_too_large();
+        let next = self.judge.after_halt(halt, env.clock.now());
+        let event = &halt.event;
+        match next {
+            judge::Next::Again(Finding::Together(records)) => {
+                let Found::Among(refused) = &halt.found else {
+                    panic!("halt: {records} records were not refused together");
+                };
                 env.cover("records are refused together");
-                if is_too_large && !self.blames_record(env) {
-                    return Next::Again(0);
+                if is_too_large {
+                    self.in_doubt = Some((refused.clone(), self.judge.sizes().batch));
+                } else {
+                    self.suspect(refused);
                 }
-                let is_new = refused.iter().any(|at| !self.suspects.contains(at));
-                assert!(is_new, "progress: the same records are suspects once more");
-                self.suspects.extend(refused.iter().copied());
-                self.rulings.suspect(refused);
-                return Next::Again(0);
+                Next::Again(0)
             }
-            Found::BeforeSending if is_too_large => match self.refuse_record(env, event.position) {
-                Some(next) => return next,
-                None => env.cover("a record is too large for good"),
-            },
-            Found::BeforeSending | Found::Alone => self.probed_at = None,
+            judge::Next::Again(Finding::AsksTopics) => {
+                env.cover("the topics are asked what they take");
+                Next::Again(if env.kafka.up { 0 } else { ASKED_MS })
+            }
+            judge::Next::Later => {
+                env.cover("no topic answers what it takes");
+                Next::Later
+            }
+            judge::Next::Again(Finding::Condemned) => {
+                self.look_at_fault(env, halt);
+                if let EventId::Uuid(id) = event.id {
+                    let is_new = self.condemned.insert((event.position, id));
+                    assert!(is_new, "progress: {id} is in the way once more");
+                }
+                self.suspects.remove(&event.position);
+                Next::Again(0)
+            }
+            judge::Next::Stand { may_be_innocent } => {
+                if may_be_innocent {
+                    env.cover("the line stands for a topic that does not say what it takes");
+                } else {
+                    self.look_at_fault(env, halt);
+                }
+                stand(env)
+            }
+        }
+    }
+
+    /// Who stands in the way is at fault, and nobody else is named.
+    fn look_at_fault(&self, env: &mut Env, Halt { event, found }: &Halt) {
+        if event.reason.is_too_large() && *found == Found::BeforeSending {
+            env.cover("a record is too large for good");
         }
         if self.suspects.contains(&event.position) {
             env.cover("an event was found among its batch");
         }
-        check_fault(env, &event);
-        let is_letter = matches!(event.reason, Reason::DeadLetter { .. });
-        if !env.plan.letters || is_letter {
-            return stand(env);
-        }
-        if let EventId::Uuid(id) = event.id {
-            let is_new = self.condemned.insert((event.position, id));
-            assert!(is_new, "progress: {id} is in the way once more");
-        }
-        self.suspects.remove(&event.position);
-        self.rulings.condemn(event);
-        Next::Again(0)
+        let EventId::Uuid(id) = event.id else {
+            panic!("halt: {} is no id of ours", event.id);
+        };
+        let is_at_fault = if let Reason::Rejected(rejection) = &event.reason {
+            env.history.named(id).poison == Some(rejection.code)
+        } else if let Reason::DeadLetter { why, .. } = &event.reason {
+            matches!(**why, Reason::TopicMissing { .. }) || env.kafka.letters_refused_until > 0
+        } else {
+            // The row or its topic: that was looked at when the relay halted.
+            true
+        };
+        assert!(is_at_fault, "halt: {id} is not at fault: {}", event.reason);
     }
+}
 
-    /// Whether one of the records that were refused together can be at fault. They were sent one by
-    /// one before: then it is the batch.
-    fn blames_record(&mut self, env: &mut Env) -> bool {
-        if self.probed_at == Some(self.batch) && self.batch > 1 {
-            env.cover("smaller batches are tried");
-            self.batch = (self.batch / 3).max(1);
-            return false;
-        }
-        self.probed_at = Some(self.batch);
-        true
-    }
-
-    /// The producer refused a record for its size. None: it is too large for good.
-    fn refuse_record(&mut self, env: &mut Env, position: Position) -> Option<Next> {
-        if env.plan.sizes == Sizes::Fixed {
-            return None;
-        }
-        let before = self
-            .size_refused
-            .filter(|refused| refused.position == position);
-        if before.is_some_and(|refused| refused.told_at.is_some()) {
-            return (env.plan.sizes == Sizes::Untold).then(|| stand(env));
-        }
-        env.cover("the topics are asked what they take");
-        self.size_refused = Some(SizeRefused {
-            position,
-            told_at: None,
-        });
-        Some(Next::Again(if env.kafka.up { 0 } else { PATIENCE_MS }))
-    }
+/// What the topics that are there say of the largest batch that they take.
+fn limits(env: &Env) -> BTreeMap<String, Option<usize>> {
+    let now = env.ms();
+    let limit = env.plan.topic_bytes_max() + FRAMING;
+    let topics = env.kafka.topics.iter().enumerate();
+    let there = topics.filter(|(_, topic)| topic.exists_at <= now);
+    let tells = |number| number > 0 || env.plan.record_limit != Limits::Untold;
+    let said = there.map(|(number, _)| (topic_name(number), tells(number).then_some(limit)));
+    said.collect()
 }
 
 /// The line stands before an event.
@@ -217,20 +244,4 @@ fn stand(env: &Env) -> Next {
     } else {
         Next::Stop
     }
-}
-
-/// Who stands in the way is at fault, and nobody else is named.
-fn check_fault(env: &Env, event: &Undeliverable) {
-    let EventId::Uuid(id) = event.id else {
-        panic!("halt: {} is no id of ours", event.id);
-    };
-    let is_at_fault = if let Reason::Rejected(rejection) = &event.reason {
-        env.history.named(id).poison == Some(rejection.code)
-    } else if let Reason::DeadLetter { why, .. } = &event.reason {
-        matches!(**why, Reason::TopicMissing { .. }) || env.kafka.letters_refused_until > 0
-    } else {
-        // The row or its topic: that was looked at when the relay halted.
-        true
-    };
-    assert!(is_at_fault, "halt: {id} is not at fault: {}", event.reason);
 }

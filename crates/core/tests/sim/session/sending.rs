@@ -7,7 +7,7 @@ use walpost_core::Record;
 use super::{Phase, Session};
 use crate::env::Env;
 use crate::history::content;
-use crate::kafka::{TOO_LARGE, number, rejection};
+use crate::kafka::{TOO_LARGE, number, record_bytes, rejection};
 use crate::plan::Fault;
 
 impl Session {
@@ -24,10 +24,14 @@ impl Session {
                 return;
             }
             let objection = env.kafka.objection(&record, &env.history, env.ms());
+            let bytes = record_bytes(&record, &env.history);
             if env.plan.has(Fault::Refuse) && objection == Some(TOO_LARGE) {
                 self.refuse(env, record);
+            } else if bytes > self.producer.sizes.record {
+                env.cover("the producer refused an event that its topic takes");
+                self.refuse(env, record);
             } else {
-                self.producer.send(record, count);
+                self.producer.send(record, count, bytes);
             }
         }
     }
