@@ -37,6 +37,7 @@ pub mod judge;
 pub mod limits;
 mod mapping;
 pub mod park;
+pub mod past;
 mod placement;
 mod recent;
 mod recorder;

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 use walpost_core::class::Exit;
+use walpost_core::past::LeftBehind;
 use walpost_core::start::{Accepted, Identity};
 use walpost_core::{Format, History};
 use walpost_crashpoint as crash_point;
@@ -212,11 +213,15 @@ async fn find_server(
             }
         };
         let (server, identity, history) = within(who(&mut connection)).await?;
-        let Err(past::LeftBehind { newest }) = memory.past.meet(identity, history) else {
-            if let Some(left_behind) = &left_behind {
-                warn!("{left_behind}");
+        let newest = match memory.past.meet(identity, history) {
+            Ok(news) => {
+                if let Some(left_behind) = &left_behind {
+                    warn!("{left_behind}");
+                }
+                news.iter().for_each(past::log);
+                return Ok((connection, server, identity));
             }
-            return Ok((connection, server, identity));
+            Err(LeftBehind { newest }) => newest,
         };
         let endpoint = connection.endpoint().clone();
         let conninfo = &config.postgres.conninfo;

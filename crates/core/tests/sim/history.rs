@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use uuid::Uuid;
-use walpost_core::{Position, Record};
+use walpost_core::{EventId, Position, Record};
 use walpost_pgoutput::Lsn;
 
 /// One outbox row, written by the application.
@@ -37,6 +37,8 @@ pub(crate) struct Event {
     given_up: Option<u64>,
     /// No server has it any more.
     is_lost: bool,
+    /// The process that had sent it has said so.
+    is_named: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,6 +158,7 @@ impl History {
             skipped: false,
             given_up: None,
             is_lost: false,
+            is_named: false,
         });
         number
     }
@@ -188,6 +191,40 @@ impl History {
     pub(crate) fn phantoms(&self) -> usize {
         let is_phantom = |event: &&Event| event.is_lost && event.in_kafka;
         self.events.iter().filter(is_phantom).count()
+    }
+
+    /// A process says that it has sent this event, and that its server has not got it. Promises: it
+    /// is true, and said once.
+    pub(crate) fn name_phantom(&mut self, position: Position, id: &EventId) {
+        let EventId::Uuid(id) = *id else {
+            panic!("phantom: {id} is no id of ours");
+        };
+        let committed = self.named(id).committed.expect("it was committed");
+        let event = &mut self.events[self.committed[committed.order]];
+        assert_eq!(
+            committed.position, position,
+            "phantom: {id} stood elsewhere"
+        );
+        assert!(event.is_lost, "phantom: the server has got {id}");
+        assert!(!event.is_named, "phantom: {id} is named twice");
+        event.is_named = true;
+    }
+
+    /// A promise: what a process delivered, and its server has not got, it names.
+    pub(crate) fn check_phantoms(&self, process: u64) {
+        let is_missed = |event: &&Event| {
+            let is_own = event.delivered.is_some_and(|(by, _)| by == process);
+            event.is_lost && event.in_kafka && is_own && !event.is_named
+        };
+        if let Some(event) = self.events.iter().find(is_missed) {
+            panic!("phantom: {} is not named", event.id);
+        }
+    }
+
+    /// Whether the process has delivered the event of that record before.
+    pub(crate) fn was_delivered_by(&self, record: &Record, process: u64) -> bool {
+        let delivered = self.find(record).delivered;
+        delivered.is_some_and(|(by, _)| by == process)
     }
 
     /// These events are on no server any more. What is in Kafka of them are phantoms, and stands

@@ -53,6 +53,8 @@ pub(crate) struct Postgres {
     pub(crate) moved_from: Option<u64>,
     /// Somebody made the slot anew.
     pub(crate) remade: bool,
+    /// How often its disk was put back as it was once.
+    pub(crate) put_back: u32,
     /// Until then writes of it fail.
     pub(crate) unwritable_until: u64,
     /// Until then nobody can read or write it.
@@ -148,6 +150,7 @@ impl Postgres {
             told_without_row: None,
             moved_from: None,
             remade: false,
+            put_back: 0,
             unwritable_until: 0,
             locked_until: 0,
             starts: 0,

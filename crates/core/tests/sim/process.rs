@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use walpost_core::backoff::Backoff;
 use walpost_core::park::Circuit;
+use walpost_core::past::{self, LeftBehind, Past};
 use walpost_core::start::{
     Accepted, Checkpoint, Evidence, Fingerprint, Identity, News, Recorded, Remembered, Start,
     Unrecorded,
 };
-use walpost_core::{Topic, Topics, Undeliverable, start};
+use walpost_core::{Halt, Topic, Topics, Undeliverable, start};
 
 use walpost_pgoutput::Lsn;
 
@@ -57,6 +58,10 @@ pub(crate) struct Running {
     remembered: Option<Remembered>,
     /// The publication was not there for some row.
     uses_spare: bool,
+    /// The history that it met last, and what it sent of it.
+    past: Past,
+    /// How often the server's disk had been put back when it began.
+    put_back: u32,
     /// What its last session told to which server.
     told: Option<(u32, Lsn)>,
     /// Where the last session was.
@@ -87,6 +92,8 @@ impl Process {
             unrecorded: None,
             remembered: None,
             uses_spare: false,
+            past: Past::default(),
+            put_back: env.pg.put_back,
             told: None,
             last: None,
             accepted,
@@ -213,6 +220,16 @@ impl Running {
         let identity = session.identity;
         self.bench.session_ended(session.rulings());
         self.last = Some(identity);
+        let sent = session.take_recent();
+        // Positions mean something else after a disk was put back, and nobody knows.
+        let knows = env.pg.put_back == self.put_back;
+        assert!(
+            sent.again() >= session.repeated || !knows,
+            "count: {} repeats, and {} are counted",
+            session.repeated,
+            sent.again()
+        );
+        self.past.add(sent);
         let told = session.unrecorded();
         if let Some(remembered) = &mut self.remembered {
             remembered.row.lsn = session.recorded_to();
@@ -225,31 +242,9 @@ impl Running {
         let (instance, arrived) = (session.instance, session.unrecorded_arrivals());
         self.unrecorded = told.map(|lsn| Unrecorded { identity, lsn });
         self.topics = Some(session.close(env, usize::MAX));
-        let now = env.ms();
         match end {
             End::Retry(_) => self.retry(env),
-            End::Halted(halt) => {
-                let event = halt.event.clone();
-                let next = self.bench.after_halt(env, &halt);
-                if next == Next::Later && !is_last {
-                    self.retry(env);
-                    return None;
-                }
-                if let Next::Again(ms) = next
-                    && !is_last
-                {
-                    self.connect_at = now + ms;
-                    let may_be = env.plan.has(Fault::Restore) && !env.healing;
-                    env.puts_disk_back |= may_be && chance(&mut env.rng, 10);
-                    return None;
-                }
-                if next == Next::Hold && !is_last {
-                    env.cover("the line is held before an event");
-                    self.held = Some(Held::new(env, event));
-                    return None;
-                }
-                return Some(Self::exit(env, (next == Next::Stop).then_some(&event)));
-            }
+            End::Halted(halt) => return self.after_halt(env, &halt, is_last),
             End::Park => {
                 let is_news = self.circuit.park(env.clock.now());
                 env.cover(if is_news {
@@ -260,6 +255,28 @@ impl Running {
                 self.parked = Some(Parked::new(env, instance, arrived, is_news));
             }
             End::Exit(_) => return Some(Self::exit(env, None)),
+        }
+        None
+    }
+
+    /// Says until when the process is gone, if it has ended.
+    fn after_halt(&mut self, env: &mut Env, halt: &Halt, is_last: bool) -> Option<u64> {
+        let next = self.bench.after_halt(env, halt);
+        match next {
+            Next::Later if !is_last => self.retry(env),
+            Next::Again(ms) if !is_last => {
+                self.connect_at = env.ms() + ms;
+                let may_be = env.plan.has(Fault::Restore) && !env.healing;
+                env.puts_disk_back |= may_be && chance(&mut env.rng, 10);
+            }
+            Next::Hold if !is_last => {
+                env.cover("the line is held before an event");
+                self.held = Some(Held::new(env, halt.event.clone()));
+            }
+            Next::Later | Next::Again(_) | Next::Hold | Next::Stop => {
+                let stopped = (next == Next::Stop).then_some(&halt.event);
+                return Some(Self::exit(env, stopped));
+            }
         }
         None
     }
@@ -322,9 +339,21 @@ impl Running {
 
     /// Says until when the process is gone, if it may not start.
     fn connect(&mut self, env: &mut Env) -> Option<u64> {
-        let busy = env.pg.sender.is_some();
-        if env.pg.state != State::Up || busy {
-            *env.coverage.entry("the slot was busy").or_default() += u64::from(busy);
+        if env.pg.state != State::Up {
+            self.retry(env);
+            return None;
+        }
+        match self.past.meet(env.pg.identity, env.pg.timelines()) {
+            Ok(news) => self.look_at_past(env, news),
+            Err(LeftBehind { .. }) => {
+                env.cover("a server that was left behind is passed over");
+                self.retry(env);
+                // Somebody who means it has the relay begin anew.
+                return chance(&mut env.rng, 30).then(|| Self::exit(env, None));
+            }
+        }
+        if env.pg.sender.is_some() {
+            env.cover("the slot was busy");
             self.retry(env);
             return None;
         }
@@ -355,6 +384,20 @@ impl Running {
         None
     }
 
+    /// What was sent of a history that is left behind is named, and nothing else is.
+    fn look_at_past(&self, env: &mut Env, news: Option<past::News>) {
+        if env.pg.put_back != self.put_back {
+            return;
+        }
+        if let Some(past::News::Parted { phantoms, .. }) = news {
+            env.count("a phantom was named", phantoms.len());
+            for (position, id) in phantoms {
+                env.history.name_phantom(position, &id);
+            }
+        }
+        env.history.check_phantoms(env.processes);
+    }
+
     fn begin(&mut self, env: &mut Env, floor: Lsn, recorded: Lsn) {
         let now = env.ms();
         self.accepted.begun();
@@ -363,7 +406,8 @@ impl Running {
         let topics = self.topics.take().expect("no session has them");
         let is_other = self.last.is_some_and(|last| last != env.pg.identity);
         let terms = self.bench.terms(env, &topics, is_other);
-        let mut session = Session::new(env, floor, recorded, topics, terms);
+        let before = self.past.sent_to();
+        let mut session = Session::new(env, (floor, recorded), topics, terms, before);
         env.say(|| format!("relay: session {} from {floor}", env.sessions));
         for topic in self.late.drain(..) {
             if env.rng.bool() {

@@ -17,8 +17,8 @@ use walpost_core::park::Stall;
 use walpost_core::silence::Silence;
 use walpost_core::start::Identity;
 use walpost_core::{
-    Delivery, Halt, Mapping, MappingSpec, NullPayload, Policy, Position, Record, Recording, Relay,
-    RelayError, Rulings, Session as Start, TableName, Ticket, Topic, TopicFault, Topics,
+    Delivery, Halt, Mapping, MappingSpec, NullPayload, Policy, Position, Recent, Record, Recording,
+    Relay, RelayError, Rulings, Session as Start, TableName, Ticket, Topic, TopicFault, Topics,
 };
 use walpost_pgoutput::{CopyMessage, Lsn};
 
@@ -77,6 +77,8 @@ pub(crate) struct Session {
     terms: Terms,
     /// The last record that left.
     left: Option<Position>,
+    /// Records of events that an earlier session of the process had delivered.
+    pub(crate) repeated: u64,
     stall: Stall,
     wait: Wait,
     /// Everything that was committed when it began lies before it.
@@ -132,13 +134,13 @@ pub(crate) enum End {
 }
 
 impl Session {
-    /// `recorded`: what the checkpoint holds.
+    /// `recorded`: what the checkpoint holds. `sent_before`: how far sessions before came.
     pub(crate) fn new(
         env: &mut Env,
-        floor: Lsn,
-        recorded: Lsn,
+        (floor, recorded): (Lsn, Lsn),
         topics: Topics,
         mut terms: Terms,
+        sent_before: Option<Position>,
     ) -> Self {
         env.sessions += 1;
         let once = env.plan.once && !env.healing && chance(&mut env.rng, 30);
@@ -170,8 +172,10 @@ impl Session {
             },
         };
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
+        let mut relay = Relay::new(mapping, start, std::mem::take(&mut terms.rulings), topics);
+        relay.count_from(sent_before);
         Self {
-            relay: Relay::new(mapping, start, std::mem::take(&mut terms.rulings), topics),
+            relay,
             identity: env.pg.identity,
             instance: env.pg.instance,
             producer: Producer::new(env.sessions, env.processes, terms.sizes),
@@ -193,6 +197,7 @@ impl Session {
             refused: None,
             terms,
             left: None,
+            repeated: 0,
             stall: Stall::new(),
             wait: Wait::new(now),
             began_at_end_of: Lsn::new(env.pg.flush_end()),
@@ -378,6 +383,11 @@ impl Session {
     /// What is known of single events now, and what the checkpoint is known to hold.
     pub(crate) fn rulings(&self) -> (Rulings, Lsn) {
         (self.relay.rulings().clone(), self.relay.recorded())
+    }
+
+    /// What was handed to Kafka.
+    pub(crate) fn take_recent(&mut self) -> Recent {
+        self.relay.take_recent()
     }
 
     /// The owner wants a sign of life from the server.

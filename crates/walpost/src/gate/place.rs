@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 use walpost_core::class::Exit;
+use walpost_core::past::Past;
 use walpost_core::start::{
     Accepted, Checkpoint, Evidence, Fingerprint, Identity, News, Recorded, Remembered, ServerState,
     Start, Unrecorded, start_at,
@@ -12,7 +13,7 @@ use walpost_core::{Position, Recent, TableName};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::Connection;
 
-use super::past::{Past, first_at};
+use super::past::first_at;
 use super::{application_name, end_of_wal, refused};
 use crate::catalog::{self, Server, Slot};
 use crate::checkpoint;
@@ -253,6 +254,13 @@ impl Memory {
         unrecorded: Option<Lsn>,
         sent: Recent,
     ) {
+        let again = sent.again();
+        if again > 0 {
+            info!(
+                events = again,
+                "sent again: these events had been handed to Kafka before"
+            );
+        }
         self.past.add(sent);
         if let Some(checkpoint) = &mut self.checkpoint {
             checkpoint.row.lsn = recorded;

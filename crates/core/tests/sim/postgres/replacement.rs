@@ -54,6 +54,7 @@ impl Postgres {
                 self.promote();
             }
             Replacement::Snapshot => {
+                self.put_back += 1;
                 let stood = self.stood.iter().filter(|(_, then)| *then <= end);
                 self.slot = Self::one_of(stood, rng);
             }
@@ -117,8 +118,8 @@ impl Postgres {
         Some(Slot::at(stood[latest.saturating_sub(back)]))
     }
 
-    /// Where the row's timeline ended, by the server's history file.
-    pub(crate) fn switched_at(&self) -> Option<Lsn> {
+    /// Which way the server has come, by its history file.
+    pub(crate) fn timelines(&self) -> Timelines {
         let line = |(timeline, at): &(u32, u64)| {
             format!(
                 "{timeline}\t{}\tno recovery target specified\n\n",
@@ -126,8 +127,13 @@ impl Postgres {
             )
         };
         let file: String = self.timelines.iter().map(line).collect();
+        Timelines::parse(self.identity.timeline, &file)
+    }
+
+    /// Where the row's timeline ended.
+    pub(crate) fn switched_at(&self) -> Option<Lsn> {
         let timeline = self.row()?.identity.timeline;
-        Timelines::parse(self.identity.timeline, &file).end_of(timeline)
+        self.timelines().end_of(timeline)
     }
 
     /// The slot was told so much on a timeline whose rows have not reached this server.

@@ -95,6 +95,8 @@ impl Session {
         );
         env.say(|| describe_record(&record));
         self.check_terms(env, &record);
+        let was_delivered = env.history.was_delivered_by(&record, env.processes);
+        self.repeated += u64::from(was_delivered);
         self.unacked += 1;
         self.left = Some(record.position());
         self.grace.sent(record.position().commit_lsn);
