@@ -85,6 +85,7 @@ impl Env {
     pub(crate) fn mend(&mut self) {
         self.kafka.strict_until = self.ms();
         self.kafka.letters_refused_until = self.ms();
+        self.kafka.tells_limits = true;
         self.tombstones = true;
         self.history.mend();
     }

@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) topics: Vec<TopicState>,
     /// The next batch is rejected.
     pub(crate) rejects: bool,
+    /// Somebody granted the right to ask every topic for its limit.
+    pub(crate) tells_limits: bool,
     /// Until then the poisonous events are refused.
     pub(crate) strict_until: u64,
     /// Until then no dead letter is taken, and this is said of it.
@@ -80,6 +82,7 @@ impl Cluster {
             back_at: 0,
             topics,
             rejects: false,
+            tells_limits: false,
             strict_until: u64::MAX,
             letters_refused_until: if refuses_letters { u64::MAX } else { 0 },
             letters_code,

@@ -191,7 +191,7 @@ pub(crate) enum Limits {
     Fixed,
     /// The topics are asked, and tell their limits.
     Told,
-    /// The first topic does not tell.
+    /// The first topic does not tell, until somebody grants the right to ask it.
     Untold,
 }
 
@@ -322,7 +322,7 @@ impl Plan {
     /// Whether some events are larger than what the producer is configured for, and no larger than
     /// what the topics take.
     pub(crate) fn has_bulky(&self) -> bool {
-        let is_learnt = self.record_limit == Limits::Told;
+        let is_learnt = self.record_limit != Limits::Fixed;
         self.has(Fault::Refuse) && is_learnt && BULKY_BYTES < self.topic_bytes_max()
     }
 

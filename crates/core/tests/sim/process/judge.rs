@@ -232,7 +232,8 @@ fn limits(env: &Env) -> BTreeMap<String, Option<usize>> {
     let limit = env.plan.topic_bytes_max() + FRAMING;
     let topics = env.kafka.topics.iter().enumerate();
     let there = topics.filter(|(_, topic)| topic.exists_at <= now);
-    let tells = |number| number > 0 || env.plan.record_limit != Limits::Untold;
+    let all_tell = env.plan.record_limit != Limits::Untold || env.kafka.tells_limits;
+    let tells = |number| number > 0 || all_tell;
     let said = there.map(|(number, _)| (topic_name(number), tells(number).then_some(limit)));
     said.collect()
 }
