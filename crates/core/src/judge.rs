@@ -101,7 +101,11 @@ impl Judge {
 
     /// An event is in the way.
     pub fn after_halt(&mut self, halt: &Halt, now: Instant) -> Next {
-        let Halt { event, found } = halt;
+        let Halt {
+            event,
+            found,
+            topic,
+        } = halt;
         let is_too_large = event.reason.is_too_large();
         let mut may_be_innocent = false;
         match found {
@@ -114,16 +118,20 @@ impl Judge {
                 }
                 return Next::Again(Finding::Together(refused.len()));
             }
-            Found::BeforeSending if is_too_large => {
-                match self.fit.refuse_record(event.position, now, self.patience) {
-                    Refused::Asking => return Next::Again(Finding::AsksTopics),
-                    Refused::Unanswered => return Next::Later,
-                    Refused::ForGood => {}
-                    // A topic that does not say what it takes may take it.
-                    Refused::Unknown => may_be_innocent = true,
+            Found::BeforeSending | Found::Alone => {
+                if let Some(topic) = topic {
+                    let record = (event.position, topic.as_str());
+                    match self.fit.refuse_record(record, now, self.patience) {
+                        Refused::Asking => return Next::Again(Finding::AsksTopics),
+                        Refused::Unanswered => return Next::Later,
+                        Refused::ForGood => {}
+                        // A topic that does not say what it takes may take it.
+                        Refused::Unknown => may_be_innocent = true,
+                    }
+                } else {
+                    self.fit.found_record();
                 }
             }
-            Found::BeforeSending | Found::Alone => self.fit.found_record(),
         }
         let is_letter = matches!(event.reason, Reason::DeadLetter { .. });
         if self.has_letters && !is_letter && !may_be_innocent {

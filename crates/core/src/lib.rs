@@ -25,6 +25,7 @@
 
 pub mod backoff;
 pub mod class;
+pub mod cluster;
 mod dead_letter;
 mod error;
 mod event;

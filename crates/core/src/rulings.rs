@@ -46,6 +46,8 @@ pub struct Halt {
     pub event: Undeliverable,
     /// How it was found out.
     pub found: Found,
+    /// Its topic, where the client would not send its record for its size: the topic may take it.
+    pub topic: Option<Topic>,
 }
 
 /// An event that was not sent as it is.

@@ -4,7 +4,7 @@
 //! producer; the locks are never contended, they only satisfy librdkafka's bounds.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -34,8 +34,7 @@ pub(crate) struct Context {
     is_troubled: AtomicBool,
     /// Whether an error event was served since the owner last asked.
     has_news: AtomicBool,
-    /// Whether a connection broke since the owner last asked.
-    is_broken: AtomicBool,
+    breaks: Breaks,
     /// Whether the owner has given up its records: the errors that follow are no news.
     is_purged: AtomicBool,
     /// Whether the cluster ever took a record or answered a question about topics.
@@ -44,6 +43,31 @@ pub(crate) struct Context {
     redactor: Redactor,
     /// What goes wrong is kept, and logged for developers only.
     is_quiet: bool,
+}
+
+/// Counts how often a connection broke. Each is told twice, and failed attempts to make another one
+/// look alike: what comes without a delivery in between counts once.
+#[derive(Debug, Default)]
+struct Breaks {
+    count: AtomicU64,
+    has_delivered: AtomicBool,
+}
+
+impl Breaks {
+    fn broke(&self) {
+        let is_first = self.count.load(Ordering::Relaxed) == 0;
+        if self.has_delivered.swap(false, Ordering::Relaxed) || is_first {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn delivered(&self) {
+        self.has_delivered.store(true, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -109,7 +133,7 @@ impl Context {
             troubles: Mutex::default(),
             is_troubled: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
-            is_broken: AtomicBool::new(false),
+            breaks: Breaks::default(),
             is_purged: AtomicBool::new(false),
             redactor: settings.redactor(),
             is_quiet: false,
@@ -149,11 +173,12 @@ impl Context {
         self.has_news.swap(false, Ordering::Relaxed)
     }
 
-    /// The owner gives up its records. A gapless producer fails over that, which is then expected.
-    pub(crate) fn take_break(&self) -> bool {
-        self.is_broken.swap(false, Ordering::Relaxed)
+    /// How often a connection broke, as [`Breaks`] counts.
+    pub(crate) fn breaks(&self) -> u64 {
+        self.breaks.count()
     }
 
+    /// The owner gives up its records. A gapless producer fails over that, which is then expected.
     pub(crate) fn purged(&self) {
         self.is_purged.store(true, Ordering::Relaxed);
     }
@@ -239,7 +264,7 @@ impl ClientContext for Context {
             log_line(level, facility, &line);
         }
         if facility == "FAIL" {
-            self.is_broken.store(true, Ordering::Relaxed);
+            self.breaks.broke();
             if !self.is_purged.load(Ordering::Relaxed) {
                 self.failed(line);
             }
@@ -253,7 +278,7 @@ impl ClientContext for Context {
         let detail = self.redactor.redacted(reason);
         self.has_news.store(true, Ordering::Relaxed);
         if code.is_of_connection() {
-            self.is_broken.store(true, Ordering::Relaxed);
+            self.breaks.broke();
         }
         if self.is_purged.load(Ordering::Relaxed) {
             tracing::debug!(target: LOG_TARGET, %code, detail, "error after a purge");
@@ -287,6 +312,7 @@ impl ProducerContext for Context {
                     self.recovered();
                 }
                 self.has_answered.store(true, Ordering::Relaxed);
+                self.breaks.delivered();
                 Ok(Placed {
                     partition: message.partition(),
                     offset: message.offset(),
@@ -303,6 +329,7 @@ impl ProducerContext for Context {
         let report = Delivery {
             opaque: opaque as u64,
             result,
+            breaks: self.breaks.count(),
         };
         let mut records = locked(&self.records);
         if records.firsts.is_waiting() {

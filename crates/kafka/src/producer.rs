@@ -96,6 +96,8 @@ pub struct Delivery {
     pub opaque: u64,
     /// Where it is, or why it isn't there.
     pub result: Result<Placed, Rejection>,
+    /// How often a connection had broken when it came: [`Producer::breaks`].
+    pub breaks: u64,
 }
 
 /// Where a delivered record is.
@@ -292,10 +294,12 @@ impl Producer {
         self.client.context().last_error()
     }
 
-    /// Whether a connection broke since this was asked last, as far as [`poll`](Self::poll) has
-    /// seen it. The next one may lead to another cluster. Cheap enough for a loop.
-    pub fn take_break(&mut self) -> bool {
-        self.client.context().take_break()
+    /// How often a connection broke, as far as [`poll`](Self::poll) has seen it: the next one may
+    /// lead to another cluster. What comes without a delivery in between counts once. Cheap enough
+    /// for a loop.
+    #[must_use]
+    pub fn breaks(&self) -> u64 {
+        self.client.context().breaks()
     }
 
     /// The worst trouble of the connections, as far as [`poll`](Self::poll) has seen it, until the

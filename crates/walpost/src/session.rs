@@ -38,7 +38,6 @@ use walpost_kafka::{Delivery, Producer, Settings};
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{Fill, Notice, StreamMessage, WalStream};
 
-use self::cluster::Cluster;
 use self::convert::{NoCount, standby_status};
 pub(crate) use self::error::SessionError;
 pub(crate) use self::kafka::KafkaSeen;
@@ -182,8 +181,6 @@ struct Session<'a> {
     notice: String,
     /// The server's process that streams to us.
     stream_pid: Option<i32>,
-    /// Whether what Kafka takes is taken by the right cluster.
-    cluster: Cluster,
 }
 
 /// What others found out for the session.
@@ -281,6 +278,7 @@ pub(crate) async fn run(
     let rulings = std::mem::take(&mut context.rulings);
     let mut relay = Relay::new(mapping, session, rulings, topics);
     relay.count_from(context.sent_before);
+    context.kafka.cluster.session_begins(opening.kafka_cluster);
     let (asker, answers) = unbounded_channel();
     let target = context.once.then_some(opening.current);
     let teller = asker.clone();
@@ -310,7 +308,6 @@ pub(crate) async fn run(
         breaker: Breaker::new(opening.current),
         notice: String::new(),
         stream_pid: opening.stream_pid,
-        cluster: Cluster::new(opening.kafka_cluster),
     };
     let ended = session.serve().await;
     session.end(ended).await

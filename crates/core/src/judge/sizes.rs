@@ -79,6 +79,7 @@ pub(super) struct Fit {
 #[derive(Debug)]
 struct RecordRefused {
     position: Position,
+    topic: String,
     /// The client's limit.
     size: usize,
     /// When it was refused first.
@@ -93,6 +94,8 @@ struct RecordRefused {
 enum Told {
     /// Every topic that has events told its limit.
     All(Instant),
+    /// The record's own did, and none was silent; but some are gone.
+    Own,
     Some,
 }
 
@@ -143,15 +146,7 @@ impl Fit {
             && refused.told.is_none()
             && !answer.asked.is_empty()
         {
-            // A topic that is gone takes nothing.
-            let tells = |topic| match answer.limits.get(topic) {
-                Some(limit) => limit.is_some(),
-                None => answer.asked.contains(topic),
-            };
-            refused.told = Some(match known.iter().all(tells) {
-                true => Told::All(now),
-                false => Told::Some,
-            });
+            refused.told = told(answer, known, &refused.topic, now);
         }
         let TopicSizes { asked, limits } = answer.unwrap_or_default();
         self.asked.extend(asked);
@@ -206,14 +201,14 @@ impl Fit {
         self.probed_at = None;
     }
 
-    /// The client refused the record at `position` for its size.
+    /// The client refused the record at this position, of this topic, for its size.
     ///
     /// The first refusal after the topics have told their limits is for good, however long it took
     /// to come to the record again. Later ones are for a while: limits can be raised. For an answer
     /// there is so much `patience`.
     pub(super) fn refuse_record(
         &mut self,
-        position: Position,
+        (position, topic): (Position, &str),
         now: Instant,
         patience: Duration,
     ) -> Refused {
@@ -233,13 +228,14 @@ impl Fit {
             let judged_at = *refused.judged_at.get_or_insert(now);
             if now.saturating_duration_since(judged_at) < REFUSAL_HOLDS {
                 return match told {
-                    Told::All(_) => Refused::ForGood,
+                    Told::All(_) | Told::Own => Refused::ForGood,
                     Told::Some => Refused::Unknown,
                 };
             }
         }
         self.record_refused = Some(RecordRefused {
             position,
+            topic: topic.to_owned(),
             size,
             at: now,
             told: None,
@@ -261,6 +257,25 @@ impl Fit {
             _ => None,
         }
     }
+}
+
+/// What the topics said while a record of the topic `own` is refused. `None` where that one is
+/// gone: it may come back, and is asked again. Of others that are gone nothing is expected.
+fn told(answer: &TopicSizes, known: &BTreeSet<String>, own: &str, now: Instant) -> Option<Told> {
+    let is_gone = |topic: &str| {
+        !answer.limits.contains_key(topic) && answer.asked.iter().any(|asked| asked == topic)
+    };
+    let tells = |topic: &str| answer.limits.get(topic).is_some_and(Option::is_some);
+    if is_gone(own) {
+        return None;
+    }
+    if !known.iter().all(|topic| tells(topic) || is_gone(topic)) {
+        return Some(Told::Some);
+    }
+    Some(match known.iter().any(|topic| is_gone(topic)) {
+        true => Told::Own,
+        false => Told::All(now),
+    })
 }
 
 #[cfg(test)]

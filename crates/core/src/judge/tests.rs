@@ -35,7 +35,11 @@ fn halt(lsn: u64, reason: Reason, found: Found) -> Halt {
         position: at(lsn),
         reason,
     };
-    Halt { event, found }
+    Halt {
+        event,
+        found,
+        topic: None,
+    }
 }
 
 fn rejected(code: i32) -> Reason {
@@ -140,7 +144,10 @@ fn records_that_are_too_large_together_are_suspects_only_where_their_batch_is_no
 
 #[test]
 fn a_record_that_the_client_refuses_is_condemned_only_when_every_topic_has_told_its_limit() {
-    let refused = halt(8, too_large(), Found::BeforeSending);
+    let refused = Halt {
+        topic: Some(Topic::new("a".into()).unwrap()),
+        ..halt(8, too_large(), Found::BeforeSending)
+    };
     let mut judge = judge(true);
     let at_second = |judge: &mut Judge, second| {
         let now = seconds_after(start(), second);

@@ -8,7 +8,7 @@ use super::{Delivery, Session};
 use crate::class::{self, KafkaClass};
 use crate::dead_letter::{Refusal, leave_value_out};
 use crate::error::{Reason, Rejection, RelayError, Undeliverable};
-use crate::event::{Position, Record, Ticket};
+use crate::event::{Position, Record, Ticket, Topic};
 use crate::mapping::Event;
 use crate::placement;
 use crate::rulings::{Exception, Found, Halt, Policy, Rulings};
@@ -31,6 +31,8 @@ pub(super) struct Line {
     /// An event that can't leave. It halts the relay once everything before it has arrived: what
     /// is in flight may fail for other reasons, and would then stand in its way.
     refused: Option<Undeliverable>,
+    /// The record that the client would not send for its size, and its topic.
+    too_large: Option<(Position, Topic)>,
     /// A topic's count changed: what is in flight was placed by the old one and has to arrive
     /// before anything is placed by the new one. Failing, it would come again behind what had
     /// overtaken it.
@@ -67,6 +69,7 @@ impl Line {
             pending: None,
             ready: VecDeque::new(),
             refused: None,
+            too_large: None,
             recounted: false,
             alone: None,
             letters: BTreeMap::new(),
@@ -251,6 +254,7 @@ impl Line {
         // Another producer may take it: the topics' limits can have been raised.
         let is_final = self.size_is_final_until.is_some_and(|until| now < until);
         if reason.is_too_large() && !is_final && event.cause.is_none() {
+            self.too_large = Some((position, event.topic));
             self.refuse(Undeliverable {
                 id: event.id,
                 position,
@@ -383,7 +387,13 @@ impl Line {
         } else {
             Found::Among(self.failed.clone())
         };
-        Some(Halt { event, found })
+        let too_large = self.too_large.as_ref();
+        let topic = too_large.filter(|(refused, _)| *refused == position);
+        Some(Halt {
+            event,
+            found,
+            topic: topic.map(|(_, topic)| topic.clone()),
+        })
     }
 
     pub(super) fn rulings(&self) -> &Rulings {
@@ -395,7 +405,7 @@ impl Line {
     }
 }
 
-fn of_dead_letter(topic: crate::Topic, cause: Box<Reason>, why: Reason) -> Reason {
+fn of_dead_letter(topic: Topic, cause: Box<Reason>, why: Reason) -> Reason {
     let why = Box::new(why);
     Reason::DeadLetter { topic, cause, why }
 }

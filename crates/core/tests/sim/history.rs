@@ -39,6 +39,8 @@ pub(crate) struct Event {
     is_lost: bool,
     /// The process that had sent it has said so.
     is_named: bool,
+    /// Another cluster took it, and those behind it are in ours.
+    has_strayed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +161,7 @@ impl History {
             given_up: None,
             is_lost: false,
             is_named: false,
+            has_strayed: false,
         });
         number
     }
@@ -238,6 +241,14 @@ impl History {
             self.take_out(order);
         }
         self.advance();
+    }
+
+    /// Another cluster took the record, and ours takes those behind it.
+    pub(crate) fn stray(&mut self, record: &Record) {
+        let id = self.find(record).id;
+        let committed = self.named(id).committed.expect("it was committed");
+        self.events[self.committed[committed.order]].has_strayed = true;
+        self.take_out(committed.order);
     }
 
     /// From here on this event stands outside of the order.
@@ -402,7 +413,8 @@ impl History {
         let is_new = !event.in_kafka && !event.has_letter;
         // What was mended came too late: others have overtaken it.
         let is_mended = !is_letter && event.redirected.is_some();
-        let stands_outside = event.given_up.is_some() || event.skipped || is_mended;
+        let stands_outside =
+            event.given_up.is_some() || event.skipped || event.has_strayed || is_mended;
         self.note(committed.order, record, sender);
         if stands_outside {
             self.advance();

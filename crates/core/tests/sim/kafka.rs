@@ -20,6 +20,8 @@ const NOT_THE_EVENT: [i32; 7] = [5, 7, 19, 29, -187, -150, 9_999];
 const PURGED: i32 = -152;
 const UNKNOWN_PARTITION: i32 = -190;
 const UNKNOWN_TOPIC: i32 = 3;
+/// Records of this producer are missing before the batch.
+const OUT_OF_SEQUENCE: i32 = 45;
 /// What Kafka says of a record that is at fault itself.
 pub(crate) const TOO_LARGE: i32 = 10;
 pub(crate) const INVALID: i32 = 87;
@@ -32,6 +34,12 @@ pub(crate) struct Cluster {
     pub(crate) up: bool,
     /// When an outage ends.
     pub(crate) back_at: u64,
+    /// When the address leads to it again, if it leads to another cluster.
+    pub(crate) elsewhere_until: Option<u64>,
+    /// The other cluster has the topics too.
+    has_topics_elsewhere: bool,
+    /// How often connections to it have broken.
+    breaks: u64,
     pub(crate) topics: Vec<TopicState>,
     /// The next batch is rejected.
     pub(crate) rejects: bool,
@@ -80,6 +88,9 @@ impl Cluster {
         Self {
             up: true,
             back_at: 0,
+            elsewhere_until: None,
+            has_topics_elsewhere: false,
+            breaks: 0,
             topics,
             rejects: false,
             tells_limits: false,
@@ -94,13 +105,42 @@ impl Cluster {
         }
     }
 
+    /// All connections break.
+    pub(crate) fn break_connections(&mut self) {
+        self.breaks += 1;
+    }
+
+    /// The address leads to another cluster until then.
+    pub(crate) fn lead_elsewhere(&mut self, until: u64, has_topics: bool) {
+        self.elsewhere_until = Some(until);
+        self.has_topics_elsewhere = has_topics;
+        self.break_connections();
+    }
+
+    /// The address leads to this cluster again.
+    pub(crate) fn lead_back(&mut self) {
+        if self.elsewhere_until.take().is_some() {
+            self.break_connections();
+        }
+    }
+
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.elsewhere_until.is_some()
+    }
+
+    /// `cluster.id` of what is at the address.
+    pub(crate) fn id(&self) -> &'static str {
+        if self.is_elsewhere() { "other" } else { "ours" }
+    }
+
     /// The answer to a metadata request.
     pub(crate) fn count(&self, topic: &Topic, now: u64) -> Result<u32, TopicFault> {
         if !self.up {
             return Err(TopicFault::Unavailable("all brokers down".to_owned()));
         }
         let state = &self.topics[number(topic)];
-        if state.exists_at > now {
+        let is_there = state.exists_at <= now;
+        if !is_there || self.is_elsewhere() && !self.has_topics_elsewhere {
             return Err(TopicFault::Missing);
         }
         Ok(state.partitions)
@@ -184,14 +224,19 @@ pub(crate) fn number(topic: &Topic) -> usize {
 type Place = (usize, i32);
 
 /// One idempotent producer without gaps: a record that fails takes everything behind it along.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Producer {
     session: u64,
     process: u64,
     /// Its limits for records and batches.
     pub(crate) sizes: Sizes,
+    /// How often connections to the cluster had broken when it was made.
+    made_at: u64,
     queues: BTreeMap<Place, VecDeque<Flight>>,
-    reports: BTreeMap<Place, VecDeque<Delivery>>,
+    reports: BTreeMap<Place, VecDeque<Report>>,
+    /// What another cluster took, and the partitions of this one that have records of it.
+    strayed: BTreeMap<Place, Vec<Record>>,
+    begun: BTreeSet<Place>,
     /// Records that have arrived and have no report yet.
     arrived: BTreeMap<Place, VecDeque<Flight>>,
     epoch: u32,
@@ -201,6 +246,14 @@ pub(crate) struct Producer {
     pub(crate) unreported: usize,
     pub(crate) unreported_bytes: usize,
     unreported_sizes: BTreeMap<Ticket, usize>,
+}
+
+/// What a producer says of a record.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) delivery: Delivery,
+    /// How often its connections had broken.
+    pub(crate) breaks: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -228,13 +281,16 @@ pub(crate) fn record_bytes(record: &Record, history: &History) -> usize {
 
 impl Producer {
     /// The producer of a session of a process.
-    pub(crate) fn new(session: u64, process: u64, sizes: Sizes) -> Self {
+    pub(crate) fn new(session: u64, process: u64, sizes: Sizes, cluster: &Cluster) -> Self {
         Self {
             session,
             process,
             sizes,
+            made_at: cluster.breaks,
             queues: BTreeMap::new(),
             reports: BTreeMap::new(),
+            strayed: BTreeMap::new(),
+            begun: BTreeSet::new(),
             arrived: BTreeMap::new(),
             epoch: 0,
             broken: BTreeSet::new(),
@@ -244,12 +300,27 @@ impl Producer {
         }
     }
 
+    /// The same producer in the next session: its connections stay.
+    pub(crate) fn keep(&mut self, before: &Self) {
+        self.made_at = before.made_at;
+    }
+
+    /// Whether nothing was refused and nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unreported == 0 && self.broken.is_empty()
+    }
+
+    /// How often its connections have broken.
+    pub(crate) fn breaks(&self, cluster: &Cluster) -> u64 {
+        cluster.breaks - self.made_at
+    }
+
     /// Whether it takes another record now.
     pub(crate) fn has_room(&self, plan: &Plan) -> bool {
         self.unreported < plan.queue
     }
 
-    pub(crate) fn send(&mut self, record: Record, count: u32, bytes: usize) {
+    pub(crate) fn send(&mut self, record: Record, count: u32, bytes: usize, cluster: &Cluster) {
         assert!(bytes <= self.sizes.record, "the producer refuses it");
         let size = size(&record);
         self.unreported += 1;
@@ -262,7 +333,8 @@ impl Producer {
             bytes,
         };
         if self.broken.contains(&place) {
-            self.reject(place, VecDeque::from([flight]), &[]);
+            let breaks = self.breaks(cluster);
+            self.reject(place, VecDeque::from([flight]), &[], breaks);
         } else {
             self.queues.entry(place).or_default().push_back(flight);
         }
@@ -288,6 +360,15 @@ impl Producer {
         let place = pick(rng, &places);
         let mut queue = self.queues.remove(&place)?;
         let size = rng.usize(1..=self.largest_batch(&queue));
+        let breaks = self.breaks(cluster);
+        if cluster.is_elsewhere() {
+            self.append_elsewhere(place, queue, size, breaks);
+            return Some("another cluster took records");
+        }
+        if self.is_out_of_sequence(place, history) {
+            self.reject(place, queue, &vec![OUT_OF_SEQUENCE; size], breaks);
+            return Some("a batch is rejected: out of sequence");
+        }
         let batch = &queue.make_contiguous()[..size];
         let objections = cluster.objections(batch, history, now);
         let refusal = cluster.refusal(&queue[0], now);
@@ -299,7 +380,7 @@ impl Producer {
             refusal.map(|code| vec![code; size])
         };
         if let Some(codes) = codes {
-            self.reject(place, queue, &codes);
+            self.reject(place, queue, &codes, breaks);
             return Some(match codes[0] {
                 TOO_LARGE => "a batch is rejected for its size",
                 INVALID | ANOTHER_IS_INVALID => "a batch is rejected for a record in it",
@@ -312,17 +393,46 @@ impl Producer {
         if !queue.is_empty() {
             self.queues.insert(place, queue);
         }
+        self.begun.insert(place);
         for flight in batch {
             cluster.append(&flight, self.sender(), history);
-            let ticket = flight.record.ticket;
-            let delivery = Delivery {
-                ticket,
-                result: Ok(()),
-            };
-            self.reports.entry(place).or_default().push_back(delivery);
+            let report = taken(&flight, breaks);
+            self.reports.entry(place).or_default().push_back(report);
             self.arrived.entry(place).or_default().push_back(flight);
         }
         None
+    }
+
+    /// A broker of another cluster takes a batch.
+    fn append_elsewhere(
+        &mut self,
+        place: Place,
+        mut queue: VecDeque<Flight>,
+        size: usize,
+        breaks: u64,
+    ) {
+        for flight in queue.drain(..size) {
+            let strayed = self.strayed.entry(place).or_default();
+            strayed.push(flight.record.clone());
+            let report = taken(&flight, breaks);
+            self.reports.entry(place).or_default().push_back(report);
+            self.arrived.entry(place).or_default().push_back(flight);
+        }
+        if !queue.is_empty() {
+            self.queues.insert(place, queue);
+        }
+    }
+
+    /// Whether a broker finds that the records before are missing. It can't, and takes what comes,
+    /// where it has never had one: what is missing comes behind that.
+    fn is_out_of_sequence(&mut self, place: Place, history: &mut History) -> bool {
+        if self.begun.contains(&place) {
+            return self.strayed.contains_key(&place);
+        }
+        for record in self.strayed.remove(&place).into_iter().flatten() {
+            history.stray(&record);
+        }
+        false
     }
 
     /// The producer's state was lost with an error: a new epoch begins, in which all is sent again
@@ -364,25 +474,33 @@ impl Producer {
     }
 
     /// What stands behind the records that these codes are for is taken along.
-    fn reject(&mut self, place: Place, queue: VecDeque<Flight>, codes: &[i32]) {
+    fn reject(&mut self, place: Place, queue: VecDeque<Flight>, codes: &[i32], breaks: u64) {
         self.broken.insert(place);
         let reports = self.reports.entry(place).or_default();
         for (index, flight) in queue.into_iter().enumerate() {
             let code = codes.get(index).copied().unwrap_or(PURGED);
-            reports.push_back(Delivery {
+            let delivery = Delivery {
                 ticket: flight.record.ticket,
                 result: Err(rejection(code)),
-            });
+            };
+            reports.push_back(Report { delivery, breaks });
         }
     }
 
-    /// The oldest reports of some partition reach the relay.
-    pub(crate) fn report(&mut self, rng: &mut Rng) -> Vec<Delivery> {
-        let places: Vec<Place> = self.reports.keys().copied().collect();
+    /// The oldest reports of some partition reach the relay. What came before connections broke is
+    /// there before what came after it.
+    pub(crate) fn report(&mut self, rng: &mut Rng) -> Vec<Report> {
+        let oldest = |queue: &VecDeque<Report>| queue.front().map(|report| report.breaks);
+        let first = self.reports.values().filter_map(oldest).min();
+        let reports = self.reports.iter();
+        let places = reports.filter(|(_, queue)| oldest(queue) == first);
+        let places: Vec<Place> = places.map(|(place, _)| *place).collect();
         let place = pick(rng, &places);
         let queue = self.reports.get_mut(&place).expect("it was listed");
-        let count = rng.usize(1..=queue.len());
-        let reports: Vec<Delivery> = queue.drain(..count).collect();
+        let is_first = |report: &&Report| Some(report.breaks) == first;
+        let count = queue.iter().take_while(is_first).count();
+        let count = rng.usize(1..=count);
+        let reports: Vec<Report> = queue.drain(..count).collect();
         if queue.is_empty() {
             self.reports.remove(&place);
         }
@@ -392,7 +510,7 @@ impl Producer {
             self.arrived.remove(&place);
         }
         for report in &reports {
-            let size = self.unreported_sizes.remove(&report.ticket);
+            let size = self.unreported_sizes.remove(&report.delivery.ticket);
             let size = size.expect("one report each");
             self.unreported -= 1;
             self.unreported_bytes -= size;
@@ -410,14 +528,17 @@ impl Producer {
         rng: &mut Rng,
         now: u64,
         may_be_late: bool,
-    ) -> Vec<Delivery> {
+    ) -> Vec<Report> {
+        let breaks = self.breaks(cluster);
+        let is_reached = cluster.up && !cluster.is_elsewhere();
         for (place, queue) in std::mem::take(&mut self.queues) {
             let mut late = Late::new(self.sender(), now, rng);
-            if may_be_late {
+            let is_reached = is_reached && !self.is_out_of_sequence(place, history);
+            if may_be_late && is_reached {
                 let count = rng.usize(0..=queue.len());
                 late.flights = queue.iter().take(count).cloned().collect();
             }
-            let count = if cluster.up {
+            let count = if is_reached {
                 rng.usize(0..=queue.len())
             } else {
                 0
@@ -433,7 +554,7 @@ impl Producer {
             if !late.flights.is_empty() {
                 cluster.late.push(late);
             }
-            self.reject(place, queue, &[]);
+            self.reject(place, queue, &[], breaks);
         }
         self.unreported = 0;
         self.unreported_bytes = 0;
@@ -442,6 +563,14 @@ impl Producer {
             .flatten()
             .collect()
     }
+}
+
+fn taken(flight: &Flight, breaks: u64) -> Report {
+    let delivery = Delivery {
+        ticket: flight.record.ticket,
+        result: Ok(()),
+    };
+    Report { delivery, breaks }
 }
 
 /// What a report says of a record that was not taken.

@@ -39,7 +39,7 @@ use crate::shrink::Shrunk;
 const SEEDS: u64 = 20_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 92] = [
+const COVERED: [&str; 97] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -130,6 +130,11 @@ const COVERED: [&str; 92] = [
     "a repeat came late",
     "phantoms of a server that was lost",
     "a phantom was named",
+    "Kafka's address leads to another cluster",
+    "another cluster took records",
+    "another cluster is refused",
+    "a report waits for the cluster's id",
+    "a report that nobody can believe any more",
     "a server that was left behind is passed over",
     "an event below what a lost server was told",
 ];

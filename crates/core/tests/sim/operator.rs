@@ -147,7 +147,7 @@ fn accept_gap(env: &mut Env) {
     let begins = env.pg.make_slot();
     if env.plan.grace.is_some() {
         let (rng, history) = (&mut env.rng, &mut env.history);
-        env.pg.store(begins, rng, history, now);
+        env.pg.store(begins, None, rng, history, now);
     }
     give_up_before(env, begins);
 }

@@ -53,6 +53,8 @@ pub(crate) enum Fault {
     Reject,
     /// Kafka does not take an event, and its neighbours in the batch with it.
     Poison,
+    /// For a while Kafka's address leads to another cluster, which takes everything.
+    OtherCluster,
     /// The producer begins a new epoch: what has no report yet is sent again.
     EpochBump,
     /// The producer itself refuses such an event, before it is sent; and others that their topic
@@ -105,7 +107,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 39] = [
+    pub(crate) const ALL: [Self; 40] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -145,6 +147,7 @@ impl Fault {
         Self::Failover,
         Self::Restore,
         Self::SlotRemade,
+        Self::OtherCluster,
     ];
 
     /// Whether it happens at a moment. The others change how something else goes.

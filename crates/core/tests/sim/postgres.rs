@@ -379,6 +379,7 @@ impl Postgres {
     pub(crate) fn store(
         &mut self,
         lsn: Lsn,
+        cluster: Option<&str>,
         rng: &mut Rng,
         history: &mut History,
         now: u64,
@@ -389,7 +390,7 @@ impl Postgres {
         let row = Checkpoint {
             identity: self.identity,
             lsn,
-            kafka_cluster: None,
+            kafka_cluster: cluster.map(str::to_owned).or_else(|| self.cluster()),
             config: Fingerprint::new(),
         };
         let end = self.log(rng, None);
@@ -424,6 +425,7 @@ impl Postgres {
     pub(crate) fn advance(
         &mut self,
         lsn: Lsn,
+        cluster: Option<&str>,
         instance: u32,
         rng: &mut Rng,
         history: &mut History,
@@ -432,7 +434,17 @@ impl Postgres {
         let is_ours = |row: &Checkpoint| row.identity == self.identity && row.lsn <= lsn;
         self.instance == instance
             && self.row().is_some_and(is_ours)
-            && self.store(lsn, rng, history, now)
+            && self.store(lsn, cluster, rng, history, now)
+    }
+
+    /// The Kafka cluster on record.
+    fn cluster(&self) -> Option<String> {
+        self.row()?.kafka_cluster.clone()
+    }
+
+    /// Whether it is on record which Kafka cluster has the events.
+    pub(crate) fn knows_cluster(&self) -> bool {
+        self.cluster().is_some()
     }
 
     pub(crate) fn server_state(&self) -> ServerState {

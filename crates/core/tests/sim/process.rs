@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::backoff::Backoff;
+use walpost_core::cluster::Cluster;
 use walpost_core::park::Circuit;
 use walpost_core::past::{self, LeftBehind, Past};
 use walpost_core::start::{
@@ -22,6 +23,7 @@ pub(crate) use self::judge::Terms;
 use self::judge::{Bench, Next};
 use crate::clock::Clock;
 use crate::env::Env;
+use crate::kafka::Producer;
 use crate::operator;
 use crate::plan::{Fault, chance, pick};
 use crate::postgres::State;
@@ -36,6 +38,10 @@ pub(crate) enum Process {
 
 #[derive(Debug)]
 pub(crate) struct Running {
+    /// What is known of the Kafka cluster, while there is no session.
+    cluster: Cluster,
+    /// The producer of the last session, if it is whole.
+    producer: Option<Producer>,
     /// What is known of the topics, while there is no session.
     topics: Option<Topics>,
     /// The counts that the relay was told.
@@ -77,7 +83,12 @@ impl Process {
         let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
         let accepted = operator::accepts(env);
         env.processes += 1;
+        if !env.pg.knows_cluster() {
+            env.kafka.lead_back();
+        }
         Self::Up(Box::new(Running {
+            cluster: Cluster::default(),
+            producer: None,
             topics: Some(Topics::new(after)),
             believed: BTreeMap::new(),
             backoff: Backoff::new(),
@@ -241,6 +252,9 @@ impl Running {
         }
         let (instance, arrived) = (session.instance, session.unrecorded_arrivals());
         self.unrecorded = told.map(|lsn| Unrecorded { identity, lsn });
+        self.cluster = session.proof.cluster.clone();
+        let is_kept = session.producer.is_idle() && env.rng.bool();
+        self.producer = is_kept.then(|| session.producer.clone());
         self.topics = Some(session.close(env, usize::MAX));
         match end {
             End::Retry(_) => self.retry(env),
@@ -252,7 +266,9 @@ impl Running {
                 } else {
                     "the relay parked again"
                 });
-                self.parked = Some(Parked::new(env, instance, arrived, is_news));
+                self.producer = None;
+                let cluster = self.cluster.id();
+                self.parked = Some(Parked::new(env, (instance, arrived), is_news, cluster));
             }
             End::Exit(_) => return Some(Self::exit(env, None)),
         }
@@ -265,6 +281,7 @@ impl Running {
         match next {
             Next::Later if !is_last => self.retry(env),
             Next::Again(ms) if !is_last => {
+                self.producer = None;
                 self.connect_at = env.ms() + ms;
                 let may_be = env.plan.has(Fault::Restore) && !env.healing;
                 env.puts_disk_back |= may_be && chance(&mut env.rng, 10);
@@ -380,6 +397,8 @@ impl Running {
             self.retry(env);
             return None;
         };
+        let cluster = row.and_then(|row| row.kafka_cluster);
+        self.cluster.session_begins(cluster);
         self.begin(env, floor, recorded);
         None
     }
@@ -403,11 +422,20 @@ impl Running {
         self.accepted.begun();
         let from = (floor, self.uses_spare);
         env.pg.start_replication(from, &mut env.rng, &env.plan, now);
-        let topics = self.topics.take().expect("no session has them");
+        let mut topics = self.topics.take().expect("no session has them");
+        let kept = self.producer.take();
+        if kept.is_none() {
+            self.cluster.producer_is_new();
+            topics.distrust();
+        }
         let is_other = self.last.is_some_and(|last| last != env.pg.identity);
         let terms = self.bench.terms(env, &topics, is_other);
-        let before = self.past.sent_to();
-        let mut session = Session::new(env, (floor, recorded), topics, terms, before);
+        let mut session = Session::new(env, (floor, recorded), topics, terms);
+        session.count_from(self.past.sent_to());
+        session.proof.cluster = std::mem::take(&mut self.cluster);
+        if let Some(kept) = kept {
+            session.producer.keep(&kept);
+        }
         env.say(|| format!("relay: session {} from {floor}", env.sessions));
         for topic in self.late.drain(..) {
             if env.rng.bool() {
@@ -445,12 +473,13 @@ impl Running {
             row.is_some_and(|row| row.lsn == start.lsn && row.identity == env.pg.identity);
         let now = env.ms();
         let (rng, history) = (&mut env.rng, &mut env.history);
-        if is_held || env.pg.store(start.lsn, rng, history, now) {
+        let cluster = row.and_then(|row| row.kafka_cluster.as_deref());
+        if is_held || env.pg.store(start.lsn, cluster, rng, history, now) {
             self.remembered = Some(Remembered {
                 row: Checkpoint {
                     identity: env.pg.identity,
                     lsn: start.lsn,
-                    kafka_cluster: None,
+                    kafka_cluster: cluster.map(str::to_owned),
                     config: Fingerprint::new(),
                 },
                 server_start: env.pg.starts.to_string(),

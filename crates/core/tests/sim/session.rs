@@ -2,6 +2,7 @@
 //! of the owner.
 
 mod bounds;
+mod cluster;
 mod ending;
 mod exceptions;
 mod grace;
@@ -22,11 +23,12 @@ use walpost_core::{
 };
 use walpost_pgoutput::{CopyMessage, Lsn};
 
+use self::cluster::Proof;
 use self::grace::Grace;
 use self::stall::Wait;
 use crate::clock::Clock;
 use crate::env::Env;
-use crate::kafka::{INVALID, Producer, TOO_LARGE, number};
+use crate::kafka::{INVALID, Producer, Report, TOO_LARGE, number};
 use crate::plan::{Fault, chance, pick};
 use crate::process::Terms;
 use crate::walsender::topic_name;
@@ -49,7 +51,9 @@ pub(crate) struct Session {
     pub(crate) identity: Identity,
     pub(crate) instance: u32,
     pub(crate) producer: Producer,
-    pub(crate) deliveries: VecDeque<Delivery>,
+    pub(crate) deliveries: VecDeque<Report>,
+    /// What is known of the cluster.
+    pub(crate) proof: Proof,
     pub(crate) questions: Vec<Topic>,
     /// The checkpoint that is being written.
     pub(crate) writing: Option<Lsn>,
@@ -134,13 +138,12 @@ pub(crate) enum End {
 }
 
 impl Session {
-    /// `recorded`: what the checkpoint holds. `sent_before`: how far sessions before came.
+    /// `recorded`: what the checkpoint holds.
     pub(crate) fn new(
         env: &mut Env,
         (floor, recorded): (Lsn, Lsn),
         topics: Topics,
         mut terms: Terms,
-        sent_before: Option<Position>,
     ) -> Self {
         env.sessions += 1;
         let once = env.plan.once && !env.healing && chance(&mut env.rng, 30);
@@ -172,14 +175,13 @@ impl Session {
             },
         };
         let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
-        let mut relay = Relay::new(mapping, start, std::mem::take(&mut terms.rulings), topics);
-        relay.count_from(sent_before);
         Self {
-            relay,
+            relay: Relay::new(mapping, start, std::mem::take(&mut terms.rulings), topics),
             identity: env.pg.identity,
             instance: env.pg.instance,
-            producer: Producer::new(env.sessions, env.processes, terms.sizes),
+            producer: Producer::new(env.sessions, env.processes, terms.sizes, &env.kafka),
             deliveries: VecDeque::new(),
+            proof: Proof::default(),
             questions: Vec::new(),
             writing: None,
             write_until: 0,
@@ -286,7 +288,7 @@ impl Session {
     /// Takes up to `count` delivery reports.
     pub(crate) fn deliver(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>, count: usize) {
         for _ in 0..count {
-            let Some(delivery) = self.deliveries.pop_front() else {
+            let Some(delivery) = self.next_delivery(env) else {
                 break;
             };
             let acked = delivery.result.is_ok();
@@ -315,6 +317,10 @@ impl Session {
             env.kafka.count(topic, env.ms())
         };
         env.say(|| format!("kafka: topic {topic}: {answer:?}"));
+        let has_answered = !matches!(answer, Err(TopicFault::Unavailable(_)));
+        if has_answered && !self.see_cluster(env) {
+            return;
+        }
         if let Ok(count) = answer {
             believed.insert(number(topic), count);
         }
@@ -377,12 +383,20 @@ impl Session {
     fn replace_producer(&mut self, env: &Env) {
         let is_settled = self.producer.unreported == 0 && self.relay.is_drained();
         assert!(is_settled, "alone: something else was in flight");
-        self.producer = Producer::new(env.sessions, env.processes, self.producer.sizes);
+        let sizes = self.producer.sizes;
+        self.producer = Producer::new(env.sessions, env.processes, sizes, &env.kafka);
+        self.proof.cluster.producer_is_new();
+        self.relay.distrust_topics();
     }
 
     /// What is known of single events now, and what the checkpoint is known to hold.
     pub(crate) fn rulings(&self) -> (Rulings, Lsn) {
         (self.relay.rulings().clone(), self.relay.recorded())
+    }
+
+    /// How far sessions before came.
+    pub(crate) fn count_from(&mut self, sent_before: Option<Position>) {
+        self.relay.count_from(sent_before);
     }
 
     /// What was handed to Kafka.

@@ -31,6 +31,8 @@ enum Action {
     Record,
     Report,
     Answer,
+    /// A broker says what cluster it is of.
+    Prove,
     /// A request of a producer that is gone is carried out.
     Late,
 }
@@ -219,6 +221,9 @@ impl World {
         if !env.kafka.up {
             next = next.min(env.kafka.back_at);
         }
+        if let Some(until) = env.kafka.elsewhere_until {
+            next = next.min(until);
+        }
         if let State::Down { until } = env.pg.state {
             next = next.min(until);
         }
@@ -270,7 +275,10 @@ impl World {
         if has_data && session.wants_wal() {
             actions.push((Action::Read, speeds.read));
         }
-        if !session.deliveries.is_empty() {
+        if session.can_prove(env) {
+            actions.push((Action::Prove, speeds.answer));
+        }
+        if session.can_deliver(env) {
             actions.push((Action::Deliver, speeds.deliveries));
         }
         if session.is_written_by_now(env) {
@@ -324,6 +332,7 @@ impl World {
             | Action::Append
             | Action::Record
             | Action::Report
+            | Action::Prove
             | Action::Answer => {}
         }
         let Some(running) = self.process.running() else {
@@ -351,6 +360,7 @@ impl World {
                 let reports = session.producer.report(&mut env.rng);
                 session.deliveries.extend(reports);
             }
+            Action::Prove => session.prove(env),
             Action::Answer => {
                 let index = env.rng.usize(0..session.questions.len());
                 let topic = session.questions.swap_remove(index);
@@ -366,6 +376,9 @@ impl World {
         let now = env.ms();
         if !env.kafka.up && env.kafka.back_at <= now {
             env.kafka.up = true;
+        }
+        if env.kafka.elsewhere_until.is_some_and(|until| until <= now) {
+            env.kafka.lead_back();
         }
         if let State::Down { until } = env.pg.state
             && until <= now

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 use walpost_core::Relay;
 use walpost_core::class::Class;
+use walpost_core::cluster::{Belief, Cluster};
 use walpost_crashpoint as crash_point;
 use walpost_kafka::{Delivery, Producer};
 use walpost_walsender::WalStream;
 
+use super::cluster::judge;
 use super::convert::{core_delivery, standby_status};
 use super::{End, Outcome, Parked, Session, SessionError};
 use crate::error::chain;
@@ -34,9 +36,9 @@ impl Session<'_> {
             crash_point::around!("park", self.producer.purge());
         }
         if ended.is_err() {
-            let believes = self.believes_reports();
             let held = std::mem::take(&mut self.deliveries);
-            let settled = settle(self.producer, &mut self.relay, held, believes);
+            let cluster = &mut self.context.kafka.cluster;
+            let settled = settle(self.producer, &mut self.relay, held, cluster);
             crash_point::around!("settle", settled.await);
         }
         // Nothing leaves later than that: the slot may be another relay's by now.
@@ -106,14 +108,16 @@ async fn settle(
     producer: &mut Producer,
     relay: &mut Relay,
     mut deliveries: Vec<Delivery>,
-    mut believes: bool,
+    cluster: &mut Cluster,
 ) {
     let deadline = Instant::now() + SETTLE;
     loop {
         producer.poll(&mut deliveries);
-        believes &= !producer.take_break();
-        let counts = |delivery: &Delivery| believes || delivery.result.is_err();
-        for delivery in deliveries.drain(..).filter(counts) {
+        let breaks = producer.breaks();
+        for delivery in deliveries.drain(..) {
+            if judge(cluster, &delivery, breaks) != Belief::Believed {
+                continue;
+            }
             // The session is over already; only a fault of an event still matters, and the relay
             // remembers it.
             if let Err(error) = relay.handle_delivery(core_delivery(delivery)) {

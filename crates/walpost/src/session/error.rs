@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use walpost_core::class::{self, Class, Exit, KafkaClass};
+use walpost_core::cluster::OtherCluster;
 use walpost_core::{BindError, Rejection, RelayError};
 use walpost_kafka::{Fault, Trouble, TroubleKind};
 use walpost_pgoutput::Lsn;
@@ -44,6 +45,12 @@ pub(crate) enum SessionError {
          '{recorded}'"
     )]
     OtherKafka { recorded: String, seen: String },
+    /// Connections broke again before a broker was heard.
+    #[error(
+        "the connections to Kafka broke once more before a broker had said which cluster took the \
+         last records: they are sent again"
+    )]
+    UnknownCluster,
     /// The server is in recovery.
     #[error("the server is a standby: waiting until it is promoted, or another one answers")]
     Standby,
@@ -156,6 +163,7 @@ impl SessionError {
             Self::Answer(_) => Class::Definite(Exit::Internal),
             Self::Standby | Self::LeftBehind { .. } => ALARM,
             Self::OtherServer | Self::Producer(_) | Self::Password(_) => ALARM,
+            Self::UnknownCluster => QUIET,
             Self::OtherKafka { .. } => Class::Definite(Exit::Gap),
             Self::Refused { exit, .. } => Class::Definite(*exit),
             Self::PublicationSkipped(_) => Class::Definite(Exit::Gap),
@@ -235,7 +243,8 @@ impl SessionError {
             | Self::NoAnswer(_)
             | Self::ServerEnded
             | Self::Relay(_)
-            | Self::Producer(_) => None,
+            | Self::Producer(_)
+            | Self::UnknownCluster => None,
         }
     }
 
@@ -343,6 +352,16 @@ fn relay_class(error: &RelayError) -> Class {
         // What is not understood is never passed over.
         RelayError::Decode(_) | RelayError::Protocol(_) | RelayError::Row { .. } | _ => {
             Class::Definite(Exit::Internal)
+        }
+    }
+}
+
+impl From<OtherCluster> for SessionError {
+    fn from(other: OtherCluster) -> Self {
+        let OtherCluster { known, seen } = other;
+        Self::OtherKafka {
+            recorded: known,
+            seen,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use walpost_core::cluster::Cluster;
 use walpost_kafka::{Producer, Trouble, TroubleKind};
 
 use super::{CREDENTIALS_PATIENCE, Session, SessionError};
@@ -13,14 +14,19 @@ pub(crate) struct KafkaSeen {
     answered: bool,
     /// Since when it refuses us while something waits for it.
     refused_since: Option<Instant>,
-    /// `cluster.id`, once it was asked for.
-    pub(super) cluster: Option<String>,
+    /// Which cluster it is.
+    pub(super) cluster: Cluster,
 }
 
 impl KafkaSeen {
     /// Whether it has let us in before.
     pub(crate) fn has_answered(&self) -> bool {
         self.answered
+    }
+
+    /// Another producer sends from here on.
+    pub(crate) fn producer_is_new(&mut self) {
+        self.cluster.producer_is_new();
     }
 
     /// Kafka does not let us in, or not with this configuration, and nothing is waited for any

@@ -108,7 +108,7 @@ impl Parked {
             control: session.control,
             answers: session.answers,
             record: session.record,
-            cluster: session.context.kafka.cluster.clone(),
+            cluster: session.context.kafka.cluster.id().map(str::to_owned),
             confirmed: snapshot.confirmed,
             received: snapshot.received,
             is_recorded,

@@ -102,7 +102,7 @@ impl Session<'_> {
     pub(super) fn write_checkpoint(&mut self, now: Instant) {
         if let Some(lsn) = self.relay.poll_checkpoint(now) {
             self.record.is_writing = true;
-            let cluster = self.context.kafka.cluster.clone();
+            let cluster = self.context.kafka.cluster.id().map(str::to_owned);
             self.control.record(lsn, cluster);
         }
         self.log_bypass();

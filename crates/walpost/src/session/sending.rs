@@ -13,12 +13,7 @@ use super::{Session, SessionError};
 impl Session<'_> {
     pub(super) fn take_deliveries(&mut self, now: Instant) -> Result<(), SessionError> {
         self.producer.poll(&mut self.deliveries);
-        // What is not believed yet stays.
-        let mut deliveries = if self.believes_reports() {
-            std::mem::take(&mut self.deliveries)
-        } else {
-            Vec::new()
-        };
+        let mut deliveries = self.take_believed()?;
         let mut result = Ok(());
         // A record that was refused, and in whose place another one goes.
         let mut is_replaced = false;
@@ -52,6 +47,7 @@ impl Session<'_> {
         match Producer::new(&self.context.settings) {
             Ok(producer) => {
                 *self.producer = producer;
+                self.context.kafka.producer_is_new();
                 self.relay.distrust_topics();
             }
             Err(_) => return Err(SessionError::Producer(fault)),

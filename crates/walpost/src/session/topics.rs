@@ -23,7 +23,7 @@ impl Session<'_> {
                     count,
                     cluster,
                 } => {
-                    self.see_cluster(cluster)?;
+                    self.see_cluster(cluster.as_deref())?;
                     (topic, count)
                 }
                 Answer::Control(news) => {
@@ -31,7 +31,7 @@ impl Session<'_> {
                     continue;
                 }
                 Answer::Cluster(seen) => {
-                    self.take_proof(seen)?;
+                    self.take_proof(seen.as_deref())?;
                     continue;
                 }
             };
@@ -114,7 +114,9 @@ impl Session<'_> {
             let plan = plan.filter(|_| !self.relay.knows_topic(&topic));
             self.context.side.spawn_blocking(move || {
                 let count = partition_count(&metadata, &topic, plan.as_ref(), &settings);
-                let cluster = count.is_ok().then(|| metadata.cluster_id(CLUSTER_TIMEOUT));
+                // Also one that says that it has no such topic may be another one.
+                let is_silent = matches!(count, Err(NoCount::Fault(TopicFault::Unavailable(_))));
+                let cluster = (!is_silent).then(|| metadata.cluster_id(CLUSTER_TIMEOUT));
                 // The session may be over: then nobody wants the answer.
                 let _ = asker.send(Answer::Topic {
                     topic,

@@ -39,6 +39,7 @@ impl Supervisor<'_> {
             let error = match walpost_crashpoint::around!("producer", Producer::new(&settings)) {
                 Ok(producer) => {
                     self.producer = Some(producer);
+                    self.kafka.producer_is_new();
                     // It may reach another cluster: what it says of a topic goes with its cluster.
                     if let Some(topics) = &mut self.topics {
                         topics.distrust();

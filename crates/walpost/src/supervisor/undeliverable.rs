@@ -31,7 +31,7 @@ impl Supervisor<'_> {
     /// Either the next session knows more than the last one did, or the line stands.
     pub(super) async fn after_halt(&mut self, halt: Halt, parked: &mut Parked) -> Next {
         let next = self.judge.after_halt(&halt, Instant::now());
-        let Halt { event, found } = halt;
+        let Halt { event, found, .. } = halt;
         let may_be_innocent = match next {
             judge::Next::Again(finding) => {
                 log_finding(&event, finding);

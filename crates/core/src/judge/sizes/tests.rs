@@ -80,7 +80,7 @@ fn what_the_operator_chose_stays() {
     assert_eq!(both(&fit), (2_000_000, 500_000));
     let now = start();
     assert_eq!(
-        fit.refuse_record(at(1), start(), PATIENCE),
+        fit.refuse_record((at(1), "a"), start(), PATIENCE),
         Refused::ForGood
     );
     assert!(fit.is_final_until(now).is_some_and(|until| until > now));
@@ -101,7 +101,10 @@ fn topics_are_asked_once_and_again_when_something_was_refused() {
     fit.refuse_batch();
     assert_eq!(fit.due(topics()), ["a", "b"]);
     learn(&mut fit, answer(&[0, 0]));
-    assert_eq!(fit.refuse_record(at(1), start(), PATIENCE), Refused::Asking);
+    assert_eq!(
+        fit.refuse_record((at(1), "a"), start(), PATIENCE),
+        Refused::Asking
+    );
     assert_eq!(fit.due(topics()), ["a", "b"]);
 }
 
@@ -110,58 +113,87 @@ fn a_record_that_was_refused_is_tried_again_once_when_every_topic_has_told_its_l
     let mut fit = Fit::new(DEFAULT);
     let now = start();
     assert_eq!(fit.is_final_until(now), None);
-    assert_eq!(fit.refuse_record(at(1), start(), PATIENCE), Refused::Asking);
+    assert_eq!(
+        fit.refuse_record((at(1), "a"), start(), PATIENCE),
+        Refused::Asking
+    );
     // Nobody answered: it is asked again.
     learn(&mut fit, None);
     assert_eq!(
-        fit.refuse_record(at(1), start(), PATIENCE),
+        fit.refuse_record((at(1), "a"), start(), PATIENCE),
         Refused::Unanswered
     );
     learn(&mut fit, answer(&[MEBIBYTE]));
     assert_eq!(
-        fit.refuse_record(at(1), start(), PATIENCE),
+        fit.refuse_record((at(1), "a"), start(), PATIENCE),
         Refused::ForGood
     );
     assert!(fit.is_final_until(now) >= Some(now + REFUSAL_HOLDS));
     // Limits can be raised.
     let later = start() + 2 * REFUSAL_HOLDS;
-    assert_eq!(fit.refuse_record(at(1), later, PATIENCE), Refused::Asking);
+    assert_eq!(
+        fit.refuse_record((at(1), "a"), later, PATIENCE),
+        Refused::Asking
+    );
     learn(&mut fit, answer(&[MEBIBYTE]));
     let slow = later + 2 * REFUSAL_HOLDS;
-    let first = fit.refuse_record(at(1), slow, PATIENCE);
+    let first = fit.refuse_record((at(1), "a"), slow, PATIENCE);
     assert_eq!(first, Refused::ForGood, "it took that long to come to it");
     // Another one asks again.
-    assert_eq!(fit.refuse_record(at(2), start(), PATIENCE), Refused::Asking);
+    assert_eq!(
+        fit.refuse_record((at(2), "a"), start(), PATIENCE),
+        Refused::Asking
+    );
     assert_eq!(fit.is_final_until(now), None);
     learn(&mut fit, answer(&[2 * MEBIBYTE]));
-    let grown = fit.refuse_record(at(2), start(), PATIENCE);
+    let grown = fit.refuse_record((at(2), "a"), start(), PATIENCE);
     assert_eq!(grown, Refused::Asking, "the client takes more");
 }
 
 #[test]
 fn a_record_is_not_refused_for_good_while_a_topic_does_not_say_what_it_takes() {
     let mut fit = Fit::new(DEFAULT);
-    assert_eq!(fit.refuse_record(at(1), start(), PATIENCE), Refused::Asking);
+    assert_eq!(
+        fit.refuse_record((at(1), "a"), start(), PATIENCE),
+        Refused::Asking
+    );
     learn(&mut fit, answer(&[MEBIBYTE, 0]));
     assert_eq!(
-        fit.refuse_record(at(1), start(), PATIENCE),
+        fit.refuse_record((at(1), "a"), start(), PATIENCE),
         Refused::Unknown
     );
     assert_eq!(fit.is_final_until(start()), None);
 }
 
+/// The topic `b` is gone.
+fn answer_without_b() -> Option<TopicSizes> {
+    let mut told = answer(&[MEBIBYTE, MEBIBYTE])?;
+    told.limits.remove("b");
+    Some(told)
+}
+
 #[test]
-fn a_topic_that_is_gone_says_nothing_of_what_it_takes() {
+fn of_a_topic_that_is_gone_nothing_is_expected_where_another_one_is_meant() {
     let mut fit = Fit::new(DEFAULT);
-    let refused = fit.refuse_record(at(1), start(), PATIENCE);
+    let refused = fit.refuse_record((at(1), "a"), start(), PATIENCE);
     assert_eq!(refused, Refused::Asking);
-    let mut told = answer(&[MEBIBYTE, MEBIBYTE]);
-    if let Some(told) = &mut told {
-        told.limits.remove("b");
-    }
-    learn(&mut fit, told);
-    let refused = fit.refuse_record(at(1), start(), PATIENCE);
+    learn(&mut fit, answer_without_b());
+    let refused = fit.refuse_record((at(1), "a"), start(), PATIENCE);
     assert_eq!(refused, Refused::ForGood);
+    assert_eq!(fit.is_final_until(start()), None, "it may come back");
+}
+
+#[test]
+fn a_topic_that_is_gone_is_asked_again_while_its_own_record_is_refused() {
+    let mut fit = Fit::new(DEFAULT);
+    let refused = fit.refuse_record((at(1), "b"), start(), PATIENCE);
+    assert_eq!(refused, Refused::Asking);
+    learn(&mut fit, answer_without_b());
+    let refused = fit.refuse_record((at(1), "b"), start(), PATIENCE);
+    assert_eq!(refused, Refused::Unanswered);
+    assert_eq!(fit.due(["b".to_owned()].into_iter()), ["b"]);
+    learn(&mut fit, answer(&[MEBIBYTE, 2 * MEBIBYTE]));
+    assert_eq!(fit.sizes.record, 2 * MEBIBYTE - 12);
 }
 
 #[test]
@@ -169,7 +201,7 @@ fn topics_that_never_answer_are_taken_for_some_that_do_not_say_what_they_take() 
     let mut fit = Fit::new(DEFAULT);
     let now = start();
     let mut at_second =
-        |second| fit.refuse_record(at(1), now + Duration::from_secs(second), PATIENCE);
+        |second| fit.refuse_record((at(1), "a"), now + Duration::from_secs(second), PATIENCE);
     assert_eq!(at_second(0), Refused::Asking);
     assert_eq!(at_second(1), Refused::Unanswered);
     assert_eq!(at_second(2), Refused::Unknown);

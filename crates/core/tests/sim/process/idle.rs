@@ -28,24 +28,31 @@ pub(super) enum Then {
 }
 
 /// Kafka takes nothing: no stream is open, and the control connection goes on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Parked {
     probe_at: u64,
     /// On which server; what has arrived is still to be put on record.
     instance: u32,
     unrecorded: Option<Lsn>,
+    cluster: Option<String>,
     record_at: u64,
 }
 
 impl Parked {
     /// `unrecorded`: what has arrived, if the checkpoint does not hold it. `is_news`: something has
-    /// arrived since it was parked for the last time.
-    pub(super) fn new(env: &Env, instance: u32, unrecorded: Option<Lsn>, is_news: bool) -> Self {
+    /// arrived since it was parked for the last time. `cluster`: the one that has the events.
+    pub(super) fn new(
+        env: &Env,
+        (instance, unrecorded): (u32, Option<Lsn>),
+        is_news: bool,
+        cluster: Option<&str>,
+    ) -> Self {
         let now = env.ms();
         Self {
             probe_at: now + if is_news { 0 } else { RELAPSE_MS },
             instance,
             unrecorded,
+            cluster: cluster.map(str::to_owned),
             record_at: now + RECORD_RETRY_MS,
         }
     }
@@ -64,7 +71,9 @@ impl Parked {
         {
             self.record_at = now + RECORD_RETRY_MS;
             let (rng, history) = (&mut env.rng, &mut env.history);
-            if env.pg.advance(lsn, self.instance, rng, history, now) {
+            let cluster = self.cluster.as_deref();
+            let instance = self.instance;
+            if env.pg.advance(lsn, cluster, instance, rng, history, now) {
                 env.cover("a checkpoint while parked");
                 self.unrecorded = None;
                 recorded = Some(lsn);

@@ -204,8 +204,9 @@ impl Bench {
     }
 
     /// Who stands in the way is at fault, and nobody else is named.
-    fn look_at_fault(&self, env: &mut Env, Halt { event, found }: &Halt) {
-        if event.reason.is_too_large() && *found == Found::BeforeSending {
+    fn look_at_fault(&self, env: &mut Env, halt: &Halt) {
+        let event = &halt.event;
+        if halt.topic.is_some() {
             env.cover("a record is too large for good");
         }
         if self.suspects.contains(&event.position) {

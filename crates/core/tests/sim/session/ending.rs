@@ -73,6 +73,11 @@ impl Session {
         if self.is_unread_in_a_shutdown(env, now) {
             return Some(self.over("the server shuts down and the stream is not read"));
         }
+        if self.proof.is_other {
+            self.purge(env);
+            self.last_status(env);
+            return Some(End::Exit("another cluster"));
+        }
         self.check_halt();
         if self.is_open() && self.is_to_park(env, circuit) {
             self.purge(env);
@@ -214,7 +219,7 @@ impl Session {
         let rng = &mut env.rng;
         let reports = self.producer.purge(kafka, history, rng, now, is_late);
         self.deliveries.extend(reports);
-        while let Some(delivery) = self.deliveries.pop_front() {
+        while let Some(delivery) = self.last_delivery(env) {
             // The session is over already: an error changes nothing.
             let _over = self.take(env, delivery);
         }

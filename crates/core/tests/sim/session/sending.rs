@@ -31,7 +31,7 @@ impl Session {
                 env.cover("the producer refused an event that its topic takes");
                 self.refuse(env, record);
             } else {
-                self.producer.send(record, count, bytes);
+                self.producer.send(record, count, bytes, &env.kafka);
             }
         }
     }

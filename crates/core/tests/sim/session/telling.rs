@@ -87,7 +87,9 @@ impl Session {
     pub(super) fn write(&self, env: &mut Env, lsn: Lsn) -> bool {
         let now = env.ms();
         let (rng, history) = (&mut env.rng, &mut env.history);
-        env.pg.advance(lsn, self.instance, rng, history, now)
+        let cluster = self.proof.cluster.id();
+        env.pg
+            .advance(lsn, cluster, self.instance, rng, history, now)
     }
 
     /// What the server has to hear of.

@@ -80,6 +80,7 @@ impl World {
             Fault::SlotMoved => Self::move_slot(env),
             Fault::Ddl => env.pg.shape = env.rng.u8(0..6),
             Fault::Outage => Self::outage(env),
+            Fault::OtherCluster => Self::lead_elsewhere(env),
             Fault::Reject => env.kafka.rejects = true,
             Fault::TopicGrow | Fault::TopicAgain => self.change_topic(fault),
             Fault::Kill => {
@@ -199,6 +200,9 @@ impl World {
         let until = env.ms() + env.rng.u64(0..3_000);
         let (rng, history) = (&mut env.rng, &mut env.history);
         env.pg.replace(by, rng, history, env.sessions, until);
+        if !env.pg.knows_cluster() {
+            env.kafka.lead_back();
+        }
     }
 
     /// A server that takes the place of another one is busy at once; and whoever looks after it may
@@ -277,7 +281,19 @@ impl World {
     fn outage(env: &mut Env) {
         env.cover("Kafka went away");
         env.kafka.up = false;
+        env.kafka.break_connections();
         env.kafka.back_at = env.ms() + pick(&mut env.rng, &[200, 3_000, 60_000]);
+    }
+
+    /// Kafka's address leads to another cluster for a while. Which one has the events is on record:
+    /// otherwise a process that begins now could not know.
+    fn lead_elsewhere(env: &mut Env) {
+        if env.kafka.up && !env.kafka.is_elsewhere() && env.pg.knows_cluster() {
+            env.cover("Kafka's address leads to another cluster");
+            let until = env.ms() + pick(&mut env.rng, &[20, 1_000, 60_000]);
+            let has_topics = chance(&mut env.rng, 70);
+            env.kafka.lead_elsewhere(until, has_topics);
+        }
     }
 
     /// Shutdowns are the harder the longer Kafka is away.
@@ -320,6 +336,7 @@ impl World {
         env.healing = true;
         env.kafka.up = true;
         env.kafka.rejects = false;
+        env.kafka.lead_back();
         env.kafka.hurry_late();
         env.mend();
         env.pg.unwritable_until = 0;

@@ -1,0 +1,231 @@
+//! Which Kafka cluster takes the records. An address can lead to another one: a name that was moved
+//! to the cluster of another site, say. What that takes is not delivered.
+//!
+//! A new producer's first records wait for their topics' counts, which come with the cluster's id.
+//! One that has lost a connection makes another, and sends what waits for it at once. So what is
+//! reported after a break is believed when a broker was asked since; and where a connection broke
+//! once more before it had answered, it is not known any more which one took what, and all of it
+//! has to be sent again.
+
+/// What is known of the cluster, over all sessions of a process.
+///
+/// The owner counts how often a connection of its producer broke, and keeps that number with each
+/// report. What comes without a report in between may count once.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// The one that has the events from before.
+    known: Option<String>,
+    /// Reports of a producer whose connections broke so often, or less often, are its own.
+    proven: u64,
+    question: Question,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Question {
+    #[default]
+    None,
+    /// A broker was asked when that many connections had broken.
+    Asked(u64),
+    /// It was the known cluster that answered.
+    Answered(u64),
+}
+
+/// What to do about a report of a record that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// It counts.
+    Believed,
+    /// It is kept, unread. A broker is to be asked for the cluster's id now.
+    Ask,
+    /// It is kept, unread, until the answer comes.
+    Wait,
+    /// Nobody will ever know: the session has to end, and send the record again.
+    Doubt,
+}
+
+/// Another cluster than the one that has the events from before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherCluster {
+    /// The one that has them.
+    pub known: String,
+    /// The one that answers.
+    pub seen: String,
+}
+
+impl Cluster {
+    /// A session begins. `recorded`: the cluster on record, which counts for more than what the
+    /// process has seen.
+    pub fn session_begins(&mut self, recorded: Option<String>) {
+        self.known = recorded.or_else(|| self.known.take());
+        self.question = Question::None;
+    }
+
+    /// Another producer sends from here on: none of its connections has broken, and its first
+    /// records wait until [`see`](Self::see) has the cluster's id.
+    pub fn producer_is_new(&mut self) {
+        self.proven = 0;
+        self.question = Question::None;
+    }
+
+    /// The cluster that has the events, where it is known.
+    pub fn id(&self) -> Option<&str> {
+        self.known.as_deref()
+    }
+
+    /// What answers has this id. `accepted`: the one that an operator lets the events go to.
+    /// Returns the cluster that had them until then, where that is another one.
+    ///
+    /// # Errors
+    ///
+    /// It is another cluster: nothing may be sent to it.
+    pub fn see(
+        &mut self,
+        seen: &str,
+        accepted: Option<&str>,
+    ) -> Result<Option<String>, OtherCluster> {
+        let before = self.known.take().filter(|known| known != seen);
+        match before {
+            Some(known) if accepted != Some(seen) => {
+                self.known = Some(known.clone());
+                Err(OtherCluster {
+                    known,
+                    seen: seen.to_owned(),
+                })
+            }
+            before => {
+                self.known = Some(seen.to_owned());
+                Ok(before)
+            }
+        }
+    }
+
+    /// Takes the answer to the question that [`Belief::Ask`] wanted; `None` where nobody answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`see`](Self::see).
+    pub fn answered(
+        &mut self,
+        seen: Option<&str>,
+        accepted: Option<&str>,
+    ) -> Result<Option<String>, OtherCluster> {
+        let question = std::mem::take(&mut self.question);
+        let Some(seen) = seen else { return Ok(None) };
+        let before = self.see(seen, accepted)?;
+        if let Question::Asked(breaks) = question {
+            self.question = Question::Answered(breaks);
+        }
+        Ok(before)
+    }
+
+    /// What to do about a report that came when the producer's connections had broken `at` times.
+    /// By now, which has to be looked at after the answer has come, they have `now` times.
+    pub fn judge(&mut self, at: u64, now: u64) -> Belief {
+        if let Question::Answered(breaks) = self.question {
+            self.question = Question::None;
+            // Otherwise it is not known whether the answer came before the last break.
+            if breaks == now {
+                self.proven = now;
+            }
+        }
+        if at <= self.proven {
+            return Belief::Believed;
+        }
+        if at < now {
+            return Belief::Doubt;
+        }
+        if self.question == Question::Asked(now) {
+            return Belief::Wait;
+        }
+        self.question = Question::Asked(now);
+        Belief::Ask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a producer whose first answers came from `a`.
+    fn cluster() -> Cluster {
+        let mut cluster = Cluster::default();
+        cluster.session_begins(None);
+        cluster.producer_is_new();
+        assert_eq!(cluster.see("a", None), Ok(None));
+        cluster
+    }
+
+    fn other() -> OtherCluster {
+        OtherCluster {
+            known: "a".to_owned(),
+            seen: "b".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_reported_before_any_connection_broke_is_believed() {
+        let mut cluster = cluster();
+        assert_eq!(cluster.judge(0, 0), Belief::Believed);
+        assert_eq!(cluster.judge(0, 1), Belief::Believed, "it came before");
+    }
+
+    #[test]
+    fn what_is_reported_after_a_break_waits_until_the_cluster_was_asked() {
+        let mut cluster = cluster();
+        assert_eq!(cluster.judge(1, 1), Belief::Ask);
+        assert_eq!(cluster.judge(1, 1), Belief::Wait);
+        assert_eq!(cluster.answered(None, None), Ok(None));
+        assert_eq!(cluster.judge(1, 1), Belief::Ask, "nobody has answered");
+        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(cluster.judge(1, 1), Belief::Believed);
+        assert_eq!(cluster.judge(1, 1), Belief::Believed);
+        assert_eq!(cluster.judge(2, 2), Belief::Ask);
+    }
+
+    #[test]
+    fn what_another_cluster_took_is_not_believed_when_the_way_leads_back_again() {
+        let mut cluster = cluster();
+        assert_eq!(cluster.judge(1, 1), Belief::Ask);
+        assert_eq!(cluster.judge(1, 2), Belief::Doubt, "it broke meanwhile");
+        // Also where the answer was there before the second break was seen.
+        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(cluster.judge(1, 2), Belief::Doubt);
+        assert_eq!(cluster.judge(2, 2), Belief::Ask);
+    }
+
+    #[test]
+    fn another_cluster_gets_nothing_unless_an_operator_accepts_it() {
+        let mut cluster = cluster();
+        assert_eq!(cluster.see("b", None), Err(other()));
+        assert_eq!(cluster.see("b", Some("c")), Err(other()));
+        assert_eq!(cluster.judge(1, 1), Belief::Ask);
+        assert_eq!(cluster.answered(Some("b"), None), Err(other()));
+        assert_eq!(cluster.id(), Some("a"));
+        let before = Ok(Some("a".to_owned()));
+        assert_eq!(cluster.see("b", Some("b")), before);
+        assert_eq!(cluster.id(), Some("b"));
+    }
+
+    #[test]
+    fn the_cluster_on_record_counts_for_more_than_the_one_that_was_seen() {
+        let mut cluster = cluster();
+        cluster.session_begins(Some("b".to_owned()));
+        assert_eq!(cluster.id(), Some("b"));
+        cluster.session_begins(None);
+        assert_eq!(cluster.id(), Some("b"));
+    }
+
+    #[test]
+    fn a_producer_that_is_kept_has_to_be_proven_where_its_predecessor_was() {
+        let mut cluster = cluster();
+        assert_eq!(cluster.judge(3, 3), Belief::Ask);
+        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(cluster.judge(3, 3), Belief::Believed);
+        cluster.session_begins(None);
+        assert_eq!(cluster.judge(4, 4), Belief::Ask, "it broke in between");
+        cluster.session_begins(None);
+        assert_eq!(cluster.judge(4, 4), Belief::Ask, "nobody will answer");
+        cluster.producer_is_new();
+        assert_eq!(cluster.judge(1, 1), Belief::Ask);
+    }
+}
