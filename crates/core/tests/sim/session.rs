@@ -77,6 +77,9 @@ pub(crate) struct Session {
     positions: BTreeMap<Ticket, Position>,
     /// The first event that Kafka refused for its own fault.
     refused: Option<Position>,
+    /// When an event was in the way for the first time: it halts the relay when everything before
+    /// it has arrived.
+    judged_at: u64,
     /// What it is to do with single events.
     terms: Terms,
     /// The last record that left.
@@ -197,6 +200,7 @@ impl Session {
             unacked: 0,
             positions: BTreeMap::new(),
             refused: None,
+            judged_at: u64::MAX,
             terms,
             left: None,
             repeated: 0,
@@ -339,6 +343,9 @@ impl Session {
             }
         }
         self.look_at_exceptions(env, believed);
+        if self.relay.refused().or(self.relay.halted()).is_some() {
+            self.judged_at = self.judged_at.min(env.ms());
+        }
         let write = self.relay.poll_checkpoint(now);
         if let Some(lsn) = write {
             env.say(|| format!("relay: writes the checkpoint {lsn}"));

@@ -33,7 +33,7 @@ impl Session {
         let letters = env.plan.letters;
         if let Reason::TopicMissing { topic, waited } = &halt.reason {
             assert!(!letters, "halt: there is a topic for its dead letter");
-            check_missing(env, believed, topic, *waited);
+            check_missing(env, believed, (topic, *waited), self.judged_at);
             env.cover("a halt for a missing topic");
         } else if let Reason::Rejected(rejection) = &halt.reason {
             let is_events = matches!(rejection.code, TOO_LARGE | INVALID);
@@ -42,7 +42,7 @@ impl Session {
         } else if let Reason::DeadLetter { why, .. } = &halt.reason {
             assert!(letters, "halt: a dead letter that nobody wanted");
             if let Reason::TopicMissing { topic, waited } = &**why {
-                check_missing(env, believed, topic, *waited);
+                check_missing(env, believed, (topic, *waited), self.judged_at);
                 env.cover("a halt for a dead letter that has no topic");
             } else {
                 env.cover("a halt for a dead letter");
@@ -243,21 +243,21 @@ impl Session {
     }
 }
 
-/// A topic is missing only if it never was there, and was waited for.
+/// A topic is missing only if it never was there, and was waited for, when that was judged.
 pub(super) fn check_missing(
     env: &Env,
     believed: &BTreeMap<usize, u32>,
-    topic: &Topic,
-    waited: Duration,
+    (topic, waited): (&Topic, Duration),
+    judged_at: u64,
 ) {
     let after = Duration::from_millis(env.plan.unknown_topic_after_ms);
     assert!(waited >= after, "halt: {topic} was not waited for");
     let known = believed.contains_key(&number(topic));
     assert!(!known, "halt: {topic} was there before");
     let exists_at = Duration::from_millis(env.kafka.topics[number(topic)].exists_at);
-    let now = Duration::from_millis(env.ms());
+    let judged_at = Duration::from_millis(judged_at);
     assert!(
-        exists_at + TOPIC_DENIED_INTERVAL > now,
+        exists_at + TOPIC_DENIED_INTERVAL > judged_at,
         "halt: {topic} is there"
     );
 }

@@ -49,7 +49,7 @@ impl Session {
         let event = env.history.named(*id);
         let what = if let Reason::TopicMissing { topic, waited } = reason {
             assert_eq!(number(topic), event.topic, "dead letter: {id}");
-            check_missing(env, believed, topic, *waited);
+            check_missing(env, believed, (topic, *waited), env.ms());
             "a dead letter for a missing topic"
         } else if let Reason::Rejected(rejection) = reason {
             let code = Some(rejection.code);
