@@ -26,11 +26,11 @@ use crate::{
 pub(crate) const STARTUP_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// Settings of every session. Time limits that kill a connection at rest are off, names mean what
-/// they say, and values are printed the same way whatever the server's, database's or role's
-/// settings are.
+/// they say, values are printed the same way, and warnings come, whatever the server's, database's
+/// or role's settings are: that a publication is skipped, and the rows with it, is only a warning.
 const SETTINGS: &str = "-c statement_timeout=0 -c idle_session_timeout=0 -c search_path=pg_catalog \
                         -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC \
-                        -c extra_float_digits=3 -c bytea_output=hex";
+                        -c extra_float_digits=3 -c bytea_output=hex -c client_min_messages=notice";
 
 /// As many as the implementation does, which takes some tenths of a second; Postgres' default is
 /// 4096.

@@ -44,7 +44,8 @@ async fn session_has_its_own_settings_whatever_user_and_database_say() {
         "ALTER DATABASE settings SET statement_timeout = '1h'; \
          ALTER DATABASE settings SET idle_session_timeout = '1h'; \
          ALTER DATABASE settings SET datestyle = 'German'; \
-         ALTER DATABASE settings SET search_path = 'public'",
+         ALTER DATABASE settings SET search_path = 'public'; \
+         ALTER DATABASE settings SET client_min_messages = 'error'",
     );
     let conninfo = with(
         &database.unix(),
@@ -63,6 +64,7 @@ async fn session_has_its_own_settings_whatever_user_and_database_say() {
         ("intervalstyle", "postgres"),
         ("timezone", "UTC"),
         ("bytea_output", "hex"),
+        ("client_min_messages", "notice"),
         ("work_mem", "5MB"),
     ] {
         let rows = connection.query(&format!("SHOW {name}")).await.unwrap();

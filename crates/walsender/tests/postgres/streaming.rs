@@ -209,14 +209,13 @@ async fn terminated_stream_says_so() {
 async fn notices_come_up_in_the_stream() {
     let database = Cluster::shared().create_database("stream_notices");
     let slot = database.create_slot("p");
-    let cluster = Cluster::shared();
-    let conninfo = conninfo(&format!(
-        "host={} port={} user=postgres dbname={} options='-c client_min_messages=debug1'",
-        cluster.socket_directory().display(),
-        cluster.port(),
-        database.name,
-    ));
-    let mut stream = stream(&conninfo, slot, &["p"]).await;
+    let mut connection = database.connect().await.unwrap();
+    let talkative = "SET client_min_messages = debug1";
+    connection.query(talkative).await.unwrap();
+    let mut stream = connection
+        .start_replication(&start(slot, &["p"]))
+        .await
+        .unwrap();
     loop {
         if let StreamMessage::Notice(notice) = receive(&mut stream).await.unwrap() {
             assert!(!notice.message.is_empty());
