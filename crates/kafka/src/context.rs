@@ -17,7 +17,6 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use crate::LOG_TARGET;
 use crate::error::{ErrorCode, Fault, Rejection};
 use crate::firsts::{Admission, Firsts};
-use crate::native;
 use crate::producer::{Delivery, Placed};
 use crate::properties::Settings;
 use crate::trouble::{Facts, Trouble, TroubleKind};
@@ -318,10 +317,11 @@ impl ProducerContext for Context {
                     offset: message.offset(),
                 })
             }
-            Err((error, message)) => {
+            // The broker's own words (`rd_kafka_message_produce_errstr`) must not be read: librdkafka
+            // frees them with the response, before it reports.
+            Err((error, _)) => {
                 let code = ErrorCode::of(error);
-                let detail = native::broker_explanation(message)
-                    .map_or_else(|| code.description(), |text| self.redactor.redacted(&text));
+                let detail = code.description();
                 Err(Rejection { code, detail })
             }
         };

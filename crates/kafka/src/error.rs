@@ -138,7 +138,7 @@ impl fmt::Display for ErrorCode {
 pub struct Rejection {
     /// What kind of error it is.
     pub code: ErrorCode,
-    /// The broker's words where it sent any, else a description of the code. Never the payload.
+    /// A description of the code, or the client's own words. Never the payload.
     pub detail: String,
 }
 

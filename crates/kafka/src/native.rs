@@ -18,7 +18,6 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::bindings;
 use rdkafka::bindings::rd_kafka_admin_op_t as AdminOp;
-use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::Producer as _;
 use rdkafka::types::RDKafkaRespErr;
 
@@ -103,13 +102,6 @@ impl fmt::Debug for MainQueue {
             .field("len", &self.len())
             .finish_non_exhaustive()
     }
-}
-
-/// What the broker said about a record that it rejected, if it said anything.
-pub(crate) fn broker_explanation(message: &BorrowedMessage<'_>) -> Option<String> {
-    // SAFETY: the pointer belongs to a message of a delivery report that `message` keeps alive;
-    // the text belongs to the message and is copied before this returns.
-    unsafe { copied(bindings::rd_kafka_message_produce_errstr(message.ptr())) }
 }
 
 /// The symbolic name of an error code, such as `MSG_SIZE_TOO_LARGE`; `None` where librdkafka does

@@ -64,6 +64,10 @@ fn a_record_that_the_broker_refuses_for_itself_is_found_among_its_neighbours() {
     assert_eq!(firsts(&numbers(&letters)), [7, 7 + events as u64 / 2]);
     for letter in &letters {
         assert_eq!(letter.header("walpost-error"), Some("rejected"));
+        // The text of the code. What the client has of the broker's own is freed memory.
+        let detail = letter.header("walpost-error-detail").unwrap_or_default();
+        let text = "INVALID_RECORD (87): Broker: Broker failed to validate record";
+        assert!(detail.ends_with(text), "{detail:?}");
     }
 }
 
