@@ -39,7 +39,9 @@ impl Side {
 const BOTH: &[Side] = &[Side::Before, Side::After];
 const AFTER: &[Side] = &[Side::After];
 
-/// Every point of the program, with the sides that it has, in the order of a session's life.
+/// Every point of the program, with the sides that it has, in the order of a session's life. One
+/// that has no side before it is where something comes of what another point stands around: before
+/// it is before that.
 pub const POINTS: &[(&str, &[Side])] = &[
     // The gate.
     ("producer", BOTH),
@@ -51,8 +53,9 @@ pub const POINTS: &[(&str, &[Side])] = &[
     ("gate", BOTH),
     ("start", BOTH),
     // The stream.
-    ("first-byte", AFTER),
+    ("first-byte", BOTH),
     ("keepalive", BOTH),
+    // Before it is `keepalive/before` or `commit/before`: one call of the core.
     ("barrier", AFTER),
     ("begin", BOTH),
     ("relation", BOTH),
@@ -62,21 +65,28 @@ pub const POINTS: &[(&str, &[Side])] = &[
     ("topic", BOTH),
     ("produce", BOTH),
     ("report", BOTH),
+    // Before it is `report/before`: one call of the core.
     ("advance", AFTER),
-    ("dead-letter", AFTER),
+    ("dead-letter", BOTH),
+    // A producer that takes the place of another one: between two sessions, and within one.
+    ("rebuild", BOTH),
+    ("replace", BOTH),
     // What is told of it.
     ("checkpoint-write", BOTH),
+    // Before it is `checkpoint-write/before`: that one is the answer's, this one the question's.
     ("checkpoint-sent", AFTER),
     ("checkpoint-told", BOTH),
     ("status", BOTH),
     // Ends.
     ("drain", BOTH),
-    ("drained", AFTER),
+    ("drained", BOTH),
     ("settle", BOTH),
     ("last-record", BOTH),
     ("finish", BOTH),
     ("park", BOTH),
-    ("unpark", AFTER),
+    ("unpark", BOTH),
+    // Before it is `report/after`: something has arrived again, and that is all there is to it.
+    ("recover", AFTER),
 ];
 
 /// Does what stands at a point, and is what that is.
@@ -100,6 +110,25 @@ macro_rules! at {
     ($name:expr) => {{
         #[cfg(debug_assertions)]
         $crate::reached($name, $crate::Side::After);
+    }};
+}
+
+/// As [`around`], where what stands there may come to nothing: before each try, and after one that
+/// came to something.
+#[macro_export]
+macro_rules! tried {
+    ($name:expr, $done:expr, $came:expr) => {{
+        #[cfg(debug_assertions)]
+        $crate::reached($name, $crate::Side::Before);
+        let done = $done;
+        #[cfg(debug_assertions)]
+        {
+            let came: fn(&_) -> bool = $came;
+            if came(&done) {
+                $crate::reached($name, $crate::Side::After);
+            }
+        }
+        done
     }};
 }
 

@@ -429,13 +429,15 @@ impl Session<'_> {
 
     /// One read of the socket, without waiting. False when there was nothing.
     fn fill(&mut self, now: Instant) -> Result<bool, SessionError> {
-        match self.stream().try_fill()? {
+        let filled = crash_point::tried!("first-byte", self.stream().try_fill()?, |filled| {
+            matches!(filled, Fill::Read { .. })
+        });
+        match filled {
             Fill::WouldBlock => {
                 self.reads.busy = false;
                 Ok(false)
             }
             Fill::Read { bytes, full } => {
-                crash_point::at!("first-byte");
                 self.silence.heard(now);
                 let close = self
                     .reads
@@ -504,8 +506,8 @@ impl Session<'_> {
         }
         if let Some(deadline) = self.drain.deadline() {
             let in_flight = self.producer.in_flight();
-            if idle && matches!(self.drain, Drain::Begun { .. }) {
-                crash_point::at!("drained");
+            let has_begun = matches!(self.drain, Drain::Begun { .. });
+            if has_begun && crash_point::tried!("drained", idle, |idle| *idle) {
                 return Ok(Some(End::Drained));
             }
             return Ok((now >= deadline).then_some(End::DrainDeadline { in_flight }));

@@ -45,12 +45,16 @@ pub(crate) enum Way {
     Settling,
     /// A row is no event.
     DeadLetter,
+    /// The server ends streams while Kafka takes nothing.
+    Rebuilding,
+    /// Kafka refuses a record for itself.
+    Replacing,
     /// Kafka takes nothing for long, and then something.
     Parking,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Opening,
         Self::Reading,
         Self::Sending,
@@ -58,6 +62,8 @@ impl Way {
         Self::Stopping,
         Self::Settling,
         Self::DeadLetter,
+        Self::Rebuilding,
+        Self::Replacing,
         Self::Parking,
     ];
 
@@ -74,7 +80,9 @@ impl Way {
             "drain" | "drained" | "last-record" | "finish" => Self::Stopping,
             "settle" => Self::Settling,
             "dead-letter" => Self::DeadLetter,
-            "park" | "unpark" => Self::Parking,
+            "rebuild" => Self::Rebuilding,
+            "replace" => Self::Replacing,
+            "park" | "unpark" | "recover" => Self::Parking,
             other => panic!("there is no way to the point {other}"),
         }
     }
@@ -88,6 +96,8 @@ impl Way {
             Self::Stopping => "stopping",
             Self::Settling => "settling",
             Self::DeadLetter => "letters",
+            Self::Rebuilding => "rebuilding",
+            Self::Replacing => "replacing",
             Self::Parking => "parking",
         }
     }

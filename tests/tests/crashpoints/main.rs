@@ -65,17 +65,27 @@ fn a_death_at_a_dead_letter_loses_neither_it_nor_others() {
     run(Way::DeadLetter);
 }
 
-/// It takes 20 s until a relay parks: these cases wait side by side, as many as there are ways to
-/// the broker that can be cut.
+#[test]
+fn a_death_between_two_producers_loses_nothing() {
+    run(Way::Rebuilding);
+}
+
+#[test]
+fn a_death_where_a_refused_record_cost_the_producer_loses_neither_it_nor_others() {
+    run(Way::Replacing);
+}
+
+/// It takes 20 s until a relay parks: these cases wait side by side, each with a way to the broker
+/// that can be cut.
 #[test]
 fn a_death_at_either_end_of_a_park_loses_nothing() {
-    const ABREAST: usize = 3;
+    const ABREAST: usize = 5;
     let cases = cases(Way::Parking);
     thread::scope(|scope| {
         for first in 0..ABREAST {
             let own = cases.iter().skip(first).step_by(ABREAST);
             scope.spawn(move || {
-                let rig = Rig::with_own_way("parking");
+                let rig = Rig::new(Way::Parking);
                 own.for_each(|case| rig.run(case));
             });
         }
@@ -90,7 +100,7 @@ fn every_point_has_a_way_to_it() {
 
 /// The cases of one way, one after the other, on one database.
 fn run(way: Way) {
-    let rig = Rig::new(way.name());
+    let rig = Rig::new(way);
     for case in cases(way) {
         rig.run(&case);
     }

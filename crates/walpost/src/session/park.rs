@@ -66,7 +66,7 @@ impl Session<'_> {
         if *self.context.circuit == Circuit::Closed {
             return;
         }
-        walpost_crashpoint::at!("unpark");
+        walpost_crashpoint::at!("recover");
         if let Some(parked) = self.context.circuit.close(now) {
             info!(
                 parked_s = parked.as_secs(),

@@ -44,7 +44,8 @@ impl Session<'_> {
         if !is_replaced || self.producer.in_flight() > 0 || !self.relay.is_drained() {
             return Err(SessionError::Producer(fault));
         }
-        match Producer::new(&self.context.settings) {
+        let settings = &self.context.settings;
+        match crash_point::around!("replace", Producer::new(settings)) {
             Ok(producer) => {
                 *self.producer = producer;
                 self.context.kafka.producer_is_new();
@@ -61,7 +62,8 @@ impl Session<'_> {
             let Some(record) = self.unsent.take().or_else(|| self.relay.poll_record(now)) else {
                 return Ok(());
             };
-            match crash_point::around!("produce", send(self.producer, &record)) {
+            let sent = crash_point::around!(self.point(&record), send(self.producer, &record));
+            match sent {
                 Ok(()) => {}
                 Err(SendError::QueueFull) => {
                     self.unsent = Some(record);
@@ -77,6 +79,17 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The crash point of a record.
+    #[cfg(debug_assertions)]
+    fn point(&self, record: &walpost_core::Record) -> &'static str {
+        let dead_letters = &self.context.config.delivery.dead_letter_topic;
+        if record.topic() == dead_letters {
+            "dead-letter"
+        } else {
+            "produce"
+        }
+    }
+
     /// Every event that is not sent as it is leaves a line.
     pub(super) fn tell_exceptions(&mut self) {
         while let Some(exception) = self.relay.poll_exception() {
@@ -85,7 +98,6 @@ impl Session<'_> {
                     warn!(%position, %id, "an event is passed over, as an operator wants it");
                 }
                 Exception::DeadLetter(event) => {
-                    crash_point::at!("dead-letter");
                     let topic = self.context.config.delivery.dead_letter_topic.as_str();
                     warn!(cause = %event, topic, "an event goes to the dead-letter topic");
                 }

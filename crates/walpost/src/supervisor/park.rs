@@ -57,7 +57,7 @@ impl Supervisor<'_> {
         self.state.set_activity(Activity::Parked);
         self.log_parked(cause, is_news);
         let next = self.wait_for_kafka(&mut parked, is_news).await;
-        self.unpark(parked).await;
+        walpost_crashpoint::around!("unpark", self.unpark(parked).await);
         next
     }
 

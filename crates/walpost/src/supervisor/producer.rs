@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info};
 use walpost_core::Topics;
 use walpost_core::class::Exit;
+use walpost_crashpoint as crash_point;
 use walpost_kafka::Producer;
 
 use super::{CREDENTIALS_PATIENCE, ONCE_PATIENCE, Supervisor, sizes};
@@ -36,7 +37,8 @@ impl Supervisor<'_> {
         while self.producer.is_none() && self.shutdown.requested() == Shutdown::None {
             self.renew();
             let settings = sizes::apply(self.judge.sizes(), &self.settings);
-            let error = match walpost_crashpoint::around!("producer", Producer::new(&settings)) {
+            let made = crash_point::around!(self.point(), Producer::new(&settings));
+            let error = match made {
                 Ok(producer) => {
                     self.producer = Some(producer);
                     self.kafka.producer_is_new();
@@ -65,6 +67,12 @@ impl Supervisor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The crash point of a producer: the process's first, or one after it.
+    #[cfg(debug_assertions)]
+    fn point(&self) -> &'static str {
+        if self.begun { "rebuild" } else { "producer" }
     }
 
     /// Certificates or passwords for Kafka have changed: the next producer has them.
