@@ -93,6 +93,49 @@ fn a_kafka_that_stays_away_is_waited_for_without_a_stream() {
     );
 }
 
+/// After a broken connection acknowledgements wait until a broker has said which cluster it is of.
+/// When they fill the window, and Kafka goes away before it has said so, nothing is on its way.
+#[test]
+fn acknowledgements_that_are_not_believed_yet_are_waited_for_no_longer_than_others() {
+    let rig = Rig::take();
+    let relay = rig.relay("unbelieved");
+    let way = rig.kafka.proxy();
+    relay.walpost.configure(&format!(
+        "postgres:\n  url: \"{}\"\n  slot: {slot}\n  publication: {slot}\n\
+         kafka:\n  brokers: \"{}\"\ndelivery:\n  in_flight_events: 1\n",
+        relay.database.url(),
+        way.address(),
+        slot = relay.slot,
+    ));
+    let write = |number: &str| relay.database.insert_event(&relay.topic, "a", number);
+    let running = relay.run();
+    let mut consumer = relay.consumer();
+    write("1");
+    consumer.wait_for(1, SOON);
+    relay.wait_until_steady();
+    way.delay(UNBELIEVED / 2);
+    way.cut();
+    write("2");
+    write("3");
+    consumer.wait_for(2, SOON);
+    // The acknowledgement is there after one delay, the answer to the question after three. Should
+    // either be late, the relay waits for what is in flight, and parks all the same.
+    thread::sleep(UNBELIEVED);
+    way.down();
+    running.wait_for_log(PARKED, SOON);
+    way.resume();
+    running.wait_for_log(UNPARKED, BACK);
+    relay.wait_until_steady();
+    relay.walpost.stop_in_order(running, &mut consumer, SOON);
+    let mut values = consumer.into_records();
+    values.dedup_by_key(|record| record.event_id());
+    let values: Vec<_> = values.iter().map(|record| record.value.clone()).collect();
+    assert_eq!(values, ["1", "2", "3"].map(|value| Some(value.into())));
+}
+
+/// Between the arrival of a record and the fall of the way back.
+const UNBELIEVED: Duration = Duration::from_secs(2);
+
 /// Waits until a parked relay's control connection is there.
 fn wait_for_control(relay: &Relay) {
     let name = format!("walpost {} control", relay.slot);

@@ -43,7 +43,8 @@ impl Session<'_> {
     /// topic does not count; one for a Kafka that is not there does.
     pub(super) fn judge_stall(&mut self, now: Instant) -> Result<(), SessionError> {
         let snapshot = self.relay.snapshot();
-        let in_flight = self.producer.in_flight();
+        // An acknowledgement that is not believed yet is none.
+        let in_flight = self.producer.in_flight() + self.deliveries.len();
         let waits = in_flight > 0
             || self.relay.waits_for_topic() && self.producer.total_trouble().is_some();
         if snapshot.delivered > 0 || snapshot.confirmed >= self.breaker.end {
