@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use walpost_tests::{
-    Consumer, Database, Kafka, Ledger, Postgres, Proxy, Record, Running, RunningWriter, Walpost,
-    Writer, check, read_all, said, wait_until,
+    Consumer, Database, Kafka, Ledger, Lsn, Postgres, Proxy, Record, Running, RunningWriter,
+    Walpost, Writer, check, read_all, said, wait_until,
 };
 
 use crate::{
@@ -142,9 +142,15 @@ impl Rig {
     }
 
     fn end_stream(&self) {
+        self.end_stream_behind(Lsn::from(0));
+    }
+
+    /// Ends the stream if everything up to there was sent on it.
+    fn end_stream_behind(&self, sent: Lsn) {
         let sql = format!(
-            "select pg_terminate_backend(active_pid) from pg_replication_slots
-             where slot_name = '{}' and active",
+            "select pg_terminate_backend(pid) from pg_replication_slots
+             join pg_stat_replication on pid = active_pid
+             where slot_name = '{}' and sent_lsn >= '{sent}'",
             self.slot
         );
         self.database.execute(&sql);
@@ -204,8 +210,9 @@ impl Scene<'_> {
                 let writer = Writer::new(&self.rig.database, &self.topic);
                 self.ledgers.push(writer.bulk(20));
                 // What is in flight at the end of a session costs the producer.
+                let end = self.rig.database.current_lsn();
                 wait_until(SOON, "another producer is made", || {
-                    self.rig.end_stream();
+                    self.rig.end_stream_behind(end);
                     (!running.is_running()).then_some(())
                 });
             }
