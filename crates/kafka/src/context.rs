@@ -317,8 +317,8 @@ impl ProducerContext for Context {
                     offset: message.offset(),
                 })
             }
-            // The broker's own words (`rd_kafka_message_produce_errstr`) must not be read: librdkafka
-            // frees them with the response, before it reports.
+            // The broker's own words (`rd_kafka_message_produce_errstr`) must not be read:
+            // librdkafka frees them with the response, before it reports.
             Err((error, _)) => {
                 let code = ErrorCode::of(error);
                 let detail = code.description();
