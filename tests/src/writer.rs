@@ -40,6 +40,7 @@ pub struct Writer {
     savepoints: bool,
     headers: Option<String>,
     ledger: Option<String>,
+    shared: Option<String>,
     seed: u64,
 }
 
@@ -86,6 +87,7 @@ impl Writer {
             savepoints: false,
             headers: None,
             ledger: None,
+            shared: None,
             seed: 1,
         }
     }
@@ -172,12 +174,27 @@ impl Writer {
         self
     }
 
-    /// A table with a column `id uuid` that gets every event's id in the same transaction. Not by
-    /// [`Writer::bulk`].
+    /// A table (`id uuid, aggregate text, version bigint`) that gets every event in the same
+    /// transaction. Not by [`Writer::bulk`].
     #[must_use]
     pub fn ledger(mut self, table: &str) -> Self {
         self.ledger = Some(table.to_owned());
         self
+    }
+
+    /// A table (`name text primary key, version bigint`) of aggregates that all writers share, with
+    /// at least as many of them as [`Writer::shared_aggregate`] names. Each transaction locks the
+    /// rows of its aggregates, and takes the versions from them: writers wait for each other, and a
+    /// transaction that waits in vain is rolled back. Not by [`Writer::bulk`].
+    #[must_use]
+    pub fn shared_aggregates(mut self, table: &str) -> Self {
+        self.shared = Some(table.to_owned());
+        self
+    }
+
+    /// The name of a shared aggregate, from 0.
+    pub fn shared_aggregate(index: usize) -> String {
+        format!("shared-{index}")
     }
 
     /// Another sequence of shapes: the same seed draws the same one. Ids are always new.
@@ -371,8 +388,8 @@ fn write_until_stopped(writer: &Writer, shared: &Shared) {
         let Some(connected) = session.take().or_else(|| connect(writer, shared)) else {
             break;
         };
-        let plan = planner.plan();
-        let (outcome, kept) = connected.execute(&plan);
+        let mut plan = planner.plan();
+        let (outcome, kept) = connected.execute(&mut plan);
         let committed = match outcome {
             Outcome::Committed => Some(true),
             Outcome::RolledBack => Some(false),

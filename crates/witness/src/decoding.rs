@@ -111,11 +111,10 @@ impl Reader {
             let expected = expected(&row).ok_or("a row without id or destination")?;
             let text = |name: &str| row.field(name).and_then(Field::text);
             let id = text("id").and_then(|id| Uuid::parse_str(id).ok());
-            let version = text("payload").and_then(version);
             self.events.push(Event {
                 id: id.ok_or("a row whose id is no UUID")?,
                 aggregate: text("aggregate_id").map(str::to_owned),
-                version,
+                version: None,
                 commit: Some(Commit {
                     after: self.last_end,
                     end,
@@ -128,12 +127,6 @@ impl Reader {
         self.last_end = end;
         Ok(())
     }
-}
-
-/// A writer that counts says it in the payload's member `version`.
-fn version(payload: &str) -> Option<u64> {
-    let payload: serde_json::Value = serde_json::from_str(payload).ok()?;
-    payload.get("version")?.as_u64()
 }
 
 /// `name[type]:value`, separated by spaces.
@@ -222,7 +215,6 @@ mod tests {
         let event = &events[0];
         assert_eq!(event.id.to_string(), id);
         assert_eq!(event.aggregate.as_deref(), Some("a b"));
-        assert_eq!(event.version, Some(3));
         assert_eq!(
             event.commit,
             Some(Commit {

@@ -31,8 +31,9 @@ pub struct History {
     pub acknowledged: BTreeSet<Uuid>,
     /// Events that may have been committed: the answer did not come and nobody could ask.
     pub unknown: BTreeSet<Uuid>,
-    /// Events that a table beside the outbox holds, written in the same transactions.
-    pub ledger: Option<BTreeSet<Uuid>>,
+    /// Events that a table beside the outbox holds, written in the same transactions, and their
+    /// versions where it has them.
+    pub ledger: Option<BTreeMap<Uuid, Option<Version>>>,
     /// What the topics hold.
     pub records: Vec<Record>,
     /// What was seen while the relay ran, in the order of time.
@@ -57,6 +58,16 @@ pub struct Event {
     pub commit: Option<Commit>,
     /// What its record has to be.
     pub expected: Option<Expected>,
+}
+
+/// An event's place among those of its aggregate. Whoever wrote it held a lock of the aggregate
+/// from the count until the commit, so that the numbers are in the order of the commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// The aggregate.
+    pub aggregate: String,
+    /// One more than that of the event before.
+    pub number: u64,
 }
 
 /// The commit of an event's transaction.
@@ -111,6 +122,22 @@ pub struct Rules {
     /// From when to when, in milliseconds since 1970, a relay that had lost the slot could not know
     /// it yet, because it had stood still: what it repeats then is late too.
     pub unaware: Vec<(i64, i64)>,
+}
+
+impl History {
+    /// The version of an event: as the ledger has it, or as its line does.
+    pub(crate) fn version(&self, event: &Event) -> Option<Version> {
+        let of_ledger = self
+            .ledger
+            .as_ref()
+            .and_then(|ledger| ledger.get(&event.id));
+        of_ledger.cloned().flatten().or_else(|| {
+            Some(Version {
+                aggregate: event.aggregate.clone()?,
+                number: event.version?,
+            })
+        })
+    }
 }
 
 impl Rules {

@@ -18,9 +18,11 @@ mod progress;
 mod record;
 mod topics;
 mod verdict;
+mod versions;
+mod walk;
 
 pub use content::expected;
-pub use history::{Commit, Event, Expected, History, Lsn, Rules, Sample};
+pub use history::{Commit, Event, Expected, History, Lsn, Rules, Sample, Version};
 pub use order::judge;
 pub use placement::partition;
 pub use postgres::{Ledger, Witness};

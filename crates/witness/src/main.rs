@@ -59,7 +59,9 @@ struct Judge {
     /// The outbox, as SQL quotes it
     #[arg(long, value_name = "TABLE", default_value = "public.outbox")]
     table: String,
-    /// A table with a column `id uuid` that the writers fill in the same transactions
+    /// A table with a column `id uuid` that the writers fill in the same transactions. With the
+    /// columns `aggregate text` and `version bigint`, counted under a lock of the aggregate's row,
+    /// the order of each aggregate is judged by them too
     #[arg(long, value_name = "TABLE")]
     ledger: Option<String>,
     /// The relay's slot, to watch what it confirms
@@ -109,11 +111,11 @@ impl Judge {
         let until = Instant::now() + Duration::from_secs(self.within);
         loop {
             let ledger = self.ledger.as_ref().map(|table| Ledger::new(url, table));
-            let ids = ledger.map(|ledger| ledger.ids()).transpose();
+            let ledger = ledger.map(|ledger| ledger.events()).transpose();
             samples.extend(sampler.sample());
             let history = History {
                 lines: vec![self.slot.witness().events(&self.table)?],
-                ledger: ids.map_err(told)?.map(|ids| ids.into_iter().collect()),
+                ledger: ledger.map_err(told)?,
                 records: topics.read(READ_DEADLINE)?,
                 samples: samples.clone(),
                 caught_up: Some(true),

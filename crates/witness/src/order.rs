@@ -6,10 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     content,
-    history::{Event, History, Rules},
+    history::{Event, History, Version},
     placement, progress,
     record::Record,
     verdict::{Kind, Verdict},
+    versions,
+    walk::{Step, walk},
 };
 
 /// Finds everything that a history should not have in it.
@@ -25,6 +27,7 @@ pub fn judge(history: &History) -> Verdict {
     judge_repeats(history, &facts, &mut verdict);
     judge_places(history, &facts, &mut verdict);
     judge_order(history, &facts, &mut verdict);
+    versions::judge(history, &mut verdict);
     content::judge(&facts, &mut verdict);
     progress::judge(history, &facts, &mut verdict);
     verdict
@@ -45,7 +48,7 @@ pub(crate) struct Fact<'a> {
     /// The line that it is in.
     line: usize,
     /// Its place there.
-    rank: usize,
+    rank: u64,
 }
 
 pub(crate) struct Arrival<'a> {
@@ -53,11 +56,21 @@ pub(crate) struct Arrival<'a> {
     pub(crate) fact: Fact<'a>,
 }
 
+impl<'a> Arrival<'a> {
+    fn step(&self) -> Step<'a> {
+        Step {
+            record: self.record,
+            rank: self.fact.rank,
+            id: self.fact.event.id,
+        }
+    }
+}
+
 impl<'a> Facts<'a> {
     fn of(history: &'a History) -> Self {
         let mut events = BTreeMap::new();
         for (line, list) in history.lines.iter().enumerate() {
-            for (rank, event) in list.iter().enumerate() {
+            for (event, rank) in list.iter().zip(0..) {
                 events.insert(event.id, Fact { event, line, rank });
             }
         }
@@ -110,23 +123,24 @@ fn judge_witnesses(history: &History, facts: &Facts<'_>, verdict: &mut Verdict) 
         }
     }
     if let Some(ledger) = &history.ledger {
-        let seen: BTreeSet<Uuid> = facts.events.keys().copied().collect();
-        for id in ledger.difference(&seen) {
+        let seen: BTreeSet<&Uuid> = facts.events.keys().collect();
+        let written: BTreeSet<&Uuid> = ledger.keys().collect();
+        for id in written.difference(&seen) {
             disagree(id, "it is in the ledger only");
         }
-        for id in seen.difference(ledger) {
+        for id in seen.difference(&written) {
             disagree(id, "it is not in the ledger");
         }
     }
     for line in &history.lines {
-        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut last: BTreeMap<String, u64> = BTreeMap::new();
         for event in line {
-            let (Some(aggregate), Some(version)) = (&event.aggregate, event.version) else {
+            let Some(Version { aggregate, number }) = history.version(event) else {
                 continue;
             };
-            let before = last.insert(aggregate, version);
-            if let Some(before) = before.filter(|before| version != before + 1) {
-                let what = format!("version {version} of {aggregate} follows {before}");
+            let before = last.insert(aggregate.clone(), number);
+            if let Some(before) = before.filter(|before| number != before + 1) {
+                let what = format!("version {number} of {aggregate} follows {before}");
                 disagree(&event.id, &what);
             }
         }
@@ -217,107 +231,14 @@ fn judge_order(history: &History, facts: &Facts<'_>, verdict: &mut Verdict) {
     let is_elsewhere = |id: &Uuid| places.get(id).is_some_and(|places| places.len() > 1);
     for ((topic, partition), arrivals) in facts.by_partition() {
         for line in 0..history.lines.len() {
-            let arrivals: Vec<&Arrival<'_>> = arrivals
-                .iter()
-                .filter(|arrival| arrival.fact.line == line)
-                .copied()
-                .collect();
-            let mut walk = Walk::new(&arrivals, &history.rules);
-            for arrival in &arrivals {
-                walk.step(arrival, &is_elsewhere);
-            }
-            walk.end(&is_elsewhere);
-            verdict.late += walk.late;
-            for (kind, what) in walk.found {
+            let arrivals = arrivals.iter().filter(|arrival| arrival.fact.line == line);
+            let steps: Vec<Step<'_>> = arrivals.map(|arrival| arrival.step()).collect();
+            let events = steps.iter().map(|step| (step.rank, step.id)).collect();
+            let walked = walk(events, &steps, &history.rules, is_elsewhere);
+            verdict.late += walked.late;
+            for (kind, what) in walked.found {
                 verdict.add(kind, format!("partition {topic}-{partition}: {what}"));
             }
-        }
-    }
-}
-
-/// Along the offsets of a partition, over the events that it has, in the order of their commits.
-///
-/// An event is followed by the next one, or by any one from before, from which it goes on one by
-/// one again: a repeat is a suffix. What is left out on the way forward was either never there yet,
-/// and then it was overtaken, or it was, and then the repeat is torn.
-struct Walk<'a> {
-    /// The ranks of the events, dense: the partition's own.
-    dense: BTreeMap<usize, usize>,
-    ids: Vec<Uuid>,
-    seen: Vec<bool>,
-    /// What has to come, unless it goes back.
-    next: usize,
-    rules: &'a Rules,
-    newest: Option<i64>,
-    late: usize,
-    last: Option<&'a Record>,
-    found: Vec<(Kind, String)>,
-}
-
-impl<'a> Walk<'a> {
-    fn new(arrivals: &[&Arrival<'a>], rules: &'a Rules) -> Self {
-        let ranks: BTreeMap<usize, Uuid> = arrivals
-            .iter()
-            .map(|arrival| (arrival.fact.rank, arrival.fact.event.id))
-            .collect();
-        Self {
-            dense: ranks.keys().copied().zip(0..).collect(),
-            seen: vec![false; ranks.len()],
-            ids: ranks.into_values().collect(),
-            next: 0,
-            rules,
-            newest: None,
-            late: 0,
-            last: None,
-            found: Vec::new(),
-        }
-    }
-
-    fn step(&mut self, arrival: &Arrival<'a>, is_elsewhere: &impl Fn(&Uuid) -> bool) {
-        let record = arrival.record;
-        let index = self.dense[&arrival.fact.rank];
-        let is_repeat = self.seen[index] || is_elsewhere(&self.ids[index]);
-        let is_old = record.timestamp < self.newest || self.rules.is_unaware(record.timestamp);
-        if self.rules.late_repeats && is_repeat && is_old {
-            self.late += 1;
-            return;
-        }
-        self.newest = self.newest.max(record.timestamp);
-        if index > self.next {
-            self.judge_jump(index, record, is_elsewhere);
-        }
-        self.seen[index] = true;
-        self.next = index + 1;
-        self.last = Some(record);
-    }
-
-    fn judge_jump(&mut self, index: usize, record: &Record, is_elsewhere: &impl Fn(&Uuid) -> bool) {
-        let left_out = self.next..index;
-        let mut missing = left_out.filter(|one| !is_elsewhere(&self.ids[*one]));
-        let Some(first) = missing.next() else {
-            return;
-        };
-        let rest: Vec<usize> = missing.collect();
-        let unseen = std::iter::once(first)
-            .chain(rest)
-            .find(|one| !self.seen[*one]);
-        let (kind, id) = match unseen {
-            Some(one) => (Kind::Overtaken, self.ids[one]),
-            None => (Kind::Torn, self.ids[first]),
-        };
-        let what = format!(
-            "{} at offset {} where {id} was next",
-            self.ids[index], record.offset
-        );
-        self.found.push((kind, what));
-    }
-
-    fn end(&mut self, is_elsewhere: &impl Fn(&Uuid) -> bool) {
-        let mut left = self.ids[self.next..].iter();
-        if let Some(id) = left.find(|id| !is_elsewhere(id)) {
-            let offset = self.last.map_or(0, |record| record.offset);
-            let what = format!("ends with a repeat at offset {offset}, before {id} comes again");
-            self.found.push((Kind::Torn, what));
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The database: the witness slot, the ledger, and what is confirmed.
 
+use std::collections::BTreeMap;
+
 use postgres::{
-    Client, Error, NoTls, error::SqlState, fallible_iterator::FallibleIterator, types::PgLsn,
+    Client, Error, NoTls, Row, error::SqlState, fallible_iterator::FallibleIterator, types::PgLsn,
 };
 use uuid::Uuid;
 
 use crate::{
     decoding::Reader,
-    history::{Event, Lsn},
+    history::{Event, Lsn, Version},
 };
 
 /// A logical slot with `test_decoding` that is only ever peeked: it keeps what was committed since
@@ -88,7 +90,8 @@ impl From<Error> for Peek {
     }
 }
 
-/// A table of ids that the writers fill in the same transactions as the outbox.
+/// A table of ids that the writers fill in the same transactions as the outbox; with the versions
+/// of the events where it has columns for them.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     url: String,
@@ -96,21 +99,35 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A table with a column `id uuid`, named as SQL quotes it.
+    /// A table with a column `id uuid`, named as SQL quotes it. With `aggregate text` and `version
+    /// bigint` the order of each aggregate is judged by them.
     pub fn new(url: &str, table: &str) -> Self {
         let (url, table) = (url.to_owned(), table.to_owned());
         Self { url, table }
     }
 
-    /// The ids.
+    /// The events that it holds.
     ///
     /// # Errors
     ///
     /// When the database does not answer or refuses it.
-    pub fn ids(&self) -> Result<Vec<Uuid>, Error> {
-        let rows = connect(&self.url)?.query(&format!("select id from {}", self.table), &[])?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+    pub fn events(&self) -> Result<BTreeMap<Uuid, Option<Version>>, Error> {
+        // As JSON, because the columns of a version may not be there.
+        let sql = format!(
+            "select id, to_jsonb(ledger) ->> 'aggregate', (to_jsonb(ledger) ->> 'version')::bigint
+             from {} as ledger",
+            self.table
+        );
+        let rows = connect(&self.url)?.query(&sql, &[])?;
+        let event = |row: &Row| (row.get(0), version(row.get(1), row.get(2)));
+        Ok(rows.iter().map(event).collect())
     }
+}
+
+fn version(aggregate: Option<String>, number: Option<i64>) -> Option<Version> {
+    let number = u64::try_from(number?).ok()?;
+    let aggregate = aggregate?;
+    Some(Version { aggregate, number })
 }
 
 /// The position that a slot or its row of the checkpoint has confirmed, whichever is ahead.

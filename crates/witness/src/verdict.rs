@@ -98,6 +98,8 @@ pub enum Kind {
     Overtaken,
     /// What was repeated is not a suffix of the partition.
     Torn,
+    /// The versions of an aggregate are no count that goes on, but for repeats of its end.
+    Miscounted,
     /// Events of one aggregate are in several partitions.
     Moved,
     /// A record is in another partition than its aggregate's hash gives.
@@ -129,6 +131,7 @@ impl Kind {
             Self::Stamp => "with another position or commit time",
             Self::Overtaken => "out of order",
             Self::Torn => "repeated without reaching the end",
+            Self::Miscounted => "out of order by the versions of an aggregate",
             Self::Moved => "in another partition than before",
             Self::Misplaced => "in another partition than the hash gives",
             Self::Duplicates => "repeated too often",

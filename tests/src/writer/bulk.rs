@@ -45,7 +45,7 @@ fn copy(
         .map_or_else(|| r"\N".to_owned(), copy_text);
     let mut copy = client.copy_in(statement)?;
     for row in plan.pieces.iter().flat_map(|piece| &piece.rows) {
-        let (event, payload) = (&row.event, copy_text(&row.payload));
+        let (event, payload) = (&row.event, copy_text(&row.payload()));
         let (id, aggregate) = (event.id, &event.aggregate);
         writeln!(
             copy,

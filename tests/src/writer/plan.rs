@@ -1,6 +1,10 @@
 //! What the next transaction holds.
 
-use std::fmt::Write;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    rc::Rc,
+};
 
 use uuid::Uuid;
 
@@ -36,11 +40,59 @@ pub(super) enum Savepoint {
 
 #[derive(Clone, Debug)]
 pub(super) struct Row {
+    /// Without a version where that is taken from the aggregate's row.
     pub(super) event: Written,
-    pub(super) payload: String,
+    /// What the payload says besides.
+    transaction: u64,
+    filler: Rc<str>,
+}
+
+impl Row {
+    pub(super) fn payload(&self) -> String {
+        let Written {
+            aggregate, version, ..
+        } = &self.event;
+        let transaction = self.transaction;
+        let mut payload = format!(
+            r#"{{"aggregate": "{aggregate}", "version": {version}, "transaction": {transaction}"#
+        );
+        if !self.filler.is_empty() {
+            write!(payload, r#", "filler": "{}""#, self.filler).expect("a String takes everything");
+        }
+        payload.push('}');
+        payload
+    }
+}
+
+impl Piece {
+    /// How many events each aggregate has in it, by name.
+    pub(super) fn counts(&self) -> BTreeMap<&str, i64> {
+        let mut counts = BTreeMap::new();
+        for row in &self.rows {
+            *counts.entry(row.event.aggregate.as_str()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Numbers the events, given the version that each aggregate had before.
+    pub(super) fn number(&mut self, mut versions: BTreeMap<String, u64>) {
+        for row in &mut self.rows {
+            let version = versions
+                .get_mut(&row.event.aggregate)
+                .expect("the version of every aggregate");
+            *version += 1;
+            row.event.version = *version;
+        }
+    }
 }
 
 impl Plan {
+    /// The aggregates that have events in it, in the order of their names.
+    pub(super) fn aggregates(&self) -> BTreeSet<&str> {
+        let rows = self.pieces.iter().flat_map(|piece| &piece.rows);
+        rows.map(|row| row.event.aggregate.as_str()).collect()
+    }
+
     /// The events that are there when the transaction is committed, in its order.
     pub(super) fn kept(&self) -> impl Iterator<Item = &Written> {
         let kept = self
@@ -65,8 +117,9 @@ impl Plan {
 pub(super) struct Planner<'a> {
     writer: &'a Writer,
     random: fastrand::Rng,
+    /// Of aggregates of its own.
     prefix: String,
-    filler: String,
+    filler: Rc<str>,
     /// The last committed version of each aggregate.
     versions: Vec<u64>,
     transactions: u64,
@@ -78,7 +131,7 @@ impl<'a> Planner<'a> {
             writer,
             random: fastrand::Rng::with_seed(writer.seed),
             prefix: Writer::aggregate_prefix(),
-            filler: "x".repeat(writer.payload_bytes),
+            filler: "x".repeat(writer.payload_bytes).into(),
             versions: vec![0; writer.aggregates],
             transactions: 0,
         }
@@ -134,7 +187,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Counts the versions of a transaction that was committed.
+    /// Counts the versions of a transaction that was committed; those of shared aggregates are
+    /// counted by their rows.
     pub(super) fn keep(&mut self, plan: &Plan) {
         for event in plan.kept() {
             let index = event
@@ -155,28 +209,20 @@ impl<'a> Planner<'a> {
     fn row(&mut self, versions: &mut [u64]) -> Row {
         let index = self.random.usize(..versions.len());
         versions[index] += 1;
-        let version = versions[index];
-        let aggregate = format!("{}-{index}", self.prefix);
+        let aggregate = match self.writer.shared {
+            Some(_) => Writer::shared_aggregate(index),
+            None => format!("{}-{index}", self.prefix),
+        };
         // Not from the seeded generator: ids have to differ from run to run.
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid();
-        let mut payload = String::with_capacity(80 + self.filler.len());
-        write!(
-            payload,
-            r#"{{"aggregate": "{aggregate}", "version": {version}, "transaction": {}"#,
-            self.transactions
-        )
-        .expect("a String takes everything");
-        if !self.filler.is_empty() {
-            write!(payload, r#", "filler": "{}""#, self.filler).expect("a String takes everything");
-        }
-        payload.push('}');
         Row {
             event: Written {
                 id,
                 aggregate,
-                version,
+                version: versions[index],
             },
-            payload,
+            transaction: self.transactions,
+            filler: Rc::clone(&self.filler),
         }
     }
 }

@@ -7,17 +7,24 @@ use uuid::Uuid;
 
 use super::{
     Writer,
-    plan::{Fate, Piece, Plan, Savepoint},
+    plan::{Fate, Piece, Plan, Row, Savepoint},
 };
 
 pub(super) struct Session {
     client: Client,
     insert: Statement,
     witness: Option<Statement>,
+    count: Option<Count>,
     select: String,
     topic: String,
     headers: Option<String>,
     backend: Backend,
+}
+
+/// Locks the aggregates of a transaction, always in the same order, and counts their versions up.
+struct Count {
+    lock: Statement,
+    take: Statement,
 }
 
 /// The server process of a session: a process id can come again, with another start time.
@@ -61,16 +68,23 @@ impl Session {
         ))?;
         let witness = writer.ledger.as_ref().map(|ledger| {
             client.prepare(&format!(
-                "insert into {ledger} (id) select unnest($1::uuid[])"
+                "insert into {ledger} (id, aggregate, version)
+                 select * from unnest($1::uuid[], $2::text[], $3::bigint[])"
             ))
         });
         let witness = witness.transpose()?;
+        let count = writer.shared.as_ref().map(|table| {
+            client.batch_execute(PATIENCE)?;
+            Count::prepare(&mut client, table)
+        });
+        let count = count.transpose()?;
         let select = format!("select exists (select from {} where id = $1)", writer.table);
         let (topic, headers) = (writer.topic.clone(), writer.headers.clone());
         Ok(Self {
             client,
             insert,
             witness,
+            count,
             select,
             topic,
             headers,
@@ -83,11 +97,15 @@ impl Session {
     /// # Panics
     ///
     /// When the server refuses a statement that should work.
-    pub(super) fn execute(mut self, plan: &Plan) -> (Outcome, Option<Self>) {
+    pub(super) fn execute(mut self, plan: &mut Plan) -> (Outcome, Option<Self>) {
         if let Err(error) = self.fill(plan) {
             // Nothing was committed: the commit was not sent.
-            self.check_away(&error);
-            return (Outcome::RolledBack, None);
+            let waited_in_vain = is_of_contention(&error);
+            if !waited_in_vain {
+                self.check_away(&error);
+            }
+            let usable = waited_in_vain && self.client.batch_execute("rollback").is_ok();
+            return (Outcome::RolledBack, usable.then_some(self));
         }
         match plan.fate {
             Fate::Rollback => {
@@ -103,11 +121,18 @@ impl Session {
         }
     }
 
-    fn fill(&mut self, plan: &Plan) -> Result<(), Error> {
+    fn fill(&mut self, plan: &mut Plan) -> Result<(), Error> {
         self.client.batch_execute("begin")?;
-        for piece in &plan.pieces {
+        if let Some(count) = &self.count {
+            let names: Vec<&str> = plan.aggregates().into_iter().collect();
+            self.client.execute(&count.lock, &[&names])?;
+        }
+        for piece in &mut plan.pieces {
             if piece.savepoint != Savepoint::None {
                 self.client.batch_execute("savepoint piece")?;
+            }
+            if let Some(count) = &self.count {
+                count.number(&mut self.client, piece)?;
             }
             self.insert(piece)?;
             match piece.savepoint {
@@ -128,13 +153,16 @@ impl Session {
             .iter()
             .map(|row| row.event.aggregate.as_str())
             .collect();
-        let payloads: Vec<&str> = piece.rows.iter().map(|row| row.payload.as_str()).collect();
+        let payloads: Vec<String> = piece.rows.iter().map(Row::payload).collect();
         self.client.execute(
             &self.insert,
             &[&ids, &aggregates, &payloads, &self.topic, &self.headers],
         )?;
         if let Some(witness) = &self.witness {
-            self.client.execute(witness, &[&ids])?;
+            let versions = piece.rows.iter().map(|row| row.event.version.cast_signed());
+            let versions: Vec<i64> = versions.collect();
+            self.client
+                .execute(witness, &[&ids, &aggregates, &versions])?;
         }
         Ok(())
     }
@@ -146,8 +174,9 @@ impl Session {
             return;
         };
         let code = reported.code().code();
-        // Operator intervention (shutdown, crash, terminated) and insufficient resources.
-        let away = code.starts_with("57") || code.starts_with("53");
+        // Operator intervention (shutdown, crash, terminated), insufficient resources, and a
+        // transaction that stood still.
+        let away = code.starts_with("57") || code.starts_with("53") || code == "25P03";
         assert!(away, "the writer's statement failed: {error:?}");
     }
 
@@ -167,3 +196,39 @@ impl Session {
         Ok(self.client.query_one(&self.select, &[&id])?.get(0))
     }
 }
+
+impl Count {
+    fn prepare(client: &mut Client, table: &str) -> Result<Self, Error> {
+        let lock = client.prepare(&format!(
+            "select from {table} where name = any($1::text[]) order by name for update"
+        ))?;
+        let take = client.prepare(&format!(
+            "update {table} as aggregate set version = version + counted.events
+             from unnest($1::text[], $2::bigint[]) as counted(name, events)
+             where aggregate.name = counted.name
+             returning aggregate.name, aggregate.version - counted.events"
+        ))?;
+        Ok(Self { lock, take })
+    }
+
+    /// Gives the events of a piece their versions.
+    fn number(&self, client: &mut Client, piece: &mut Piece) -> Result<(), Error> {
+        let (names, counts): (Vec<&str>, Vec<i64>) = piece.counts().into_iter().unzip();
+        let rows = client.query(&self.take, &[&names, &counts])?;
+        let before = |row: &postgres::Row| (row.get(0), row.get::<_, i64>(1).cast_unsigned());
+        piece.number(rows.iter().map(before).collect());
+        Ok(())
+    }
+}
+
+/// Whether a transaction was ended because others were in its way: deadlock_detected and
+/// lock_not_available.
+fn is_of_contention(error: &Error) -> bool {
+    let code = error.code().map(|code| code.code());
+    matches!(code, Some("40P01" | "55P03"))
+}
+
+/// Of sessions that wait for each other: a transaction that stands still, because its client is out
+/// of reach, must not keep the others from writing.
+const PATIENCE: &str = "set lock_timeout = '2s'; set deadlock_timeout = '100ms'; \
+                        set idle_in_transaction_session_timeout = '5s'";

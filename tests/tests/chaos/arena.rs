@@ -128,9 +128,17 @@ impl<'a> Arena<'a> {
             of_writers,
         };
         arena.database.execute(
-            "create table public.ledger (id uuid primary key);
+            "create table public.ledger (
+                 id uuid primary key, aggregate text not null, version bigint not null);
+             create table public.aggregate (name text primary key, version bigint not null);
              create table public.unrelated (id bigint)",
         );
+        for index in 0..AGGREGATES {
+            let name = Writer::shared_aggregate(index);
+            arena.database.execute(&format!(
+                "insert into public.aggregate values ('{name}', 0)"
+            ));
+        }
         arena.witness().begin().expect("make the witness slot");
         arena
     }
@@ -161,8 +169,9 @@ impl<'a> Arena<'a> {
             Writer::new(&self.database, &self.topic)
                 .url(&url)
                 .ledger("public.ledger")
+                .shared_aggregates("public.aggregate")
                 .seed(self.plan.seed * 10 + seed)
-                .aggregates(20)
+                .aggregates(AGGREGATES)
         };
         let writers = [
             writer(1).rows_between(1, 8).rate(35.0).rollbacks(0.05),
@@ -180,8 +189,9 @@ impl<'a> Arena<'a> {
     pub(crate) fn large_transaction(&self, rows: usize) -> Writer {
         Writer::new(&self.database, &self.topic)
             .ledger("public.ledger")
+            .shared_aggregates("public.aggregate")
             .seed(self.plan.seed)
-            .aggregates(20)
+            .aggregates(AGGREGATES)
             .rows(rows)
             .transactions(1)
     }
@@ -340,6 +350,9 @@ impl<'a> Arena<'a> {
         self.relay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// All writers share them.
+const AGGREGATES: usize = 20;
 
 /// Three of them, after everything, on a machine that is busy.
 const BROKERS_DEADLINE: Duration = Duration::from_secs(180);

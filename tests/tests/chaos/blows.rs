@@ -168,8 +168,8 @@ fn prepare(arena: &Arena<'_>, blow: &Blow) {
              insert into public.outbox (destination, aggregate_id, payload)
              select '{}', '{name}', jsonb_build_object('version', version)
              from generate_series(1, {PREPARED_ROWS}) version
-             returning id)
-         insert into public.ledger (id) select id from event;
+             returning id, aggregate_id, (payload ->> 'version')::bigint)
+         insert into public.ledger select * from event;
          prepare transaction '{name}'",
         arena.topic
     );

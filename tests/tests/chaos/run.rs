@@ -235,7 +235,7 @@ fn history(
         .witness()
         .events("public.outbox")
         .expect("read the witness slot");
-    let ids = arena.ledger().ids().expect("read the ledger");
+    let ledger = arena.ledger().events().expect("read the ledger");
     let last = arena.partitions.load(Ordering::Relaxed);
     let mut history = History {
         lines: vec![line],
@@ -250,7 +250,7 @@ fn history(
             .map(|event| event.id)
             .collect(),
         unknown: BTreeSet::new(),
-        ledger: Some(ids.into_iter().collect()),
+        ledger: Some(ledger),
         records: arena.topics().read(SOON).expect("read the topic"),
         samples,
         caught_up: Some(caught_up),

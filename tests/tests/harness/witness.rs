@@ -27,9 +27,11 @@ fn the_witness_finds_a_clean_run_clean_and_a_forgotten_event_lost() {
     let brokers = kafka.brokers();
     let judge = |within: &str| {
         let of_relay = ["--brokers", &brokers, "--topic", &topic, "--relay", &slot];
-        let args = [&of_relay[..], &["--watch", "1", "--within", within]].concat();
+        let further = ["--watch", "1", "--within", within, "--ledger", "ledger"];
+        let args = [&of_relay[..], &further].concat();
         run("judge", &args)
     };
+    database.execute("create table ledger (id uuid primary key, aggregate text, version bigint)");
 
     assert_eq!(run("begin", &[]).code, 0);
     let running = relay.start(&["run"]);
@@ -38,6 +40,7 @@ fn the_witness_finds_a_clean_run_clean_and_a_forgotten_event_lost() {
         .rollbacks(0.2)
         .savepoints(true)
         .headers(r#"{"zone": 3, "a": "b'c"}"#)
+        .ledger("ledger")
         .transactions(50);
     let ledger = writer.run(SOON);
     let found = judge("60");
@@ -46,9 +49,22 @@ fn the_witness_finds_a_clean_run_clean_and_a_forgotten_event_lost() {
     assert!(found.stdout.starts_with(&events), "{}", found.stdout);
     assert!(found.stdout.contains("nothing lost"), "{}", found.stdout);
 
+    // Nothing but the ledger knows that it should have been the other way round.
+    let swap = "update ledger set version = 3 - version
+                where version < 3 and aggregate = (
+                    select aggregate from ledger where version = 2 limit 1)";
+    database.execute(swap);
+    let found = judge("0");
+    assert_eq!(found.code, 1, "{}{}", found.stdout, found.stderr);
+    let words = "out of order by the versions of an aggregate";
+    assert!(found.stdout.contains(words), "{}", found.stdout);
+    database.execute(swap);
+
     // An event whose relay is gone.
     assert_eq!(running.stop(SOON).code, 0);
     database.insert_event(&topic, "forgotten", "{}");
+    database
+        .execute("insert into ledger (id) select id from outbox where aggregate_id = 'forgotten'");
     let found = judge("0");
     assert_eq!(found.code, 1, "{}{}", found.stdout, found.stderr);
     assert!(found.stdout.contains("1 × lost"), "{}", found.stdout);

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use walpost_tests::{Database, Direction, Ledger, Postgres, Proxy, Record, Writer, check};
+use walpost_tests::{
+    Database, Direction, Ledger, Postgres, Proxy, Record, RunningWriter, Writer, check, wait_until,
+};
 
 use crate::SOON;
 
@@ -85,6 +87,61 @@ fn the_ledger_is_true_when_answers_to_commits_are_lost() {
     assert_table_holds(&database, &ledger);
 }
 
+/// What is rolled back, by itself or because others were in the way, takes its versions with it.
+#[test]
+fn writers_that_share_aggregates_leave_no_hole_in_their_versions() {
+    const AGGREGATES: usize = 4;
+    const TRANSACTIONS: u64 = 60;
+    let database = Postgres::shared().database("shared");
+    database.create_outbox();
+    database.execute(
+        "create table ledger (id uuid primary key, aggregate text, version bigint);
+         create table aggregate (name text primary key, version bigint)",
+    );
+    for index in 0..AGGREGATES {
+        let name = Writer::shared_aggregate(index);
+        database.execute(&format!("insert into aggregate values ('{name}', 0)"));
+    }
+    let began = Instant::now();
+    let writers: Vec<_> = (1..=3)
+        .map(|seed| {
+            Writer::new(&database, "topic")
+                .ledger("ledger")
+                .shared_aggregates("aggregate")
+                .aggregates(AGGREGATES)
+                .rows_between(1, 6)
+                .rollbacks(0.2)
+                .savepoints(true)
+                .seed(seed)
+                .transactions(TRANSACTIONS)
+                .start()
+        })
+        .collect();
+    let ended = || writers.iter().all(|writer| writer.is_finished());
+    wait_until(SOON, "the writers end", || ended().then_some(()));
+    let took = began.elapsed();
+    let mut all = Ledger::default();
+    for ledger in writers.into_iter().map(RunningWriter::stop) {
+        assert!(ledger.transactions < TRANSACTIONS, "some were rolled back");
+        assert_eq!(ledger.reconnects, 0);
+        all.committed.extend(ledger.committed);
+    }
+    let per_second = all.committed.len() as f64 / took.as_secs_f64();
+    println!("writers that share {AGGREGATES} aggregates: {per_second:.0} events/s");
+    assert_rows_are(&database, &all);
+    let differences = "select count(*) from (
+            select id, aggregate_id, (payload ->> 'version')::bigint from outbox
+            except select id, aggregate, version from ledger) as row";
+    let holes = "select count(*) from (
+            select max(l.version) = count(*) and max(l.version) = max(a.version) as fits
+            from ledger l join aggregate a on a.name = l.aggregate group by l.aggregate) as one
+        where not fits";
+    for sql in [differences, holes] {
+        let row = database.client().query_one(sql, &[]).unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0, "{sql}");
+    }
+}
+
 #[test]
 fn a_rate_is_kept() {
     let database = Postgres::shared().database("rate");
@@ -104,6 +161,23 @@ fn a_rate_is_kept() {
 
 /// Versions without gaps per aggregate in commit order, and exactly the ids of the table.
 fn assert_table_holds(database: &Database<'_>, ledger: &Ledger) {
+    assert_rows_are(database, ledger);
+    // What a perfect relay would have produced.
+    let records: Vec<Record> = ledger
+        .committed
+        .iter()
+        .zip(0..)
+        .map(|(event, offset)| Record {
+            offset,
+            key: Some(event.id.to_string().into_bytes()),
+            ..Record::default()
+        })
+        .collect();
+    assert_eq!(check(&[ledger], &records).assert_clean(), 0);
+}
+
+/// The table has exactly what the ledger says.
+fn assert_rows_are(database: &Database<'_>, ledger: &Ledger) {
     let query = "select id::text, aggregate_id, (payload ->> 'version')::bigint from outbox
                  order by 1";
     let rows = database.client().query(query, &[]).unwrap();
@@ -130,17 +204,4 @@ fn assert_table_holds(database: &Database<'_>, ledger: &Ledger) {
         found.len(),
         written.len()
     );
-
-    // What a perfect relay would have produced.
-    let records: Vec<Record> = ledger
-        .committed
-        .iter()
-        .zip(0..)
-        .map(|(event, offset)| Record {
-            offset,
-            key: Some(event.id.to_string().into_bytes()),
-            ..Record::default()
-        })
-        .collect();
-    assert_eq!(check(&[ledger], &records).assert_clean(), 0);
 }

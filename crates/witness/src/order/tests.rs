@@ -1,7 +1,7 @@
 //! Histories with each anomaly planted, and the clean ones beside them.
 
 use super::*;
-use crate::history::{Commit, Expected, Lsn, Sample};
+use crate::history::{Commit, Expected, Lsn, Rules, Sample};
 
 #[test]
 fn a_clean_history_is_clean() {
@@ -313,9 +313,9 @@ fn witnesses_that_disagree_are_not_believed() {
     world.history.rolled_back = [id(2)].into();
     world.assert_finds(&[1, 2], &[Kind::Witness]);
     let mut world = World::new(2);
-    world.history.ledger = Some([id(1), id(2)].into());
+    world.history.ledger = Some([(id(1), None), (id(2), None)].into());
     world.assert_finds(&[1, 2], &[]);
-    world.history.ledger = Some([id(1), id(3)].into());
+    world.history.ledger = Some([(id(1), None), (id(3), None)].into());
     world.assert_finds(&[1, 2], &[Kind::Witness, Kind::Witness]);
     let mut world = World::new(2);
     world.history.lines[0][1].version = Some(3);
