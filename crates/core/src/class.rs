@@ -56,10 +56,6 @@ pub fn sqlstate(code: &str) -> Class {
     match code {
         // Starting up, too many connections, slot active elsewhere, serialization.
         "57P03" | "53300" | "55006" | "40001" => QUIET,
-        // Shut down, terminated (or the slot was invalidated: the next start gate looks at it).
-        "57P01" | "57P02" => ALARM,
-        // Disk or memory full, read-only node.
-        "53100" | "53200" | "25006" => ALARM,
         "28P01" | "28000" => Class::Credentials(Exit::Permission),
         "42501" => Class::Definite(Exit::Permission),
         // Database, slot or publication missing; a parameter that this server has not got.
@@ -68,6 +64,8 @@ pub fn sqlstate(code: &str) -> Class {
         "55000" | "58P01" => Class::Definite(Exit::Gap),
         // Connection exceptions.
         other if other.starts_with("08") => QUIET,
+        // Shut down, terminated (or the slot was invalidated: the next start gate looks at it),
+        // disk or memory full, a read-only node; and whatever is not known.
         _ => ALARM,
     }
 }

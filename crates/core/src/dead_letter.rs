@@ -110,9 +110,10 @@ impl Refusal {
             bytes: 0,
             cause: None,
         };
-        if !reason.is_too_large() || !leave_value_out(&mut event) {
-            event.measure();
+        if reason.is_too_large() {
+            leave_value_out(&mut event);
         }
+        event.measure();
         event.cause = Some(Box::new(reason));
         event
     }
@@ -138,4 +139,18 @@ fn shortened(mut detail: String) -> String {
         detail.push('…');
     }
     detail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_whole_up_to_its_limit_and_cut_between_characters_above_it() {
+        let most = "x".repeat(DETAIL_LEN_MAX);
+        assert_eq!(shortened(most.clone()), most);
+        assert_eq!(shortened(format!("{most}y")), format!("{most}…"));
+        let umlaut = format!("{}äx", &most[1..]);
+        assert_eq!(shortened(umlaut), format!("{}…", &most[1..]));
+    }
 }

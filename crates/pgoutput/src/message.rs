@@ -95,12 +95,6 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelationId(pub u32);
 
-impl fmt::Display for RelationId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, formatter)
-    }
-}
-
 /// The columns of a table, as its rows are sent from here on.
 ///
 /// It has a buffer of its own, so keeping it does not keep the buffer it was decoded from.
