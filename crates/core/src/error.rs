@@ -176,3 +176,39 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use walpost_pgoutput::Lsn;
+
+    use super::*;
+
+    fn rejected(code: i32, detail: &str) -> Reason {
+        Reason::Rejected(Rejection {
+            code,
+            name: "INVALID_RECORD".to_owned(),
+            detail: detail.to_owned(),
+        })
+    }
+
+    #[test]
+    fn an_event_that_can_not_be_delivered_is_told_with_its_id_its_position_and_why() {
+        let event = Undeliverable {
+            id: EventId::Other(b"o-17".as_slice().into()),
+            position: Position {
+                commit_lsn: Lsn::new(0xAB),
+                ordinal: 1,
+            },
+            reason: rejected(87, ""),
+        };
+        assert_eq!(
+            event.to_string(),
+            "event o-17 at 00000000000000AB/00000001 can't be delivered: Kafka refused it: \
+             INVALID_RECORD (87)"
+        );
+        assert_eq!(
+            rejected(87, "no timestamp").to_string(),
+            "Kafka refused it: INVALID_RECORD (87): no timestamp"
+        );
+    }
+}

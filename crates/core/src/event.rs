@@ -140,7 +140,7 @@ impl fmt::Debug for Header {
 
 /// A topic name that Kafka takes: 1 to 249 of `[a-zA-Z0-9._-]`, neither `.` nor `..`, and not one
 /// of Kafka's own (`__…`).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Bytes);
 
 impl Topic {
@@ -198,12 +198,6 @@ impl FromStr for Topic {
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
     }
 }
 
@@ -277,6 +271,8 @@ mod tests {
             "",
             "/",
             "16B3748/C",
+            "16B3748/0000000C",
+            "00000000016B3748/C",
             "00000000016B3748",
             "00000000016B3748/0000000C/0",
             "00000000016B3748/0000000G",
@@ -285,6 +281,19 @@ mod tests {
         ] {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_header_says_is_not_shown_in_debug_output() {
+        let mut header = Header {
+            name: Bytes::from_static(b"token"),
+            value: Some(Bytes::from_static(b"secret")),
+        };
+        let shown = format!("{header:?}");
+        assert_eq!(shown, "Header { name: b\"token\", value_len: Some(6) }");
+        header.value = None;
+        let shown = format!("{header:?}");
+        assert_eq!(shown, "Header { name: b\"token\", value_len: None }");
     }
 
     #[test]

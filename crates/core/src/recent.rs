@@ -147,6 +147,9 @@ mod tests {
         assert_eq!(all.forgotten(), Some(position(5, 0)));
         assert_eq!(all.take_from(Lsn::new(max + 6)), []);
         assert_eq!(all.forgotten(), Some(position(5, 0)));
+        let mut behind_it = all.clone();
+        behind_it.take_from(Lsn::new(5));
+        assert_eq!(behind_it.forgotten(), None);
         let kept = all.take_from(Lsn::ZERO);
         assert_eq!(kept.len(), RECENT_EVENTS_MAX);
         assert_eq!(kept[0].0, position(6, 0));

@@ -268,11 +268,21 @@ mod tests {
     fn wal_without_events_is_recorded_after_a_mebibyte() {
         let t = start();
         let mut recorder = recorder();
-        let just = confirmed(100 + CHECKPOINT_WAL_BYTES, 0);
+        let just = confirmed(100 + (1 << 20), 0);
         assert_eq!(recorder.poll(t, just), None);
         assert_eq!(recorder.deadline(just), None);
-        let more = confirmed(101 + CHECKPOINT_WAL_BYTES, 0);
+        let more = confirmed(101 + (1 << 20), 0);
         assert_eq!(recorder.poll(t, more), Some(more.lsn));
+    }
+
+    #[test]
+    fn a_row_that_holds_everything_wakes_nobody() {
+        let t = start();
+        let mut recorder = recorder();
+        recorder.poll(t, confirmed(110, 1));
+        recorder.written(true);
+        assert_eq!(recorder.poll(ms(t, 100), confirmed(110, 1)), None);
+        assert_eq!(recorder.deadline(confirmed(110, 1)), None);
     }
 
     #[test]

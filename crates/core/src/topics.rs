@@ -330,6 +330,36 @@ mod tests {
         assert_eq!(topics.place(&topic("a"), then), Place::Missing(AFTER));
     }
 
+    /// Kafka has denied it for so long that its events are at fault.
+    fn denied(topics: &mut Topics, topic: &Topic, now: Instant) {
+        topics.place(topic, now);
+        for at in [now, now + AFTER] {
+            topics.answer(at, topic, Err(TopicFault::Missing));
+        }
+        let place = topics.place(topic, now + AFTER);
+        assert_eq!(place, Place::Missing(AFTER));
+    }
+
+    #[test]
+    fn a_topic_that_is_judged_does_not_undo_the_judgement_of_another() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        denied(&mut topics, &topic("a"), now);
+        denied(&mut topics, &topic("b"), now);
+        let place = topics.place(&topic("a"), now + AFTER);
+        assert_eq!(place, Place::Missing(AFTER));
+    }
+
+    #[test]
+    fn rows_that_name_any_number_of_topics_do_not_fill_the_memory() {
+        let now = start();
+        let mut topics = Topics::new(AFTER);
+        for number in 0..=DENIED_TOPICS_MAX {
+            denied(&mut topics, &format!("t{number}").parse().unwrap(), now);
+        }
+        assert!(topics.denied.len() <= DENIED_TOPICS_MAX);
+    }
+
     #[test]
     fn time_without_kafka_does_not_judge_a_topic() {
         let now = start();

@@ -136,10 +136,20 @@ fn server_understood_the_status_as_it_is_encoded_here() {
 }
 
 #[test]
-fn message_cut_at_any_byte_is_an_error_that_points_into_it() {
+fn message_cut_at_any_byte_is_an_error_that_names_it_and_points_into_it() {
     for captured in captured(TEXT).chain(captured(BINARY)) {
+        let kind = captured.decode().name();
         for length in 0..captured.bytes.len() {
             let error = Message::decode(captured.bytes.slice(..length)).unwrap_err();
+            let name = if length == 0 {
+                "pgoutput message"
+            } else {
+                kind
+            };
+            assert!(
+                error.to_string().starts_with(&format!("{name}: ")),
+                "{error}"
+            );
             assert!(error.offset() <= length, "{error}");
             let is_expected = matches!(
                 error.kind(),

@@ -217,7 +217,29 @@ mod tests {
         assert_eq!(columns("route.topic"), ["tenant", "topic"]);
         assert_eq!(columns("route.key"), ["id"]);
         assert_eq!(columns("route.partition_by"), [""; 0]);
-        assert!(mapping.key_is_the_id());
+    }
+
+    #[test]
+    fn the_columns_that_place_a_record_are_those_of_its_template() {
+        let mapping = mapping(|spec| spec.partition_by = Some("${tenant}.${id}".to_owned()));
+        let columns = mapping.route_columns("route.partition_by");
+        assert_eq!(columns.into_iter().collect::<Vec<_>>(), ["id", "tenant"]);
+    }
+
+    #[test]
+    fn the_key_is_the_id_under_its_role_and_under_the_name_of_its_column() {
+        let is_id = |key: &str| {
+            let mapping = mapping(|spec| {
+                spec.columns = vec![(Role::Id, "event_id".to_owned())];
+                spec.key = Some(key.to_owned());
+            });
+            mapping.key_is_the_id()
+        };
+        assert!(mapping(|_| {}).key_is_the_id());
+        assert!(is_id("${id}"));
+        assert!(is_id("${event_id}"));
+        assert!(!is_id("${aggregate_id}"));
+        assert!(!is_id("e-${id}"));
     }
 
     #[test]

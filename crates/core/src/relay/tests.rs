@@ -1,6 +1,7 @@
 //! Tests of the relay as its owner uses it.
 
 mod bench;
+mod checkpoint;
 mod flow;
 mod progress;
 mod stream;

@@ -172,3 +172,14 @@ fn what_is_one_column_is_a_slice_of_the_row_and_no_copy() {
     assert_eq!(event.placement.as_ptr(), cells[3]);
     assert_eq!(event.value.unwrap().as_ptr(), cells[5]);
 }
+
+#[test]
+fn an_id_in_a_column_of_text_is_known_as_it_is_written() {
+    let written = ID.to_uppercase();
+    let row = [
+        ("id", TEXT, Some(written.as_str())),
+        ("destination", TEXT, Some("orders")),
+        ("payload", TEXT, Some("x")),
+    ];
+    assert_eq!(event(&spec(), &row).id.to_string(), written);
+}

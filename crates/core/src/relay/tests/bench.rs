@@ -12,6 +12,9 @@ pub(super) const OUTBOX: u32 = 1;
 pub(super) const FOREIGN: u32 = 2;
 pub(super) const SECOND: u64 = 1_000;
 
+/// So many outputs no input of a test has: what is polled until nothing comes has to end.
+const OUTPUTS_MAX: usize = 1_000;
+
 /// A relay, and the instant that its milliseconds count from.
 pub(super) struct Bench {
     pub(super) relay: Relay,
@@ -33,11 +36,13 @@ pub(super) enum Input {
     Counted(&'static str, u32),
     Missing(&'static str),
     Unavailable(&'static str),
+    /// Whether the checkpoint was written.
+    Written(bool),
     Drain,
     Ping,
 }
 pub(super) use Input::{
-    Acked, Counted, Drain, Failed, Missing, Nothing, Ping, Unavailable, Unsent,
+    Acked, Counted, Drain, Failed, Missing, Nothing, Ping, Unavailable, Unsent, Written,
 };
 
 impl Bench {
@@ -74,6 +79,14 @@ impl Bench {
 
     pub(super) fn next_session(window: WindowLimits, topics: Topics) -> Self {
         Self::session(window, topics, Policy::Halt, Rulings::default())
+    }
+
+    /// A relay that keeps its checkpoint like that.
+    pub(super) fn recorded(recording: Recording) -> Self {
+        let topics = Topics::new(Duration::from_secs(60));
+        let mut bench = Self::next_session(WindowLimits::default(), topics);
+        bench.relay.recorder = Recorder::new(recording, Lsn::new(FLOOR));
+        bench
     }
 
     fn session(window: WindowLimits, topics: Topics, policy: Policy, rulings: Rulings) -> Self {
@@ -139,6 +152,10 @@ impl Bench {
                 let fault = TopicFault::Unavailable("brokers down".to_owned());
                 answer(relay, now, &topic(name), Err(fault))
             }
+            Written(is_written) => {
+                relay.handle_checkpointed(is_written);
+                Ok(())
+            }
             Drain => {
                 relay.drain();
                 Ok(())
@@ -156,18 +173,25 @@ impl Bench {
 
     fn outputs(&mut self, now: Instant) -> Vec<String> {
         let mut outputs = Vec::new();
+        let mut push = |output| {
+            assert!(outputs.len() < OUTPUTS_MAX, "there is no end of outputs");
+            outputs.push(output);
+        };
         while let Some(record) = self.relay.poll_record(now) {
-            outputs.push(record_text(&record));
+            push(record_text(&record));
             self.last = Some(record);
         }
         while let Some(exception) = self.relay.poll_exception() {
-            outputs.push(exception_text(&exception));
+            push(exception_text(&exception));
         }
         while let Some(topic) = self.relay.poll_topic(now) {
-            outputs.push(format!("ask for {topic}"));
+            push(format!("ask for {topic}"));
+        }
+        while let Some(lsn) = self.relay.poll_checkpoint(now) {
+            push(format!("checkpoint {}", lsn.as_u64()));
         }
         while let Some(status) = self.relay.poll_status(now) {
-            outputs.push(status_text(&status));
+            push(status_text(&status));
         }
         if let Some(halt) = self.relay.halted()
             && !std::mem::replace(&mut self.halted, true)

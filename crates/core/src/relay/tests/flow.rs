@@ -147,3 +147,37 @@ fn a_window_that_is_full_to_the_byte_is_read_behind_by_one_row() {
     assert!(!relay.relay.wants_wal());
     relay.at(4, Acked(1), &["record 2 to a/0: two"]);
 }
+
+#[test]
+fn what_a_session_sends_again_is_counted_and_what_it_sent_last_is_known() {
+    let mut relay = Bench::opened(events(4), 1);
+    let at = |ordinal| Position {
+        commit_lsn: Lsn::new(200),
+        ordinal,
+    };
+    relay.relay.count_from(Some(at(0)));
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 0 to a/0: one"]);
+    relay.at(3, Acked(0), &[]);
+    relay.at(4, row("a", "two"), &["record 1 to a/0: two"]);
+    let mut recent = relay.relay.take_recent();
+    assert_eq!(recent.again(), 1);
+    let sent: Vec<_> = recent.take_from(Lsn::ZERO);
+    let sent: Vec<_> = sent.into_iter().map(|(position, _)| position).collect();
+    assert_eq!(sent, [at(0), at(1)]);
+}
+
+#[test]
+fn a_record_is_handed_over_with_its_key_and_its_headers() {
+    let mut relay = Bench::opened(events(4), 1);
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 0 to a/0: one"]);
+    let record = relay.last.take().unwrap();
+    assert_eq!(record.key().map(|key| &key[..]), Some(&b"id"[..]));
+    let names: Vec<_> = record
+        .headers()
+        .iter()
+        .map(|header| header.name())
+        .collect();
+    assert_eq!(names, ["id", "walpost-position", "walpost-commit-time"]);
+}

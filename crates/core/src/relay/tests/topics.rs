@@ -1,6 +1,7 @@
 //! Topics whose count is not known, is another one now, or was wrong.
 
 use super::bench::*;
+use crate::event::Topic;
 
 #[test]
 fn a_first_seen_topic_stops_the_line_until_its_count_is_known() {
@@ -124,4 +125,25 @@ fn a_refused_partition_makes_the_next_session_ask_for_the_count() {
         };
         relay.at(6, row("a", "one"), &[first]);
     }
+}
+
+#[test]
+fn a_topic_that_was_there_is_known_and_can_be_asked_for() {
+    let topic = |name: &str| name.parse::<Topic>().unwrap();
+    let mut relay = Bench::new();
+    relay.at(0, Missing("b"), &["write 100 flush 100"]);
+    assert!(!relay.relay.knows_topic(&topic("b")));
+    assert_eq!(relay.relay.a_topic(), None);
+    relay.at(1, Counted("a", 1), &[]);
+    assert!(relay.relay.knows_topic(&topic("a")));
+    assert_eq!(relay.relay.a_topic(), Some(&topic("a")));
+}
+
+#[test]
+fn with_another_client_the_count_is_fetched_before_it_is_used() {
+    let mut relay = Bench::opened(events(2), 2);
+    relay.at(1, begin(200), &[]);
+    relay.relay.distrust_topics();
+    relay.at(2, row("a", "one"), &["ask for a"]);
+    relay.at(3, Counted("a", 1), &["record 1 to a/0: one"]);
 }

@@ -47,6 +47,19 @@ fn an_undeliverable_row_halts_only_when_the_records_before_it_have_arrived() {
 }
 
 #[test]
+fn of_two_events_that_can_not_leave_the_earlier_one_halts_though_it_was_found_later() {
+    let mut relay = Bench::opened(events(4), 4);
+    relay.input(1, begin(200));
+    relay.at(2, row("b", "one"), &["ask for b"]);
+    let null_topic = insert(OUTBOX, &[Some("id"), None, None, Some("x"), None]);
+    relay.at(3, null_topic, &[]);
+    relay.at(4, Missing("b"), &[]);
+    relay.input(60_004, Nothing);
+    let halted = "halted at 200/0: its topic 'b' does not exist, also not after 60 s";
+    relay.at(60_004, Missing("b"), &[halted]);
+}
+
+#[test]
 fn what_is_wrong_with_a_row_is_named_with_its_id() {
     let topic_missing = Some("id");
     for (cells, reason) in [
@@ -254,6 +267,7 @@ fn a_row_that_is_no_event_goes_to_the_dead_letter_topic_and_the_line_goes_on() {
         ]
     );
     assert_eq!(headers[0], "id: id");
+    assert_eq!(relay.relay.snapshot().dead_letters, 1);
     relay.at(3, row("a", "two"), &["record 4 to a/0: two"]);
     relay.at(4, commit(200, 208), &[]);
     relay.input(5, Acked(4));
@@ -381,6 +395,18 @@ fn a_record_that_the_client_does_not_send_leaves_an_earlier_event_in_the_way() {
     relay.at(5, Unsent(10), &[]);
     let halted = relay.relay.halted().unwrap();
     assert_eq!(halted.position, at(200, 0));
+}
+
+#[test]
+fn a_record_that_the_client_does_not_send_is_no_dead_letter_yet_where_an_earlier_event_halts() {
+    let mut relay = Bench::ruled(events(4), 4, dead_letters(), Rulings::default());
+    relay.at(1, begin(200), &[]);
+    relay.at(2, row("a", "one"), &["record 3 to a/0: one"]);
+    relay.at(3, row("a", "two"), &["record 4 to a/0: two"]);
+    let halted = "halted at 200/0: Kafka refused it: NAME (87)";
+    relay.at(4, Failed(3, 87), &[halted]);
+    relay.at(5, Unsent(10), &[]);
+    assert_eq!(relay.relay.snapshot().dead_letters, 0, "it comes again");
 }
 
 #[test]
