@@ -134,15 +134,10 @@ impl Window {
         ticket
     }
 
-    /// Whether no other record has left behind this one.
-    pub(crate) fn is_last(&self, ticket: Ticket) -> bool {
-        ticket.0 + 1 == self.unsent
-    }
-
     /// The record that left last did not get as far as Kafka: it is the next one to leave again.
     pub(crate) fn take_back(&mut self, ticket: Ticket) {
         assert!(
-            self.is_last(ticket),
+            ticket.0 + 1 == self.unsent,
             "a record was taken back that others have followed"
         );
         self.unsent -= 1;

@@ -279,7 +279,8 @@ impl Line {
         let ticket = delivery.ticket;
         let letter = self.letters.remove(&ticket);
         self.originals -= usize::from(letter.is_none());
-        let alone = self.alone.take_if(|_| self.window.is_last(ticket));
+        // Nothing else is in flight beside it.
+        let alone = self.alone.take();
         let Err(rejection) = delivery.result else {
             self.window.settle(ticket);
             self.counts.delivered += 1;

@@ -123,8 +123,10 @@ fn a_keepalive_behind_records_in_flight_waits_for_them() {
     let ticket = take(&mut window, 10, 0);
     window.seal(Lsn::new(20));
     window.seal(Lsn::new(500));
+    assert_eq!(window.boundaries(), 1, "however many keepalives come");
     assert_eq!(confirmed(&window), 0);
     window.settle(ticket);
+    assert_eq!(window.boundaries(), 0);
     assert_eq!(confirmed(&window), 500);
 }
 
@@ -215,6 +217,15 @@ fn records_settled_ahead_of_a_hole_still_count_as_events() {
     ahead.into_iter().for_each(|ticket| window.settle(ticket));
     assert!(!window.admits(1));
     assert_eq!(window.oldest().unwrap().commit_lsn, Lsn::new(1));
+}
+
+#[test]
+#[should_panic(expected = "others have followed")]
+fn a_record_that_others_have_followed_is_not_taken_back() {
+    let mut window = wide(0);
+    let ticket = take(&mut window, 1, 0);
+    take(&mut window, 2, 0);
+    window.take_back(ticket);
 }
 
 #[test]

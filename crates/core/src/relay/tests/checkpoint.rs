@@ -33,6 +33,20 @@ fn a_position_is_told_when_the_row_holds_it() {
 }
 
 #[test]
+fn each_event_that_is_confirmed_is_a_reason_to_write_the_row() {
+    let mut relay = delivered();
+    relay.at(200, Written(true), &["write 208 flush 208"]);
+    for (ticket, lsn) in [(1, 300), (2, 400)] {
+        relay.input(lsn, begin(lsn));
+        relay.input(lsn, row("a", "more"));
+        relay.input(lsn, commit(lsn, lsn + 8));
+        let write = format!("checkpoint {}", lsn + 8);
+        relay.at(lsn + 1, Acked(ticket), &[&write]);
+        relay.input(lsn + 2, Written(true));
+    }
+}
+
+#[test]
 fn a_slot_that_is_about_to_be_lost_is_told_what_the_row_does_not_hold() {
     let mut relay = delivered();
     relay.at(100, Written(false), &[]);
