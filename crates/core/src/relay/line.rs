@@ -138,8 +138,7 @@ impl Line {
             if self.halted.is_some() {
                 return None;
             }
-            let refused = self.refused.as_ref().map(|refused| refused.position);
-            let is_next = |event: &&Event| refused.is_none_or(|at| event.position < at);
+            let is_next = |event: &&Event| !stops(self.refused.as_ref(), event.position);
             let Some(event) = self.ready.front().filter(is_next) else {
                 if self.window.is_settled() {
                     self.halted = self.refused.take();
@@ -205,8 +204,7 @@ impl Line {
 
     /// Nothing from that event on leaves.
     fn refuse(&mut self, event: Undeliverable) {
-        let is_first = |refused: &Undeliverable| event.position < refused.position;
-        if self.refused.as_ref().is_none_or(is_first) {
+        if !stops(self.refused.as_ref(), event.position) {
             self.refused = Some(event);
         }
     }
@@ -243,11 +241,7 @@ impl Line {
         self.letters.remove(&ticket);
         self.window.take_back(ticket);
         // Nothing leaves any more, and it comes again.
-        if self
-            .halted
-            .as_ref()
-            .is_some_and(|halted| halted.position < position)
-        {
+        if stops(self.halted.as_ref(), position) {
             return Ok(());
         }
         let reason = Reason::Rejected(rejection);
@@ -268,8 +262,7 @@ impl Line {
 
     /// That event is in the way, unless an earlier one is.
     fn halt_at(&mut self, event: Undeliverable) {
-        let is_first = |halted: &Undeliverable| event.position < halted.position;
-        if self.halted.as_ref().is_none_or(is_first) {
+        if !stops(self.halted.as_ref(), event.position) {
             self.halted = Some(event);
         }
     }
@@ -404,6 +397,11 @@ impl Line {
     pub(super) fn poll_exception(&mut self) -> Option<Exception> {
         self.exceptions.pop_front()
     }
+}
+
+/// Whether that event is in the way of what stands at `position`.
+fn stops(event: Option<&Undeliverable>, position: Position) -> bool {
+    event.is_some_and(|event| event.position <= position)
 }
 
 fn of_dead_letter(topic: Topic, cause: Box<Reason>, why: Reason) -> Reason {
