@@ -187,4 +187,20 @@ mod tests {
         let suspects = places.map(|position| rulings.suspects(position));
         assert_eq!(suspects, [false, true, true]);
     }
+
+    #[test]
+    fn where_positions_mean_something_else_only_what_an_operator_said_is_known() {
+        let mut rulings = Rulings::default();
+        rulings.skip_id("a".to_owned());
+        rulings.condemn(Undeliverable {
+            id: id("b"),
+            position: at(8, 0),
+            reason: Reason::NullId,
+        });
+        rulings.suspect(BTreeSet::from([at(8, 1)]));
+        rulings.forget_found();
+        assert_eq!(rulings.verdict(at(8, 0), &id("b")), None);
+        assert!(!rulings.suspects(at(8, 1)));
+        assert!(rulings.skips(at(9, 0), &id("a")));
+    }
 }
