@@ -74,6 +74,10 @@ mutants: ## Plants one bug after the other and looks whether the tests find it: 
 mutants-apply: ## Each of these bugs can still be planted
 	@$(STEP) mutants-apply scripts/mutants.sh --check
 
+.PHONY: survivors
+survivors: ## Changes the core in one place after the other and lists what no test sees: T=window.rs
+	@$(STEP) survivors env $(addprefix SEEDS=,$(SEEDS)) scripts/survivors.sh $(T)
+
 .PHONY: blackbox
 # They mostly wait for servers, so more of them run at once than there are cores.
 blackbox: export RUST_TEST_THREADS ?= 4
