@@ -168,6 +168,7 @@ fn a_record_that_the_client_refuses_is_condemned_only_when_every_topic_has_told_
     let (told, known) = answer(Some(BATCH));
     judge.take_answer(told, &known, seconds_after(start(), 90));
     assert_eq!(at_second(&mut judge, 91), Next::Again(Finding::Condemned));
+    assert!(judge.size_is_final_until(start()).is_some());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use walpost_pgoutput::Lsn;
 
 use super::*;
-use crate::instants::start;
+use crate::instants::{seconds_after, start};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -263,4 +263,47 @@ fn a_batch_that_was_refused_is_as_large_as_the_smallest_topic_takes_it() {
     assert!(!learn(&mut fit, answer(&[400_000, MEBIBYTE])));
     assert!(fit.blames_record());
     assert_eq!(fit.sizes.batch, 400_000);
+}
+
+#[test]
+fn a_verdict_holds_for_a_minute_and_no_longer() {
+    let mut fit = Fit::new(DEFAULT);
+    let begun = start();
+    let at_second = |fit: &mut Fit, second| {
+        fit.refuse_record((at(1), "a"), seconds_after(begun, second), PATIENCE)
+    };
+    assert_eq!(at_second(&mut fit, 0), Refused::Asking);
+    let known = BTreeSet::from(["a".to_owned()]);
+    fit.learn(answer(&[MEBIBYTE]), &known, begun);
+    assert_eq!(at_second(&mut fit, 1), Refused::ForGood);
+    assert_eq!(at_second(&mut fit, 60), Refused::ForGood);
+    assert_eq!(at_second(&mut fit, 61), Refused::Asking);
+}
+
+#[test]
+fn what_was_judged_by_a_smaller_limit_is_not_final() {
+    let mut fit = Fit::new(DEFAULT);
+    fit.refuse_record((at(1), "a"), start(), PATIENCE);
+    learn(&mut fit, answer(&[2 * MEBIBYTE]));
+    assert_eq!(fit.is_final_until(start()), None);
+}
+
+#[test]
+fn a_limit_that_an_operator_chose_is_final_for_as_long_as_a_session_can_be() {
+    let fit = Fit::new(Sizes {
+        record_is_fixed: true,
+        ..DEFAULT
+    });
+    let year = seconds_after(start(), 365 * 24 * 3600);
+    assert!(fit.is_final_until(start()) > Some(year));
+}
+
+#[test]
+fn an_answer_that_leaves_a_topic_out_says_nothing_of_it() {
+    let mut fit = Fit::new(DEFAULT);
+    fit.refuse_record((at(1), "a"), start(), PATIENCE);
+    let known = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+    fit.learn(answer(&[MEBIBYTE]), &known, start());
+    let refused = fit.refuse_record((at(1), "a"), start(), PATIENCE);
+    assert_eq!(refused, Refused::Unknown, "b was not asked");
 }
