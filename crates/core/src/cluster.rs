@@ -7,6 +7,8 @@
 //! once more before it had answered, it is not known any more which one took what, and all of it
 //! has to be sent again.
 
+use std::ops::RangeInclusive;
+
 /// What is known of the cluster, over all sessions of a process.
 ///
 /// The owner counts how often a connection of its producer broke, and keeps that number with each
@@ -118,9 +120,10 @@ impl Cluster {
         Ok(before)
     }
 
-    /// What to do about a report that came when the producer's connections had broken `at` times.
-    /// By now, which has to be looked at after the answer has come, they have `now` times.
-    pub fn judge(&mut self, at: u64, now: u64) -> Belief {
+    /// What to do about a report that came when the producer's connections had broken so often, at
+    /// least and at most. By now, which has to be looked at after the answer has come, they have
+    /// `now` times.
+    pub fn judge(&mut self, at: &RangeInclusive<u64>, now: u64) -> Belief {
         if let Question::Answered(breaks) = self.question {
             self.question = Question::None;
             // Otherwise it is not known whether the answer came before the last break.
@@ -128,10 +131,12 @@ impl Cluster {
                 self.proven = now;
             }
         }
-        if at <= self.proven {
+        let (first, last) = (*at.start(), *at.end());
+        if last <= self.proven {
             return Belief::Believed;
         }
-        if at < now {
+        // What is not proven, and over, never will be.
+        if last < now || (self.proven < first && first < now) {
             return Belief::Doubt;
         }
         if self.question == Question::Asked(now) {
@@ -155,6 +160,25 @@ mod tests {
         cluster
     }
 
+    /// What is to be done about a report from between two breaks.
+    fn judge(cluster: &mut Cluster, at: u64, now: u64) -> Belief {
+        cluster.judge(&(at..=at), now)
+    }
+
+    #[test]
+    fn a_report_that_may_be_from_before_a_break_or_after_it_has_to_be_proven_for_both() {
+        let mut cluster = cluster();
+        assert_eq!(cluster.judge(&(0..=1), 1), Belief::Ask);
+        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(cluster.judge(&(0..=1), 1), Belief::Believed);
+        assert_eq!(cluster.judge(&(1..=2), 2), Belief::Ask);
+        assert_eq!(
+            cluster.judge(&(2..=3), 3),
+            Belief::Doubt,
+            "nobody asked at 2"
+        );
+    }
+
     fn other() -> OtherCluster {
         OtherCluster {
             known: "a".to_owned(),
@@ -165,32 +189,44 @@ mod tests {
     #[test]
     fn what_is_reported_before_any_connection_broke_is_believed() {
         let mut cluster = cluster();
-        assert_eq!(cluster.judge(0, 0), Belief::Believed);
-        assert_eq!(cluster.judge(0, 1), Belief::Believed, "it came before");
+        assert_eq!(judge(&mut cluster, 0, 0), Belief::Believed);
+        assert_eq!(
+            judge(&mut cluster, 0, 1),
+            Belief::Believed,
+            "it came before"
+        );
     }
 
     #[test]
     fn what_is_reported_after_a_break_waits_until_the_cluster_was_asked() {
         let mut cluster = cluster();
-        assert_eq!(cluster.judge(1, 1), Belief::Ask);
-        assert_eq!(cluster.judge(1, 1), Belief::Wait);
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Wait);
         assert_eq!(cluster.answered(None, None), Ok(None));
-        assert_eq!(cluster.judge(1, 1), Belief::Ask, "nobody has answered");
+        assert_eq!(
+            judge(&mut cluster, 1, 1),
+            Belief::Ask,
+            "nobody has answered"
+        );
         assert_eq!(cluster.answered(Some("a"), None), Ok(None));
-        assert_eq!(cluster.judge(1, 1), Belief::Believed);
-        assert_eq!(cluster.judge(1, 1), Belief::Believed);
-        assert_eq!(cluster.judge(2, 2), Belief::Ask);
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Believed);
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Believed);
+        assert_eq!(judge(&mut cluster, 2, 2), Belief::Ask);
     }
 
     #[test]
     fn what_another_cluster_took_is_not_believed_when_the_way_leads_back_again() {
         let mut cluster = cluster();
-        assert_eq!(cluster.judge(1, 1), Belief::Ask);
-        assert_eq!(cluster.judge(1, 2), Belief::Doubt, "it broke meanwhile");
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
+        assert_eq!(
+            judge(&mut cluster, 1, 2),
+            Belief::Doubt,
+            "it broke meanwhile"
+        );
         // Also where the answer was there before the second break was seen.
         assert_eq!(cluster.answered(Some("a"), None), Ok(None));
-        assert_eq!(cluster.judge(1, 2), Belief::Doubt);
-        assert_eq!(cluster.judge(2, 2), Belief::Ask);
+        assert_eq!(judge(&mut cluster, 1, 2), Belief::Doubt);
+        assert_eq!(judge(&mut cluster, 2, 2), Belief::Ask);
     }
 
     #[test]
@@ -198,7 +234,7 @@ mod tests {
         let mut cluster = cluster();
         assert_eq!(cluster.see("b", None), Err(other()));
         assert_eq!(cluster.see("b", Some("c")), Err(other()));
-        assert_eq!(cluster.judge(1, 1), Belief::Ask);
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
         assert_eq!(cluster.answered(Some("b"), None), Err(other()));
         assert_eq!(cluster.id(), Some("a"));
         let before = Ok(Some("a".to_owned()));
@@ -218,14 +254,18 @@ mod tests {
     #[test]
     fn a_producer_that_is_kept_has_to_be_proven_where_its_predecessor_was() {
         let mut cluster = cluster();
-        assert_eq!(cluster.judge(3, 3), Belief::Ask);
+        assert_eq!(judge(&mut cluster, 3, 3), Belief::Ask);
         assert_eq!(cluster.answered(Some("a"), None), Ok(None));
-        assert_eq!(cluster.judge(3, 3), Belief::Believed);
+        assert_eq!(judge(&mut cluster, 3, 3), Belief::Believed);
         cluster.session_begins(None);
-        assert_eq!(cluster.judge(4, 4), Belief::Ask, "it broke in between");
+        assert_eq!(
+            judge(&mut cluster, 4, 4),
+            Belief::Ask,
+            "it broke in between"
+        );
         cluster.session_begins(None);
-        assert_eq!(cluster.judge(4, 4), Belief::Ask, "nobody will answer");
+        assert_eq!(judge(&mut cluster, 4, 4), Belief::Ask, "nobody will answer");
         cluster.producer_is_new();
-        assert_eq!(cluster.judge(1, 1), Belief::Ask);
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
     }
 }

@@ -4,7 +4,7 @@
 //! producer; the locks are never contended, they only satisfy librdkafka's bounds.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
 use crate::LOG_TARGET;
+use crate::breaks::Breaks;
 use crate::error::{ErrorCode, Fault, Rejection};
 use crate::firsts::{Admission, Firsts};
 use crate::producer::{Delivery, Placed};
@@ -33,7 +34,6 @@ pub(crate) struct Context {
     is_troubled: AtomicBool,
     /// Whether an error event was served since the owner last asked.
     has_news: AtomicBool,
-    breaks: Breaks,
     /// Whether the owner has given up its records: the errors that follow are no news.
     is_purged: AtomicBool,
     /// Whether the cluster ever took a record or answered a question about topics.
@@ -44,34 +44,10 @@ pub(crate) struct Context {
     is_quiet: bool,
 }
 
-/// Counts how often a connection broke. Each is told twice, and failed attempts to make another one
-/// look alike: what comes without a delivery in between counts once.
-#[derive(Debug, Default)]
-struct Breaks {
-    count: AtomicU64,
-    has_delivered: AtomicBool,
-}
-
-impl Breaks {
-    fn broke(&self) {
-        let is_first = self.count.load(Ordering::Relaxed) == 0;
-        if self.has_delivered.swap(false, Ordering::Relaxed) || is_first {
-            self.count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn delivered(&self) {
-        self.has_delivered.store(true, Ordering::Relaxed);
-    }
-
-    fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-}
-
 #[derive(Debug, Default)]
 struct Records {
     reports: Vec<Delivery>,
+    breaks: Breaks,
     firsts: Firsts,
 }
 
@@ -132,7 +108,6 @@ impl Context {
             troubles: Mutex::default(),
             is_troubled: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
-            breaks: Breaks::default(),
             is_purged: AtomicBool::new(false),
             redactor: settings.redactor(),
             is_quiet: false,
@@ -147,9 +122,11 @@ impl Context {
         }
     }
 
-    /// Moves the waiting reports to the end of `deliveries`; returns how many.
+    /// Moves the waiting reports to the end of `deliveries`; returns how many. All that librdkafka
+    /// had to say was served before.
     pub(crate) fn take_reports(&self, deliveries: &mut Vec<Delivery>) -> usize {
         let mut records = locked(&self.records);
+        records.breaks.queue_is_empty();
         let count = records.reports.len();
         deliveries.append(&mut records.reports);
         count
@@ -174,7 +151,7 @@ impl Context {
 
     /// How often a connection broke, as [`Breaks`] counts.
     pub(crate) fn breaks(&self) -> u64 {
-        self.breaks.count()
+        locked(&self.records).breaks.count()
     }
 
     /// The owner gives up its records. A gapless producer fails over that, which is then expected.
@@ -263,7 +240,7 @@ impl ClientContext for Context {
             log_line(level, facility, &line);
         }
         if facility == "FAIL" {
-            self.breaks.broke();
+            locked(&self.records).breaks.broke();
             if !self.is_purged.load(Ordering::Relaxed) {
                 self.failed(line);
             }
@@ -277,7 +254,7 @@ impl ClientContext for Context {
         let detail = self.redactor.redacted(reason);
         self.has_news.store(true, Ordering::Relaxed);
         if code.is_of_connection() {
-            self.breaks.broke();
+            locked(&self.records).breaks.broke();
         }
         if self.is_purged.load(Ordering::Relaxed) {
             tracing::debug!(target: LOG_TARGET, %code, detail, "error after a purge");
@@ -311,7 +288,6 @@ impl ProducerContext for Context {
                     self.recovered();
                 }
                 self.has_answered.store(true, Ordering::Relaxed);
-                self.breaks.delivered();
                 Ok(Placed {
                     partition: message.partition(),
                     offset: message.offset(),
@@ -325,13 +301,17 @@ impl ProducerContext for Context {
                 Err(Rejection { code, detail })
             }
         };
+        let mut records = locked(&self.records);
+        let breaks = match &result {
+            Ok(_) => records.breaks.delivered(),
+            Err(_) => records.breaks.count()..=records.breaks.count(),
+        };
         // Lossless: the crate only compiles where the two have the same width.
         let report = Delivery {
             opaque: opaque as u64,
             result,
-            breaks: self.breaks.count(),
+            breaks,
         };
-        let mut records = locked(&self.records);
         if records.firsts.is_waiting() {
             let (Ok(message) | Err((_, message))) = delivered;
             records

@@ -11,6 +11,7 @@
 //! No type of `rdkafka` appears in a public signature. Raw calls to the C library, the only unsafe
 //! code, live in one module.
 
+mod breaks;
 mod certificate;
 mod configs;
 mod consumer;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,8 +97,9 @@ pub struct Delivery {
     pub opaque: u64,
     /// Where it is, or why it isn't there.
     pub result: Result<Placed, Rejection>,
-    /// How often a connection had broken when it came: [`Producer::breaks`].
-    pub breaks: u64,
+    /// How often a connection had broken when it came, at least and at most:
+    /// [`Producer::breaks`].
+    pub breaks: RangeInclusive<u64>,
 }
 
 /// Where a delivered record is.

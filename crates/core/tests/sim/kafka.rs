@@ -4,6 +4,7 @@
 mod late;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use fastrand::Rng;
 use walpost_core::judge::Sizes;
@@ -252,8 +253,25 @@ pub(crate) struct Producer {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) delivery: Delivery,
-    /// How often its connections had broken.
-    pub(crate) breaks: u64,
+    /// How often its connections had broken when the broker said it.
+    breaks: u64,
+    /// The same when the owner heard of it: a break overtakes the reports before it.
+    heard: u64,
+}
+
+impl Report {
+    fn new(delivery: Delivery, breaks: u64) -> Self {
+        Self {
+            delivery,
+            breaks,
+            heard: breaks,
+        }
+    }
+
+    /// How often connections had broken, as far as the owner knows.
+    pub(crate) fn breaks(&self) -> RangeInclusive<u64> {
+        self.breaks..=self.heard
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -483,13 +501,14 @@ impl Producer {
                 ticket: flight.record.ticket,
                 result: Err(rejection(code)),
             };
-            reports.push_back(Report { delivery, breaks });
+            reports.push_back(Report::new(delivery, breaks));
         }
     }
 
     /// The oldest reports of some partition reach the relay. What came before connections broke is
     /// there before what came after it.
-    pub(crate) fn report(&mut self, rng: &mut Rng) -> Vec<Report> {
+    pub(crate) fn report(&mut self, rng: &mut Rng, cluster: &Cluster) -> Vec<Report> {
+        let heard = self.breaks(cluster);
         let oldest = |queue: &VecDeque<Report>| queue.front().map(|report| report.breaks);
         let first = self.reports.values().filter_map(oldest).min();
         let reports = self.reports.iter();
@@ -500,7 +519,7 @@ impl Producer {
         let is_first = |report: &&Report| Some(report.breaks) == first;
         let count = queue.iter().take_while(is_first).count();
         let count = rng.usize(1..=count);
-        let reports: Vec<Report> = queue.drain(..count).collect();
+        let mut reports: Vec<Report> = queue.drain(..count).collect();
         if queue.is_empty() {
             self.reports.remove(&place);
         }
@@ -509,7 +528,8 @@ impl Producer {
         if arrived.is_empty() {
             self.arrived.remove(&place);
         }
-        for report in &reports {
+        for report in &mut reports {
+            report.heard = heard;
             let size = self.unreported_sizes.remove(&report.delivery.ticket);
             let size = size.expect("one report each");
             self.unreported -= 1;
@@ -558,9 +578,12 @@ impl Producer {
         }
         self.unreported = 0;
         self.unreported_bytes = 0;
-        std::mem::take(&mut self.reports)
-            .into_values()
-            .flatten()
+        let reports = std::mem::take(&mut self.reports).into_values().flatten();
+        reports
+            .map(|report| Report {
+                heard: breaks,
+                ..report
+            })
             .collect()
     }
 }
@@ -570,7 +593,7 @@ fn taken(flight: &Flight, breaks: u64) -> Report {
         ticket: flight.record.ticket,
         result: Ok(()),
     };
-    Report { delivery, breaks }
+    Report::new(delivery, breaks)
 }
 
 /// What a report says of a record that was not taken.

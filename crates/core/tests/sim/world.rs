@@ -357,7 +357,7 @@ impl World {
             }
             Action::Record => session.recorded(env, &running.believed),
             Action::Report => {
-                let reports = session.producer.report(&mut env.rng);
+                let reports = session.producer.report(&mut env.rng, &env.kafka);
                 session.deliveries.extend(reports);
             }
             Action::Prove => session.prove(env),

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// by now. One of a record that was not taken always does.
 pub(super) fn judge(cluster: &mut Cluster, delivery: &Delivery, breaks: u64) -> Belief {
     match delivery.result {
-        Ok(_) => cluster.judge(delivery.breaks, breaks),
+        Ok(_) => cluster.judge(&delivery.breaks, breaks),
         Err(_) => Belief::Believed,
     }
 }

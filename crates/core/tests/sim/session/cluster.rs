@@ -51,7 +51,7 @@ impl Session {
         match report.delivery.result {
             Ok(()) => {
                 let now = self.producer.breaks(&env.kafka);
-                self.proof.cluster.judge(report.breaks, now)
+                self.proof.cluster.judge(&report.breaks(), now)
             }
             Err(_) => Belief::Believed,
         }
