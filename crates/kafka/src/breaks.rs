@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-/// Counts how often a connection broke. Each time is told twice, and failed attempts to make another
-/// one look alike: what comes without a delivery in between counts once.
+/// Counts how often a connection broke. Each time is told twice, and failed attempts to make
+/// another one look alike: what comes without a delivery in between counts once.
 ///
 /// librdkafka's log lines overtake the reports that wait in the same queue. So a report that is
 /// served behind one, before the queue is empty, may be from before the break or from after it.
