@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use tracing::debug;
-use walpost_core::Relay;
 use walpost_core::class::Class;
 use walpost_core::cluster::{Belief, Cluster};
+use walpost_core::{Relay, RelayError};
 use walpost_crashpoint as crash_point;
 use walpost_kafka::{Delivery, Producer};
 use walpost_walsender::WalStream;
@@ -25,7 +25,7 @@ const FINISH: Duration = Duration::from_secs(1);
 impl Session<'_> {
     /// Ends the session: what is in flight is waited for without sending more, the last status goes
     /// out where the stream still stands, and the topics go on to the next session.
-    pub(super) async fn end(mut self, ended: Result<End, SessionError>) -> Outcome {
+    pub(super) async fn end(mut self, mut ended: Result<End, SessionError>) -> Outcome {
         // A server that stops waits for this.
         if matches!(&ended, Err(error) if error.is_of_stream()) {
             self.stream = None;
@@ -39,7 +39,11 @@ impl Session<'_> {
             let held = std::mem::take(&mut self.deliveries);
             let cluster = &mut self.context.kafka.cluster;
             let settled = settle(self.producer, &mut self.relay, held, cluster);
-            crash_point::around!("settle", settled.await);
+            let fault = crash_point::around!("settle", settled.await);
+            // A producer fails over a record, and may say so before the record's report does.
+            if let (Err(SessionError::Producer(_)), Some(fault)) = (&ended, fault) {
+                ended = Err(fault.into());
+            }
         }
         // Nothing leaves later than that: the slot may be another relay's by now.
         self.producer.purge();
@@ -103,13 +107,15 @@ async fn finish(mut stream: WalStream, relay: &mut Relay) {
 }
 
 /// Waits for reports without sending anything. Good ones are believed until a connection breaks:
-/// nobody is asked any more where the next one leads.
+/// nobody is asked any more where the next one leads. Returns the first that tells a fault of the
+/// cluster.
 async fn settle(
     producer: &mut Producer,
     relay: &mut Relay,
     mut deliveries: Vec<Delivery>,
     cluster: &mut Cluster,
-) {
+) -> Option<RelayError> {
+    let mut fault = None;
     let deadline = Instant::now() + SETTLE;
     loop {
         producer.poll(&mut deliveries);
@@ -122,15 +128,16 @@ async fn settle(
             // remembers it.
             if let Err(error) = relay.handle_delivery(core_delivery(delivery)) {
                 debug!(%error, "a record failed after the session's end");
+                fault.get_or_insert(error);
             }
         }
         // Also after a fatal error: the reports say whether an event was its cause.
         if producer.in_flight() == 0 {
-            return;
+            return fault;
         }
         tokio::select! {
             () = producer.ready() => {}
-            () = tokio::time::sleep_until(deadline.into()) => return,
+            () = tokio::time::sleep_until(deadline.into()) => return fault,
         }
     }
 }
