@@ -100,6 +100,14 @@ impl Process {
         }
     }
 
+    /// Whether it handles that signal by itself.
+    pub fn catches(&self, signal: u32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    }
+
     /// Kills the whole group (SIGKILL) and waits for the end of the process.
     pub fn kill(&self) {
         {

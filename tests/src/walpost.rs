@@ -17,6 +17,12 @@ use crate::{Consumer, GuardedDir, Process, postgres::tail, process::exit_code, w
 /// [`Running`] printed and logged is searched for it when the run ends, in every test.
 pub const SECRET: &str = "hunter";
 
+/// The number of the signal.
+const SIGTERM: u32 = 15;
+
+/// So long a process that was just started may take until it listens to signals.
+const LISTENS: Duration = Duration::from_secs(60);
+
 /// What the log says when the stream is closed because Kafka takes nothing.
 pub const PARKED: &str = "parked: the stream is closed";
 
@@ -245,8 +251,12 @@ impl Running {
         self.process.kill();
     }
 
-    /// Asks it to stop (SIGTERM).
+    /// Asks it to stop (SIGTERM). One that has not begun to listen yet would just be gone.
     pub fn terminate(&self) {
+        wait_until(LISTENS, "a process that listens to SIGTERM", || {
+            let listens = !self.is_running() || self.process.catches(SIGTERM);
+            listens.then_some(())
+        });
         self.process.signal("TERM");
     }
 
