@@ -8,9 +8,9 @@
 //!
 //! The crate is pure: no async, no clock, no randomness, no sockets, no environment. [`Relay`] is
 //! one session's state machine and holds its contract; [`start`] says where a session may begin,
-//! [`silence`] when a stream is dead, [`park`] when Kafka is, [`hold`] when an event that is in the
-//! way is worth another try, [`class`] what an error means, [`backoff`] how long to wait before the
-//! next one.
+//! [`ending`] when it is over, [`slot`] whose the slot is meanwhile, [`silence`] when a stream is
+//! dead, [`park`] when Kafka is, [`hold`] when an event that is in the way is worth another try,
+//! [`class`] what an error means, [`backoff`] how long to wait before the next one.
 //!
 //! What always holds, and is asserted in every build:
 //!
@@ -27,6 +27,7 @@ pub mod backoff;
 pub mod class;
 pub mod cluster;
 mod dead_letter;
+pub mod ending;
 mod error;
 mod event;
 mod feedback;
@@ -45,6 +46,7 @@ mod recorder;
 mod relay;
 mod rulings;
 pub mod silence;
+pub mod slot;
 pub mod start;
 mod stream;
 mod topics;

@@ -17,8 +17,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tracing::{debug, warn};
-use walpost_core::TableName;
 use walpost_core::start::Identity;
+use walpost_core::{TableName, slot};
 use walpost_crashpoint as crash_point;
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Endpoint, Error, Mode};
@@ -76,10 +76,8 @@ pub(crate) enum News {
 /// What matters of the slot while it is streamed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotSeen {
-    /// The walsender that streams from it.
-    pub active_pid: Option<i32>,
-    /// Up to where it is confirmed.
-    pub confirmed: Option<Lsn>,
+    /// Whose it is, and where it stands.
+    pub row: slot::Seen,
     /// The server is about to give it up for the WAL that it keeps.
     pub is_pressed: bool,
     /// Its walsender decodes, and waits neither for WAL nor for us.
@@ -348,14 +346,17 @@ impl Task {
         let slot = catalog::slot(connection, &self.config.postgres.slot).await?;
         let safe = slot.as_ref().and_then(|slot| slot.safe_wal_size);
         let safe = safe.map(|size| u64::try_from(size).unwrap_or(0));
-        let active_pid = slot.as_ref().and_then(|slot| slot.row.active_pid);
         let is_lost = slot.as_ref().is_none_or(Slot::is_lost);
+        let row = slot.map(|slot| slot.row);
+        let row = slot::Seen {
+            active_pid: row.as_ref().and_then(|row| row.active_pid),
+            confirmed: row.as_ref().and_then(|row| row.confirmed_flush_lsn),
+        };
         Ok(SlotSeen {
-            active_pid,
+            row,
             is_lost,
             idle_timeout: idle_timeout.unwrap_or_default(),
-            confirmed: slot.and_then(|slot| slot.row.confirmed_flush_lsn),
-            is_working: match active_pid {
+            is_working: match row.active_pid {
                 Some(pid) => catalog::is_working(connection, pid).await?,
                 None => false,
             },

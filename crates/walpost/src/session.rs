@@ -29,10 +29,11 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 use walpost_core as core;
+use walpost_core::ending::{Ending, Over};
 use walpost_core::park::Circuit;
 use walpost_core::silence::{Silence, Verdict};
 use walpost_core::start::Accepted;
-use walpost_core::{Halt, Record, Recording, Relay, Rulings, Topic, TopicFault};
+use walpost_core::{Record, Recording, Relay, Rulings, Topic, TopicFault};
 use walpost_crashpoint as crash_point;
 use walpost_kafka::{Delivery, Producer, Settings};
 use walpost_pgoutput::Lsn;
@@ -75,21 +76,6 @@ pub(crate) const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long what is in flight is waited for when the producer is replaced.
 const ROTATION_DRAIN: Duration = Duration::from_secs(2);
-
-/// How a session ended when nothing went wrong.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// It was asked to stop before the stream was open.
-    NotBegun,
-    /// Everything in flight arrived before the drain's deadline, or there was nothing.
-    Drained,
-    /// The drain's deadline passed: so many records come again.
-    DrainDeadline { in_flight: usize },
-    /// `--once`: everything that was committed before the stream opened is confirmed.
-    CaughtUp { confirmed: Lsn },
-    /// An event can't be delivered.
-    Halted(Box<Halt>),
-}
 
 /// What a session is run with.
 pub(crate) struct SessionContext<'a> {
@@ -166,13 +152,9 @@ struct Session<'a> {
     standing: Option<(Topic, TopicFault)>,
     /// The topic that a policy of the cluster does not want, as it was logged.
     unwanted: Option<String>,
-    /// `--once`: what has to be confirmed.
-    target: Option<Lsn>,
     pinged_at: Instant,
     reads: Reads,
-    drain: Drain,
-    /// It ends for another producer.
-    rotates: bool,
+    ending: Ending,
     control: Control,
     record: CheckpointRecord,
     silence: Silence,
@@ -197,30 +179,6 @@ enum Answer {
     Cluster(Option<String>),
 }
 
-/// How far a session is with its end.
-#[derive(Clone, Copy, Debug)]
-enum Drain {
-    No,
-    /// It was asked to stop. The transaction whose records are leaving goes on to its end: cut in
-    /// the middle, it would come again.
-    Asked {
-        deadline: Instant,
-    },
-    /// Nothing more leaves. After the deadline, what is in flight comes again.
-    Begun {
-        deadline: Instant,
-    },
-}
-
-impl Drain {
-    fn deadline(self) -> Option<Instant> {
-        match self {
-            Self::No => None,
-            Self::Asked { deadline } | Self::Begun { deadline } => Some(deadline),
-        }
-    }
-}
-
 /// What the last reads of the socket were like.
 #[derive(Debug, Default)]
 struct Reads {
@@ -232,7 +190,7 @@ struct Reads {
 /// What a session leaves behind.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub ended: Result<End, SessionError>,
+    pub ended: Result<Over, SessionError>,
     /// Up to where everything is delivered.
     pub confirmed: Lsn,
     /// What is known of single events by now.
@@ -281,6 +239,7 @@ pub(crate) async fn run(
     context.kafka.cluster.session_begins(opening.kafka_cluster);
     let (asker, answers) = unbounded_channel();
     let target = context.once.then_some(opening.current);
+    let ending = Ending::new(target, context.config.drain);
     let teller = asker.clone();
     let tell = move |news| teller.send(Answer::Control(news)).is_ok();
     let state = context.state.clone();
@@ -297,11 +256,9 @@ pub(crate) async fn run(
         asker,
         standing: None,
         unwanted: None,
-        target,
         pinged_at: now,
         reads: Reads::default(),
-        drain: Drain::No,
-        rotates: false,
+        ending,
         control,
         record: CheckpointRecord::new(opening.floor, opening.idle_slot_timeout, state),
         silence: Silence::new(now, opening.wal_sender_timeout),
@@ -321,7 +278,7 @@ impl Session<'_> {
         self.stream.as_mut().expect(HAS_STREAM)
     }
 
-    async fn serve(&mut self) -> Result<End, SessionError> {
+    async fn serve(&mut self) -> Result<Over, SessionError> {
         loop {
             let now = Instant::now();
             self.hear_shutdown(now);
@@ -338,8 +295,8 @@ impl Session<'_> {
             self.tell_standing();
             self.write_checkpoint(now);
             self.tell_status(now)?;
-            if let Some(end) = self.ended(now)? {
-                return Ok(end);
+            if let Some(over) = self.ended(now)? {
+                return Ok(over);
             }
             if more {
                 self.nap(now);
@@ -353,37 +310,20 @@ impl Session<'_> {
 
     fn hear_shutdown(&mut self, now: Instant) {
         let is_wished = self.context.shutdown.requested() == Shutdown::Drain;
-        if is_wished && (self.rotates || matches!(self.drain, Drain::No)) {
+        if is_wished && self.ending.stop(now + self.context.config.drain) {
             info!(
                 in_flight = self.producer.in_flight(),
                 "stopping: waiting for what is in flight"
             );
-            let deadline = now + self.context.config.drain;
-            self.rotates = false;
-            self.drain = Drain::Asked { deadline };
         }
     }
 
     /// Other certificates and passwords for Kafka are ready: the session ends in order for a
     /// producer that has them.
     fn hear_rotation(&mut self, now: Instant) {
-        if matches!(self.drain, Drain::No) && self.context.rotation.is_due() {
-            self.rotates = true;
-            let deadline = now + ROTATION_DRAIN;
-            self.drain = Drain::Asked { deadline };
+        if self.context.rotation.is_due() {
+            self.ending.make_room(now + ROTATION_DRAIN);
         }
-    }
-
-    /// Whether records may leave. The drain begins as soon as it cuts no transaction in two.
-    fn may_send(&mut self, now: Instant) -> bool {
-        if let Drain::Asked { deadline } = self.drain {
-            let cuts = self.unsent.is_some() || self.relay.splits_transaction();
-            if !cuts || now >= deadline {
-                crash_point::around!("drain", self.relay.drain());
-                self.drain = Drain::Begun { deadline };
-            }
-        }
-        !matches!(self.drain, Drain::Begun { .. })
     }
 
     /// Reads once and relays a bounded number of messages. True when there may be more at once.
@@ -468,13 +408,13 @@ impl Session<'_> {
     /// Lets the server write while the stream is busy. What was read is served by now.
     fn nap(&mut self, now: Instant) {
         let due = self.relay.poll_timeout().is_none_or(|due| due <= now + NAP);
-        if self.reads.busy && !due && matches!(self.drain, Drain::No) {
+        if self.reads.busy && !due && self.ending.is_open() {
             std::thread::sleep(NAP);
         }
     }
 
     fn tell_status(&mut self, now: Instant) -> Result<(), SessionError> {
-        if self.target.is_some() && now.duration_since(self.pinged_at) >= ONCE_INTERVAL {
+        if self.ending.has_target() && now.duration_since(self.pinged_at) >= ONCE_INTERVAL {
             self.pinged_at = now;
             self.relay.ping();
         }
@@ -489,41 +429,27 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn ended(&mut self, now: Instant) -> Result<Option<End>, SessionError> {
+    fn look_at_end(&mut self, now: Instant) -> Option<Over> {
+        let in_flight = self.producer.in_flight() + self.deliveries.len();
+        let (ending, relay) = (&mut self.ending, &mut self.relay);
+        if ending.may_send() {
+            return ending.look(relay, in_flight, now);
+        }
+        crash_point::tried!(
+            "drained",
+            ending.look(relay, in_flight, now),
+            Option::is_some
+        )
+    }
+
+    fn ended(&mut self, now: Instant) -> Result<Option<Over>, SessionError> {
         let snapshot = self.relay.snapshot();
         self.context
             .progress
             .see(now, snapshot.confirmed, snapshot.delivered);
-        let idle = self.producer.in_flight() == 0 && self.deliveries.is_empty();
-        if self.relay.halted().is_some() {
-            let drain = self.context.config.drain;
-            let deadline = self.drain.deadline().unwrap_or(now + drain);
-            self.drain = Drain::Begun { deadline };
-            if idle || now >= deadline {
-                return Ok(self.relay.halt().map(|halt| End::Halted(Box::new(halt))));
-            }
-            return Ok(None);
-        }
-        if let Some(deadline) = self.drain.deadline() {
-            let in_flight = self.producer.in_flight();
-            let has_begun = matches!(self.drain, Drain::Begun { .. });
-            if has_begun && crash_point::tried!("drained", idle, |idle| *idle) {
-                return Ok(Some(End::Drained));
-            }
-            return Ok((now >= deadline).then_some(End::DrainDeadline { in_flight }));
-        }
-        let Some(target) = self.target else {
-            return Ok(None);
-        };
-        if snapshot.confirmed >= target {
-            self.relay.record_all();
-            if self.relay.is_recorded_to(target) {
-                return Ok(Some(End::CaughtUp {
-                    confirmed: snapshot.confirmed,
-                }));
-            }
-        }
-        if self.context.progress.age(now) >= ONCE_PATIENCE {
+        let over = self.look_at_end(now);
+        let waits = over.is_none() && self.ending.has_target() && self.ending.is_open();
+        if waits && self.context.progress.age(now) >= ONCE_PATIENCE {
             let waits_for_topic = self.relay.waits_for_topic();
             return Err(SessionError::Stalled {
                 in_flight: snapshot.in_flight,
@@ -532,20 +458,20 @@ impl Session<'_> {
                 checkpoint: self.record.failure().map(str::to_owned),
             });
         }
-        Ok(None)
+        Ok(over)
     }
 
     /// The one place that waits. Every branch only waits and can be dropped; what woke it is found
     /// out by serving all sources.
     async fn wait(&mut self, now: Instant) -> Result<(), SessionError> {
         let mut until = self.relay.poll_timeout().unwrap_or(now);
-        if let Some(deadline) = self.drain.deadline() {
+        if let Some(deadline) = self.ending.deadline() {
             until = until.min(deadline);
         }
         for deadline in [self.silence.deadline(), self.breaker.deadline()] {
             until = until.min(deadline.unwrap_or(until));
         }
-        if self.target.is_some() {
+        if self.ending.has_target() {
             until = until.min(now + ONCE_INTERVAL);
         }
         let reads = self.relay.wants_wal();
@@ -554,7 +480,7 @@ impl Session<'_> {
         tokio::select! {
             // 1. Stop.
             () = self.context.shutdown.changed() => {}
-            () = self.context.rotation.due(), if matches!(self.drain, Drain::No) => {}
+            () = self.context.rotation.due(), if self.ending.is_open() => {}
             // 2. Reports.
             () = self.producer.ready() => {}
             // 3. Timers: status updates, topics, deadlines.

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 use walpost_core::backoff::Backoff;
 use walpost_core::class::{Class, Exit};
+use walpost_core::ending::Over;
 use walpost_core::judge::Judge;
 use walpost_core::park::Circuit;
 use walpost_core::start::{Accepted, Identity};
@@ -33,7 +34,7 @@ use crate::exit::Status;
 use crate::gate::{self, Memory, Opening};
 use crate::rotation::Rotation;
 use crate::session::{
-    self, CREDENTIALS_PATIENCE, End, KafkaSeen, ONCE_PATIENCE, Parked, Progress, SessionContext,
+    self, CREDENTIALS_PATIENCE, KafkaSeen, ONCE_PATIENCE, Parked, Progress, SessionContext,
     SessionError,
 };
 use crate::shutdown::{Shutdown, ShutdownSignal};
@@ -193,10 +194,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    async fn session(&mut self) -> Result<End, SessionError> {
+    /// None: the process is asked to stop, and no stream was open.
+    async fn session(&mut self) -> Result<Option<Over>, SessionError> {
         self.has_streamed = false;
         let Some(opening) = self.open().await? else {
-            return Ok(End::NotBegun);
+            return Ok(None);
         };
         self.begun = true;
         self.accepted.begun();
@@ -250,7 +252,7 @@ impl<'a> Supervisor<'a> {
                 self.memory.uses_spare = true;
                 Err(SessionError::PublicationGone(chain(&error)))
             }
-            ended => ended,
+            ended => ended.map(Some),
         }
     }
 
@@ -288,35 +290,32 @@ impl<'a> Supervisor<'a> {
 
     async fn next(
         &mut self,
-        ended: Result<End, SessionError>,
+        ended: Result<Option<Over>, SessionError>,
         parked: Option<Box<Parked>>,
     ) -> Result<Next, Error> {
-        let is_over = self.shutdown.requested() == Shutdown::Drain;
         Ok(match ended {
-            // It made room for a producer with other certificates or passwords.
-            Ok(End::Drained | End::DrainDeadline { .. }) if !is_over && self.rotation.is_due() => {
-                AT_ONCE
-            }
-            Ok(End::NotBegun) => {
+            // For a producer with other certificates or passwords.
+            Ok(Some(Over::MadeRoom)) => AT_ONCE,
+            Ok(None) => {
                 info!("stopped while no session was open");
                 Next::Stop(self.stopped())
             }
-            Ok(End::Drained) => {
+            Ok(Some(Over::Drained)) => {
                 self.log_drained();
                 Next::Stop(self.stopped())
             }
-            Ok(End::DrainDeadline { in_flight }) => {
+            Ok(Some(Over::DrainDeadline { in_flight })) => {
                 warn!(
                     in_flight,
                     "stopped before everything arrived: these records come again at the next start"
                 );
                 Next::Stop(self.stopped())
             }
-            Ok(End::CaughtUp { confirmed }) => {
+            Ok(Some(Over::CaughtUp { confirmed })) => {
                 info!(%confirmed, "everything that was committed before the start is delivered");
                 Next::Stop(Ok(()))
             }
-            Ok(End::Halted(halt)) => {
+            Ok(Some(Over::Halted(halt))) => {
                 let mut parked = parked.expect("a halted session leaves its control connection");
                 let next = self.after_halt(*halt, &mut parked).await;
                 self.unpark(*parked).await;

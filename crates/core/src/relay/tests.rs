@@ -2,6 +2,7 @@
 
 mod bench;
 mod checkpoint;
+mod ending;
 mod flow;
 mod progress;
 mod stream;

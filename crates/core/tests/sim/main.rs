@@ -39,7 +39,7 @@ use crate::shrink::Shrunk;
 const SEEDS: u64 = 20_000;
 
 /// Each of these has to happen somewhere, or the simulation shows less than it seems to.
-const COVERED: [&str; 97] = [
+const COVERED: [&str; 100] = [
     "Postgres crashed",
     "Postgres shuts down",
     "Postgres shut down",
@@ -88,6 +88,8 @@ const COVERED: [&str; 97] = [
     "a wrong skip lets nothing pass",
     "a stop in the middle of a transaction",
     "a stop cut a transaction in two",
+    "a stop while room is made for another producer",
+    "a session made room for another producer",
     "the producer was full",
     "the producer refused an event",
     "smaller batches are tried",
@@ -118,6 +120,7 @@ const COVERED: [&str; 97] = [
     "a position was accepted",
     "a session that starts without its checkpoint",
     "a slot that was moved is refused",
+    "a slot that was moved under a lost stream is seen",
     "a position of a process that is gone is refused",
     "a standby was promoted",
     "a backup was restored",

@@ -80,6 +80,8 @@ pub(crate) enum Fault {
     Terminate,
     /// The process is stopped for a while, and goes on.
     Suspend,
+    /// The relay gets another producer, for other certificates or passwords.
+    Rotation,
     /// Nothing is written for a long time.
     Quiet,
     /// The relay's owner asks the server for a sign of life.
@@ -107,7 +109,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 40] = [
+    pub(crate) const ALL: [Self; 41] = [
         Self::Crash,
         Self::FastShutdown,
         Self::LinkCut,
@@ -148,6 +150,7 @@ impl Fault {
         Self::Restore,
         Self::SlotRemade,
         Self::OtherCluster,
+        Self::Rotation,
     ];
 
     /// Whether it happens at a moment. The others change how something else goes.

@@ -258,6 +258,10 @@ impl Running {
         self.topics = Some(session.close(env, usize::MAX));
         match end {
             End::Retry(_) => self.retry(env),
+            End::MadeRoom => {
+                self.producer = None;
+                self.connect_at = env.ms();
+            }
             End::Halted(halt) => return self.after_halt(env, &halt, is_last),
             End::Park => {
                 let is_news = self.circuit.park(env.clock.now());

@@ -14,6 +14,7 @@ mod telling;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use walpost_core::ending::Ending;
 use walpost_core::park::Stall;
 use walpost_core::silence::Silence;
 use walpost_core::start::Identity;
@@ -38,6 +39,8 @@ use crate::watch::Watch;
 const DRAIN_MS: u64 = 20_000;
 /// A write of the checkpoint that is not answered is given up after so long.
 const ANSWER_MS: u64 = 6_000;
+/// The longest drain that makes room for another producer.
+const ROOM_MS: u64 = 2_000;
 /// How often a session that is to end asks how far the server has come.
 const ONCE_MS: u64 = 200;
 /// An unread stream is closed so long after a shutdown was seen on another connection.
@@ -67,7 +70,11 @@ pub(crate) struct Session {
     has_failed: bool,
     /// The server is about to give the slot up.
     is_pressed: bool,
-    phase: Phase,
+    ending: Ending,
+    /// Until when a drain that was asked for may take.
+    drains_until: Option<u64>,
+    /// It has failed, or what is around it: what is in flight is waited for until then.
+    settles_until: Option<u64>,
     pub(crate) watch: Watch,
     started_at: u64,
     /// A record that the producer had no room for, and the count that it was placed by.
@@ -80,6 +87,8 @@ pub(crate) struct Session {
     /// When an event was in the way for the first time: it halts the relay when everything before
     /// it has arrived.
     judged_at: u64,
+    /// It is halted, and that was looked at.
+    has_halted: bool,
     /// What it is to do with single events.
     terms: Terms,
     /// The last record that left.
@@ -92,8 +101,6 @@ pub(crate) struct Session {
     began_at_end_of: Lsn,
     unread_since: Option<u64>,
     timer: Option<u64>,
-    /// What has to be confirmed for the session to end.
-    target: Option<u64>,
     pinged_at: u64,
     /// The process got SIGTERM: no other session follows.
     is_last: bool,
@@ -108,30 +115,13 @@ pub(crate) struct Session {
     lost_until: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Streaming,
-    /// It was asked to stop, and goes on to the end of the transaction whose records are leaving.
-    Asked {
-        until: u64,
-    },
-    /// Nothing more leaves.
-    Draining {
-        until: u64,
-    },
-    Halting {
-        until: u64,
-    },
-    Settling {
-        until: u64,
-    },
-}
-
 /// Why a session is over, and what its process does then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Reconnect with backoff.
     Retry(&'static str),
+    /// Go on at once, with another producer.
+    MadeRoom,
     /// An event is in the way.
     Halted(Box<Halt>),
     /// Wait for Kafka without a stream.
@@ -150,19 +140,9 @@ impl Session {
     ) -> Self {
         env.sessions += 1;
         let once = env.plan.once && !env.healing && chance(&mut env.rng, 30);
+        let target = once.then(|| Lsn::new(env.pg.flush_end()));
+        let drain = Duration::from_millis(pick(&mut env.rng, &[0, 50, DRAIN_MS]));
         let now = env.ms();
-        let spec = MappingSpec {
-            tables: vec![TableName {
-                schema: "public".to_owned(),
-                name: "outbox".to_owned(),
-            }],
-            null_payload: if env.tombstones {
-                NullPayload::Tombstone
-            } else {
-                NullPayload::Refuse
-            },
-            ..MappingSpec::default()
-        };
         let timeout = Duration::from_millis(env.plan.wal_sender_timeout_ms);
         let start = Start {
             floor,
@@ -177,7 +157,7 @@ impl Session {
                 Some(grace) => Recording::On { recorded, grace },
             },
         };
-        let mapping = Mapping::new(&spec).expect("the default layout is a mapping");
+        let mapping = mapping(env.tombstones);
         Self {
             relay: Relay::new(mapping, start, std::mem::take(&mut terms.rulings), topics),
             identity: env.pg.identity,
@@ -193,7 +173,9 @@ impl Session {
             recorded_at: now,
             has_failed: false,
             is_pressed: false,
-            phase: Phase::Streaming,
+            ending: Ending::new(target, drain),
+            drains_until: None,
+            settles_until: None,
             watch: Watch::new(floor, env.plan.status_interval_ms()),
             started_at: now,
             unsent: None,
@@ -201,6 +183,7 @@ impl Session {
             positions: BTreeMap::new(),
             refused: None,
             judged_at: u64::MAX,
+            has_halted: false,
             terms,
             left: None,
             repeated: 0,
@@ -209,7 +192,6 @@ impl Session {
             began_at_end_of: Lsn::new(env.pg.flush_end()),
             unread_since: None,
             timer: None,
-            target: once.then(|| env.pg.flush_end()),
             pinged_at: now,
             is_last: false,
             is_cut_off: false,
@@ -222,12 +204,12 @@ impl Session {
 
     /// Whether it streams, with no end in sight.
     pub(crate) fn is_streaming(&self) -> bool {
-        self.phase == Phase::Streaming && self.target.is_none()
+        self.settles_until.is_none() && self.ending.is_open() && !self.ending.has_target()
     }
 
     /// Whether the stream is read and records leave.
     fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Streaming | Phase::Asked { .. })
+        self.settles_until.is_none() && self.ending.may_send() && self.relay.halted().is_none()
     }
 
     /// The process got SIGTERM.
@@ -247,13 +229,28 @@ impl Session {
     /// SIGTERM.
     pub(crate) fn terminate(&mut self, env: &mut Env) {
         self.is_last = true;
-        if self.phase == Phase::Streaming {
-            let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
-            self.phase = Phase::Asked { until };
+        let drain = pick(&mut env.rng, &[0, 50, DRAIN_MS]);
+        let made_room = !self.ending.is_open();
+        let deadline = env.clock.now() + Duration::from_millis(drain);
+        if self.ending.stop(deadline) {
+            self.drains_until = Some(env.ms() + drain);
             if self.is_in_the_middle() {
                 env.cover("a stop in the middle of a transaction");
             }
+            if made_room {
+                env.cover("a stop while room is made for another producer");
+            }
         }
+    }
+
+    /// The next session is to go on with another producer.
+    pub(crate) fn make_room(&mut self, env: &mut Env, _: &BTreeMap<usize, u32>) {
+        let drain = pick(&mut env.rng, &[0, 50, ROOM_MS]);
+        if self.ending.is_open() {
+            self.drains_until = Some(env.ms() + drain);
+        }
+        let deadline = env.clock.now() + Duration::from_millis(drain);
+        self.ending.make_room(deadline);
     }
 
     /// A drain now would cut a transaction in two.
@@ -299,7 +296,7 @@ impl Session {
             env.say(|| format!("relay: ticket {} acknowledged: {acked}", delivery.ticket.0));
             if let Err(error) = self.take(env, delivery) {
                 env.say(|| format!("relay: {error}"));
-                if !matches!(self.phase, Phase::Settling { .. }) {
+                if self.settles_until.is_none() {
                     self.settle(env);
                     env.cover("a session ended with an error");
                 }
@@ -335,7 +332,7 @@ impl Session {
     /// The outputs, in the order of the contract.
     pub(crate) fn pump(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
         let now = env.clock.now();
-        if !matches!(self.phase, Phase::Settling { .. }) {
+        if self.settles_until.is_none() {
             self.send_records(env, believed);
             while let Some(topic) = self.relay.poll_topic(now) {
                 env.say(|| format!("relay: asks for {topic}"));
@@ -420,19 +417,13 @@ impl Session {
 
     /// When something happens by itself.
     pub(crate) fn deadline(&self, clock: Clock) -> Option<u64> {
-        let phase = match self.phase {
-            Phase::Streaming => None,
-            Phase::Asked { until }
-            | Phase::Draining { until }
-            | Phase::Halting { until }
-            | Phase::Settling { until } => Some(until),
-        };
-        let ping = self.target.filter(|_| self.is_open());
-        let ping = ping.map(|_| self.pinged_at + ONCE_MS);
+        let drain = self.ending.deadline().map(|at| clock.ms_of(at));
+        let pings = self.ending.has_target() && self.is_open();
+        let ping = pings.then_some(self.pinged_at + ONCE_MS);
         let unread = self.unread_since.map(|since| since + UNREAD_MS);
         [
             self.timer,
-            phase,
+            self.settles_until.or(drain),
             ping,
             unread,
             self.silence_deadline(clock),
@@ -447,11 +438,11 @@ impl Session {
     /// Serves the timers.
     pub(crate) fn tick(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
         self.judge_silence(env, believed);
-        let is_asked = matches!(self.phase, Phase::Asked { .. });
+        let is_asked = !self.ending.is_open();
         if is_asked || self.timer.is_none_or(|timer| timer <= env.ms()) {
             self.pump(env, believed);
         }
-        let wants_ping = self.target.is_some() && self.is_open();
+        let wants_ping = self.ending.has_target() && self.is_open();
         if wants_ping && env.ms() >= self.pinged_at + ONCE_MS {
             self.pinged_at = env.ms();
             self.ping(env, believed);
@@ -476,6 +467,23 @@ impl Session {
         self.producer.purge(kafka, history, rng, now, is_late);
         self.relay.into_topics()
     }
+}
+
+/// `tombstones`: a payload that is NULL is one.
+fn mapping(tombstones: bool) -> Mapping {
+    let spec = MappingSpec {
+        tables: vec![TableName {
+            schema: "public".to_owned(),
+            name: "outbox".to_owned(),
+        }],
+        null_payload: if tombstones {
+            NullPayload::Tombstone
+        } else {
+            NullPayload::Refuse
+        },
+        ..MappingSpec::default()
+    };
+    Mapping::new(&spec).expect("the default layout is a mapping")
 }
 
 fn policy(env: &Env) -> Policy {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 use walpost_core::class::Class;
 use walpost_core::cluster::{Belief, Cluster};
+use walpost_core::ending::Over;
 use walpost_core::{Relay, RelayError};
 use walpost_crashpoint as crash_point;
 use walpost_kafka::{Delivery, Producer};
@@ -13,7 +14,7 @@ use walpost_walsender::WalStream;
 
 use super::cluster::judge;
 use super::convert::{core_delivery, standby_status};
-use super::{End, Outcome, Parked, Session, SessionError};
+use super::{Outcome, Parked, Session, SessionError};
 use crate::error::chain;
 
 /// How long the reports of what is in flight are waited for when a session ends.
@@ -25,7 +26,7 @@ const FINISH: Duration = Duration::from_secs(1);
 impl Session<'_> {
     /// Ends the session: what is in flight is waited for without sending more, the last status goes
     /// out where the stream still stands, and the topics go on to the next session.
-    pub(super) async fn end(mut self, mut ended: Result<End, SessionError>) -> Outcome {
+    pub(super) async fn end(mut self, mut ended: Result<Over, SessionError>) -> Outcome {
         // A server that stops waits for this.
         if matches!(&ended, Err(error) if error.is_of_stream()) {
             self.stream = None;
@@ -65,7 +66,7 @@ impl Session<'_> {
                     cause,
                     "the session ended beside an event that can't be delivered"
                 );
-                Ok(End::Halted(Box::new(halt)))
+                Ok(Over::Halted(Box::new(halt)))
             }
             _ => Err(error),
         });
@@ -73,7 +74,7 @@ impl Session<'_> {
         let rulings = self.relay.rulings().clone();
         let sent = self.relay.take_recent();
         let goes_on = match &ended {
-            Ok(End::Halted(_)) => true,
+            Ok(Over::Halted(_)) => true,
             Ok(_) => false,
             Err(_) => parks,
         };

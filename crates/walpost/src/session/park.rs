@@ -8,7 +8,7 @@ use walpost_core::park::{Circuit, Stall};
 use walpost_pgoutput::Lsn;
 
 use super::record::Record;
-use super::{Answer, Drain, Session, SessionError};
+use super::{Answer, Session, SessionError};
 use crate::control::{Control, News};
 use crate::state::Activity;
 
@@ -51,8 +51,7 @@ impl Session<'_> {
             self.close_circuit(now);
         }
         let waited = self.breaker.stall.look(now, snapshot.delivered, waits);
-        let may_park =
-            !self.context.once && matches!(self.drain, Drain::No) && self.relay.halted().is_none();
+        let may_park = !self.context.once && self.ending.is_open() && self.relay.halted().is_none();
         match waited.filter(|_| may_park) {
             None => Ok(()),
             Some(waited) => Err(SessionError::KafkaAway {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
+use walpost_core::slot::{self, Verdict};
 use walpost_crashpoint as crash_point;
 use walpost_pgoutput::Lsn;
 
@@ -172,9 +173,7 @@ impl Session<'_> {
         }
     }
 
-    /// The slot has to be streamed from by our own walsender, and stand where we left it. Where it
-    /// is another's, or nobody's, it may be ahead by right: a relay that took over while this one
-    /// stood still has the row of the checkpoint move with it, and the start gate compares both.
+    /// The slot has to be streamed from by our own walsender, and stand where we left it.
     fn take_slot(&mut self, seen: SlotSeen) -> Result<(), SessionError> {
         self.relay.handle_slot(seen.is_pressed);
         self.record.idle_slot_timeout = seen.idle_timeout;
@@ -182,25 +181,18 @@ impl Session<'_> {
             self.silence.at_work(Instant::now());
         }
         let told = self.relay.told();
-        let ahead = seen.confirmed.filter(|confirmed| *confirmed > told);
         let slot = || self.context.config.postgres.slot.clone();
-        match (seen.active_pid, self.stream_pid) {
-            (Some(seen), Some(ours)) if seen != ours => {
-                debug!(seen, ours, "another walsender streams from the slot");
-                return Err(SessionError::SlotTaken { slot: slot() });
+        match slot::judge(seen.row, self.stream_pid, told) {
+            Verdict::Ours => Ok(()),
+            Verdict::Taken => {
+                debug!(seen = ?seen.row, ours = self.stream_pid, "the slot is not ours any more");
+                Err(SessionError::SlotTaken { slot: slot() })
             }
-            (None, Some(_)) if ahead.is_some() => {
-                return Err(SessionError::SlotTaken { slot: slot() });
-            }
-            _ => {}
-        }
-        match ahead {
-            Some(confirmed) => Err(SessionError::SlotMoved {
+            Verdict::Moved(confirmed) => Err(SessionError::SlotMoved {
                 slot: slot(),
                 confirmed,
                 told,
             }),
-            None => Ok(()),
         }
     }
 
@@ -218,7 +210,7 @@ impl Session<'_> {
         self.relay.record_all();
         let now = Instant::now();
         // A stop has a deadline; something is left for a last write in any case.
-        let drained = self.drain.deadline().unwrap_or(now + LAST_RECORD);
+        let drained = self.ending.deadline().unwrap_or(now + LAST_RECORD);
         let deadline = drained.clamp(now + LAST_RECORD / 8, now + LAST_RECORD);
         loop {
             self.write_checkpoint(Instant::now());

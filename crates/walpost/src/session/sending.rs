@@ -58,7 +58,11 @@ impl Session<'_> {
 
     /// Sends what may leave; stops where the producer has no room.
     pub(super) fn send_records(&mut self, now: Instant) -> Result<(), SessionError> {
-        while self.may_send(now) {
+        loop {
+            self.try_drain(now);
+            if !self.ending.may_send() {
+                return Ok(());
+            }
             let Some(record) = self.unsent.take().or_else(|| self.relay.poll_record(now)) else {
                 return Ok(());
             };
@@ -76,7 +80,15 @@ impl Session<'_> {
                 Err(SendError::Fatal(fault)) => return Err(SessionError::Producer(fault)),
             }
         }
-        Ok(())
+    }
+
+    fn try_drain(&mut self, now: Instant) {
+        if self.ending.is_open() {
+            return;
+        }
+        let holds = self.unsent.is_some();
+        let (ending, relay) = (&mut self.ending, &mut self.relay);
+        crash_point::tried!("drain", ending.try_drain(relay, holds, now), |begun| *begun);
     }
 
     /// The crash point of a record.

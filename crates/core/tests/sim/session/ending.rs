@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use walpost_core::ending::Over;
 use walpost_core::limits::TOPIC_DENIED_INTERVAL;
 use walpost_core::park::Circuit;
 use walpost_core::{EventId, Found, Reason, Topic};
+use walpost_pgoutput::Lsn;
 
-use super::{DRAIN_MS, End, Phase, Session, UNREAD_MS};
+use super::{End, Session, UNREAD_MS};
 use crate::env::Env;
 use crate::kafka::{INVALID, TOO_LARGE, number};
 use crate::plan::{Fault, pick};
@@ -22,9 +24,10 @@ impl Session {
         let Some(halt) = self.relay.halted() else {
             return;
         };
-        if !self.is_open() {
+        if self.settles_until.is_some() || self.has_halted {
             return;
         }
+        self.has_halted = true;
         let found = self.relay.halt().map(|halt| halt.found);
         if found == Some(Found::BeforeSending) {
             let reached = self.is_halt_reached();
@@ -57,8 +60,6 @@ impl Session {
         } else {
             panic!("halt: {}", halt.reason);
         }
-        let until = env.ms() + pick(&mut env.rng, &[0, 50, DRAIN_MS]);
-        self.phase = Phase::Halting { until };
     }
 
     /// Whether it is over now.
@@ -84,63 +85,85 @@ impl Session {
             self.last_status(env);
             return Some(End::Park);
         }
-        if self.phase == Phase::Streaming && self.is_out_of_patience(env) {
-            return Some(End::Exit("no progress"));
+        if let Some(until) = self.settles_until {
+            return (self.is_settled() || now >= until).then(|| self.settled(env));
         }
-        match self.phase {
-            Phase::Streaming if self.is_caught_up() => {
-                self.check_caught_up(env);
-                self.last_status(env);
-                Some(End::Exit("caught up"))
+        let in_flight = self.producer.unreported + self.deliveries.len();
+        let over = self
+            .ending
+            .look(&mut self.relay, in_flight, env.clock.now());
+        let Some(over) = over else {
+            let is_open = self.ending.is_open();
+            return (is_open && self.is_out_of_patience(env)).then_some(End::Exit("no progress"));
+        };
+        self.check_over(env, &over);
+        self.purge(env);
+        self.last_status(env);
+        Some(match over {
+            Over::MadeRoom => End::MadeRoom,
+            Over::Drained | Over::DrainDeadline { .. } => End::Exit("drained"),
+            Over::CaughtUp { .. } => End::Exit("caught up"),
+            Over::Halted(_) => self.halted(),
+        })
+    }
+
+    /// What has to be true of a session that is over in order.
+    fn check_over(&self, env: &mut Env, over: &Over) {
+        match over {
+            Over::Drained => {
+                let is_whole = self.relay.is_drained() || self.unsent.is_some();
+                assert!(is_whole, "drain: something is in flight");
+                self.check_whole();
+                env.cover("a complete drain");
             }
-            Phase::Streaming | Phase::Asked { .. } => None,
-            Phase::Draining { until } if self.relay.is_drained() || now >= until => {
-                let drained = self.relay.is_drained();
-                assert_eq!(drained, self.unacked == 0, "drain: something is in flight");
-                self.check_whole(drained);
-                env.cover(if drained {
-                    "a complete drain"
-                } else {
-                    "a drain that ran out of time"
-                });
-                self.purge(env);
-                self.last_status(env);
-                Some(End::Exit("drained"))
+            Over::DrainDeadline { in_flight } => {
+                assert!(*in_flight > 0, "drain: nothing was in flight");
+                self.check_deadline(env);
+                env.cover("a drain that ran out of time");
             }
-            Phase::Halting { until } if self.is_halt_reached() || now >= until => {
-                self.purge(env);
-                self.last_status(env);
-                Some(self.halted())
-            }
-            Phase::Settling { until } if self.is_settled() || now >= until => {
-                // The reports of a batch come together.
-                self.purge(env);
-                if env.plan.last_words && !self.is_cut_off {
-                    self.last_status(env);
+            Over::CaughtUp { confirmed } => self.check_caught_up(env, *confirmed),
+            Over::MadeRoom => {
+                assert!(!self.is_last, "drain: it is to stop, and goes on");
+                if !self.is_settled() {
+                    self.check_deadline(env);
                 }
-                Some(if self.relay.halted().is_some() {
-                    self.halted()
-                } else {
-                    self.over("an error")
-                })
+                env.cover("a session made room for another producer");
             }
-            Phase::Draining { .. } | Phase::Halting { .. } | Phase::Settling { .. } => None,
+            Over::Halted(_) => {}
         }
     }
 
-    fn is_caught_up(&self) -> bool {
-        let confirmed = self.relay.confirmed().as_u64();
-        self.target.is_some_and(|target| confirmed >= target)
+    /// What is in flight is given up no earlier than it has to be.
+    fn check_deadline(&self, env: &Env) {
+        let is_over = self.drains_until.is_some_and(|until| env.ms() >= until);
+        assert!(is_over, "drain: what is in flight was not waited for");
+    }
+
+    /// What failed is over: the reports of a batch come together.
+    fn settled(&mut self, env: &mut Env) -> End {
+        self.purge(env);
+        if env.plan.last_words && !self.is_cut_off {
+            self.last_status(env);
+        }
+        if self.relay.halted().is_some() {
+            self.halted()
+        } else {
+            self.over("an error")
+        }
     }
 
     /// Everything that was committed before the session is in Kafka.
-    fn check_caught_up(&self, env: &mut Env) {
+    fn check_caught_up(&self, env: &mut Env, confirmed: Lsn) {
         env.cover("a run caught up");
+        assert!(confirmed >= self.began_at_end_of, "once: it ended early");
         // What a server has that took its place meanwhile is another matter.
         let is_there = env.pg.instance == self.instance;
+        let is_on_record =
+            env.plan.grace.is_none() || env.pg.recorded() >= Some(self.began_at_end_of);
+        assert!(is_on_record || !is_there, "once: it is not on record");
         if let Some((position, event)) = env.history.first_missing().filter(|_| is_there) {
             assert!(
-                self.target <= Some(position.commit_lsn.as_u64()),
+                self.began_at_end_of <= position.commit_lsn,
                 "once: {} at {position} was left out",
                 event.id
             );
@@ -169,12 +192,12 @@ impl Session {
     /// Nothing more leaves, and reports are waited for.
     pub(super) fn settle(&mut self, env: &mut Env) {
         let until = env.ms() + pick(&mut env.rng, &[0, 20, SETTLE_MS]);
-        self.phase = Phase::Settling { until };
+        self.settles_until = Some(until);
     }
 
     /// A stop that was not pressed for time leaves nothing to be sent again.
-    fn check_whole(&self, drained: bool) {
-        if let Some(left) = self.left.filter(|_| drained) {
+    fn check_whole(&self) {
+        if let Some(left) = self.left {
             assert!(
                 self.relay.confirmed() > left.commit_lsn,
                 "drain: the event at {left} left, arrived, and comes again"
@@ -188,7 +211,7 @@ impl Session {
 
     /// What stands before the event in the way has left, so that it can arrive.
     fn check_halt(&self) {
-        if matches!(self.phase, Phase::Halting { .. }) && self.is_settled() {
+        if self.has_halted && self.settles_until.is_none() && self.is_settled() {
             let reached = self.is_halt_reached();
             assert!(reached, "halt: records before it have not left");
         }

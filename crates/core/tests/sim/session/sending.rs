@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use walpost_core::Record;
 
-use super::{Phase, Session};
+use super::Session;
 use crate::env::Env;
 use crate::history::content;
 use crate::kafka::{TOO_LARGE, number, record_bytes, rejection};
@@ -63,19 +63,16 @@ impl Session {
 
     /// Whether records may leave. A stop begins as soon as it cuts no transaction in two.
     fn may_send(&mut self, env: &mut Env) -> bool {
-        if let Phase::Asked { until } = self.phase {
-            let cuts = self.is_in_the_middle();
-            if !cuts || env.ms() >= until {
-                // The end of its transaction is behind an event that can't leave.
-                let stands = self.relay.refused().is_some();
-                self.relay.drain();
-                self.phase = Phase::Draining { until };
-                if cuts || stands {
-                    self.left = None;
-                }
-                if cuts {
-                    env.cover("a stop cut a transaction in two");
-                }
+        let cuts = self.is_in_the_middle();
+        // The end of its transaction is behind an event that can't leave.
+        let stands = self.relay.refused().is_some();
+        let (holds, now) = (self.unsent.is_some(), env.clock.now());
+        if self.ending.try_drain(&mut self.relay, holds, now) {
+            if cuts || stands {
+                self.left = None;
+            }
+            if cuts {
+                env.cover("a stop cut a transaction in two");
             }
         }
         self.is_open()

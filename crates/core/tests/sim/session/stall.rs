@@ -2,7 +2,7 @@
 
 use walpost_core::park::Circuit;
 
-use super::{Phase, Session};
+use super::Session;
 use crate::clock::Clock;
 use crate::env::Env;
 
@@ -74,7 +74,7 @@ impl Session {
             stalled.is_some() || !waits || ms <= self.wait.running_since + PARK_MS + SLACK_MS,
             "park: Kafka takes nothing, and the stream is still open"
         );
-        let may_park = self.phase == Phase::Streaming && self.target.is_none();
+        let may_park = self.is_streaming();
         stalled.is_some() && may_park && self.relay.halted().is_none()
     }
 
@@ -86,11 +86,12 @@ impl Session {
             self.wait.moved = seen;
             self.wait.moved_at = env.ms();
         }
-        self.target.is_some() && env.ms() >= self.wait.moved_at + PATIENCE_MS
+        self.ending.has_target() && env.ms() >= self.wait.moved_at + PATIENCE_MS
     }
 
     pub(super) fn stall_deadline(&self, clock: Clock) -> Option<u64> {
-        let out_of_patience = self.target.map(|_| self.wait.moved_at + PATIENCE_MS);
+        let is_patient = self.ending.has_target();
+        let out_of_patience = is_patient.then_some(self.wait.moved_at + PATIENCE_MS);
         let look = self.stall.deadline().map(|at| clock.ms_of(at));
         out_of_patience.into_iter().chain(look).min()
     }

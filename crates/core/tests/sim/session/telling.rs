@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walpost_core::Status;
+use walpost_core::slot::{self, Seen, Verdict};
 use walpost_pgoutput::{Lsn, PgTimestamp, StandbyStatus};
 
 use super::Session;
@@ -80,7 +81,31 @@ impl Session {
     pub(crate) fn press(&mut self, env: &mut Env, believed: &BTreeMap<usize, u32>) {
         self.is_pressed = !self.is_pressed;
         self.relay.handle_slot(self.is_pressed);
+        self.look_at_slot(env);
         self.pump(env, believed);
+    }
+
+    /// A slot that somebody else moved is not this session's any more.
+    fn look_at_slot(&mut self, env: &mut Env) {
+        let is_reached = env.pg.state == State::Up && env.pg.instance == self.instance;
+        if !is_reached || self.settles_until.is_some() {
+            return;
+        }
+        let (ours, confirmed) = (1, env.pg.confirmed());
+        let seen = Seen {
+            active_pid: env.pg.sender.is_some().then_some(ours),
+            confirmed,
+        };
+        let is_moved = env.pg.moved_from.is_some() && confirmed > Some(self.watch.told());
+        match slot::judge(seen, Some(ours), self.relay.told()) {
+            Verdict::Ours => assert!(!is_moved, "slot: somebody moved it, and nobody sees it"),
+            Verdict::Taken | Verdict::Moved(_) => {
+                assert!(is_moved, "slot: it stands where it was told to");
+                env.cover("a slot that was moved under a lost stream is seen");
+                self.is_cut_off = true;
+                self.settle(env);
+            }
+        }
     }
 
     /// Whether the row holds that position now.

@@ -1,5 +1,6 @@
 //! What the world does to the relay, and how it heals.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -65,7 +66,8 @@ impl World {
         let now = env.ms();
         match fault {
             // Nothing reaches the process.
-            Fault::Terminate | Fault::Ping | Fault::Pressed | Fault::Suspend if is_suspended => {}
+            Fault::Terminate | Fault::Ping | Fault::Pressed | Fault::Rotation | Fault::Suspend
+                if is_suspended => {}
             Fault::Crash => Self::crash(env),
             Fault::FastShutdown => Self::shut_down(env),
             Fault::Failover => Self::fail_over(env),
@@ -100,7 +102,9 @@ impl World {
                 env.cover("the publication was made anew");
                 env.pg.remake_publication(&mut env.rng, &mut env.history);
             }
-            Fault::Ping | Fault::Pressed => self.touch_session(fault),
+            Fault::Ping => self.touch_session(Session::ping),
+            Fault::Pressed => self.touch_session(Session::press),
+            Fault::Rotation => self.touch_session(Session::make_room),
             Fault::Quiet => {
                 let quiet = pick(&mut env.rng, &[1_000, 30_000, 400_000]);
                 self.quiet_until = now + quiet;
@@ -150,16 +154,10 @@ impl World {
         }
     }
 
-    /// The owner of the relay wants a sign of life, or the slot is about to be lost.
-    fn touch_session(&mut self, fault: Fault) {
+    fn touch_session(&mut self, act: fn(&mut Session, &mut Env, &BTreeMap<usize, u32>)) {
         if let Some(running) = self.process.running()
             && let Some(session) = &mut running.session
         {
-            let act = if fault == Fault::Ping {
-                Session::ping
-            } else {
-                Session::press
-            };
             act(session, &mut self.env, &running.believed);
         }
     }

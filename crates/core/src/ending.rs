@@ -1,0 +1,169 @@
+//! How a session ends that nothing went wrong with: it is asked to, an event is in its way, or it
+//! has delivered what it was to deliver.
+//!
+//! Each of the first two is a drain: no more records leave, and those that have left are waited
+//! for, so that they do not come again. A drain that somebody asked for begins only where it cuts
+//! no transaction in two: the position behind a transaction is the first that can be confirmed, so
+//! all of a half would come again.
+
+use std::time::{Duration, Instant};
+
+use walpost_pgoutput::Lsn;
+
+use crate::relay::Relay;
+use crate::rulings::Halt;
+
+/// How a session is over.
+#[derive(Debug)]
+pub enum Over {
+    /// Everything that had left when it was asked to stop has arrived.
+    Drained,
+    /// That was not waited for any longer: so many records come again.
+    DrainDeadline {
+        /// Records without a report.
+        in_flight: usize,
+    },
+    /// The next session can go on at once, with another producer.
+    MadeRoom,
+    /// What it was to deliver is delivered, and on record.
+    CaughtUp {
+        /// Up to where everything is delivered.
+        confirmed: Lsn,
+    },
+    /// An event is in the way, and what is before it has arrived or was waited for long enough.
+    Halted(Box<Halt>),
+}
+
+/// How far a session is with its end.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// It ends by itself when everything before this is confirmed.
+    target: Option<Lsn>,
+    /// How long a drain may take, that nobody asked for.
+    patience: Duration,
+    phase: Phase,
+    /// Only another producer is wished for.
+    is_for_room: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Open,
+    /// Records leave until their transaction is whole, or until the deadline.
+    Asked {
+        deadline: Instant,
+    },
+    /// Nothing more leaves. After the deadline, what is in flight comes again.
+    Draining {
+        deadline: Instant,
+    },
+}
+
+impl Ending {
+    /// Of a session that begins. `target`: with everything before it confirmed, the session has
+    /// done what it was to do. `patience`: how long it waits for what left before an event that is
+    /// in its way.
+    pub fn new(target: Option<Lsn>, patience: Duration) -> Self {
+        Self {
+            target,
+            patience,
+            phase: Phase::Open,
+            is_for_room: false,
+        }
+    }
+
+    /// The process is to end. Returns whether that is news.
+    pub fn stop(&mut self, deadline: Instant) -> bool {
+        let is_news = self.is_open() || self.is_for_room;
+        if is_news {
+            self.is_for_room = false;
+            self.phase = match self.phase {
+                Phase::Open | Phase::Asked { .. } => Phase::Asked { deadline },
+                Phase::Draining { .. } => Phase::Draining { deadline },
+            };
+        }
+        is_news
+    }
+
+    /// The next session is to go on at once, with another producer.
+    pub fn make_room(&mut self, deadline: Instant) {
+        if self.is_open() {
+            self.is_for_room = true;
+            self.phase = Phase::Asked { deadline };
+        }
+    }
+
+    /// Whether no end is in sight.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether records may leave.
+    pub fn may_send(&self) -> bool {
+        !matches!(self.phase, Phase::Draining { .. })
+    }
+
+    /// Whether the session ends by itself.
+    pub fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Until when it is waited for, if the end is in sight.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open => None,
+            Phase::Asked { deadline } | Phase::Draining { deadline } => Some(deadline),
+        }
+    }
+
+    /// Before a record leaves: begins the drain that was asked for, where it cuts no transaction in
+    /// two or can't wait any longer. `holds_record`: a record was polled that has not left. Returns
+    /// whether the drain began.
+    pub fn try_drain(&mut self, relay: &mut Relay, holds_record: bool, now: Instant) -> bool {
+        let Phase::Asked { deadline } = self.phase else {
+            return false;
+        };
+        let cuts = holds_record || relay.splits_transaction();
+        let begins = !cuts || now >= deadline;
+        if begins {
+            relay.drain();
+            self.phase = Phase::Draining { deadline };
+        }
+        begins
+    }
+
+    /// Whether the session is over. `in_flight`: records that have left, and whose reports the
+    /// relay has not taken.
+    pub fn look(&mut self, relay: &mut Relay, in_flight: usize, now: Instant) -> Option<Over> {
+        if relay.halted().is_some() {
+            let deadline = self.deadline().unwrap_or(now + self.patience);
+            self.phase = Phase::Draining { deadline };
+            self.is_for_room = false;
+            let is_over = in_flight == 0 || now >= deadline;
+            return relay
+                .halt()
+                .filter(|_| is_over)
+                .map(|halt| Over::Halted(Box::new(halt)));
+        }
+        match self.phase {
+            Phase::Open => self.caught_up(relay),
+            Phase::Asked { .. } => None,
+            Phase::Draining { deadline } if in_flight > 0 && now < deadline => None,
+            Phase::Draining { .. } => Some(match in_flight {
+                _ if self.is_for_room => Over::MadeRoom,
+                0 => Over::Drained,
+                in_flight => Over::DrainDeadline { in_flight },
+            }),
+        }
+    }
+
+    /// What is delivered has the checkpoint written at once.
+    fn caught_up(&self, relay: &mut Relay) -> Option<Over> {
+        let confirmed = relay.confirmed();
+        let target = self.target.filter(|target| confirmed >= *target)?;
+        relay.record_all();
+        relay
+            .is_recorded_to(target)
+            .then_some(Over::CaughtUp { confirmed })
+    }
+}
