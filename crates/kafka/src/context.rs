@@ -1,7 +1,8 @@
 //! What librdkafka calls back: deliveries, errors of its connections, log lines.
 //!
 //! All of it arrives inside [`Producer::poll`](crate::Producer::poll), on the thread that owns the
-//! producer; the locks are never contended, they only satisfy librdkafka's bounds.
+//! producer. Others only say that the cluster has answered, and that there is no token: what they
+//! change is behind a lock.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -219,9 +220,11 @@ impl Context {
     }
 
     fn recovered(&self) {
-        let troubles = std::mem::take(&mut *locked(&self.troubles));
+        let mut troubles = locked(&self.troubles);
+        let last = std::mem::take(&mut *troubles).last;
         self.is_troubled.store(false, Ordering::Relaxed);
-        if let Some(fault) = troubles.last {
+        drop(troubles);
+        if let Some(fault) = last {
             tracing::info!(
                 target: LOG_TARGET,
                 code = %fault.code,
@@ -233,17 +236,20 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        locked(&self.records).breaks.hear(facility, line);
+        let is_debug = matches!(level, RDKafkaLogLevel::Debug);
+        // Asked for because of the breaks.
+        if is_debug && !tracing::enabled!(target: LOG_TARGET, tracing::Level::TRACE) {
+            return;
+        }
         let line = self.redactor.redacted(without_thread(line));
         if self.is_quiet {
             tracing::debug!(target: LOG_TARGET, facility, "librdkafka: {line}");
         } else {
             log_line(level, facility, &line);
         }
-        if facility == "FAIL" {
-            locked(&self.records).breaks.broke();
-            if !self.is_purged.load(Ordering::Relaxed) {
-                self.failed(line);
-            }
+        if facility == "FAIL" && !is_debug && !self.is_purged.load(Ordering::Relaxed) {
+            self.failed(line);
         }
     }
 
@@ -253,9 +259,6 @@ impl ClientContext for Context {
         let code = ErrorCode::of(&error);
         let detail = self.redactor.redacted(reason);
         self.has_news.store(true, Ordering::Relaxed);
-        if code.is_of_connection() {
-            locked(&self.records).breaks.broke();
-        }
         if self.is_purged.load(Ordering::Relaxed) {
             tracing::debug!(target: LOG_TARGET, %code, detail, "error after a purge");
             return;

@@ -98,13 +98,6 @@ impl ErrorCode {
     /// The producer is unusable; [`Producer::fatal`](crate::Producer::fatal) has the cause.
     pub const FATAL: Self = Self(-150);
 
-    /// Whether a connection broke, or could not be made: `_RESOLVE` (-193), `_TRANSPORT` (-195),
-    /// `_SSL` (-181), `_TIMED_OUT` (-185) and what follows from them.
-    pub(crate) fn is_of_connection(self) -> bool {
-        matches!(self.0, -193 | -195 | -181 | -185)
-            || matches!(self, Self::ALL_BROKERS_DOWN | Self::AUTHENTICATION)
-    }
-
     /// librdkafka's symbolic name, such as `MSG_SIZE_TOO_LARGE`. Names of codes that the client
     /// raises start with an underscore.
     #[must_use]

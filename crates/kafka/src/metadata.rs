@@ -185,7 +185,8 @@ impl Metadata {
         created.or_else(|(code, words)| create_verdict(code, &words))
     }
 
-    /// The cluster's id as a broker says it now, in an answer about a topic that exists.
+    /// The cluster's id as a broker says it now, in an answer about a topic; also where it has no
+    /// such topic, or does not show it.
     ///
     /// # Errors
     ///
@@ -195,8 +196,12 @@ impl Metadata {
         topic: &str,
         timeout: Duration,
     ) -> Result<Option<String>, TopicFault> {
-        self.topic_shape(topic, timeout)?;
-        Ok(self.cluster_id(timeout))
+        match self.topic_shape(topic, timeout) {
+            Ok(_) | Err(TopicFault::Missing | TopicFault::NotAuthorized) => {
+                Ok(self.cluster_id(timeout))
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// The cluster's id, as the last answer of a broker had it; `None` when there was none in time.

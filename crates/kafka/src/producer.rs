@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
@@ -160,8 +161,7 @@ impl Producer {
     /// As [`Producer::new`], with a context that may be quieter.
     pub(crate) fn with_context(settings: &Settings, context: Context) -> Result<Self, Error> {
         let action = "create the Kafka producer";
-        let client = settings
-            .client_config()
+        let client = telling_breaks(settings.client_config())
             .create_with_context(context)
             .map_err(|error| creation::explained(action, &error, settings))?;
         let client: Arc<Client> = Arc::new(client);
@@ -297,8 +297,7 @@ impl Producer {
     }
 
     /// How often a connection broke, as far as [`poll`](Self::poll) has seen it: the next one may
-    /// lead to another cluster. What comes without a delivery in between counts once. Cheap enough
-    /// for a loop.
+    /// lead to another cluster. Cheap enough for a loop.
     #[must_use]
     pub fn breaks(&self) -> u64 {
         self.client.context().breaks()
@@ -465,4 +464,15 @@ fn rejected(code: ErrorCode) -> SendError {
         code,
         detail: code.description(),
     })
+}
+/// librdkafka leaves some ends of a connection out, and tells the same one again only for some
+/// time; but for its debug log.
+fn telling_breaks(mut config: ClientConfig) -> ClientConfig {
+    let debug = match config.get("debug") {
+        Some(debug) => format!("{debug},broker"),
+        None => "broker".to_owned(),
+    };
+    config.set("debug", debug);
+    config.set_log_level(RDKafkaLogLevel::Debug);
+    config
 }

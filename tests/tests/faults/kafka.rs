@@ -7,7 +7,9 @@ use std::{
 };
 
 use uuid::Uuid;
-use walpost_tests::{Kafka, Ledger, PARKED, Proxy, Record, Written, check, read_all};
+use walpost_tests::{
+    Kafka, Ledger, PARKED, Proxy, Record, Walpost, Written, check, read_all, wait_until,
+};
 
 use crate::{
     SOON, mebibytes,
@@ -213,6 +215,64 @@ fn what_another_cluster_takes_is_not_confirmed() {
              confirmed, {duplicates} duplicates"
         );
     }
+}
+
+/// A connection over which nothing went for long is closed in silence, and the name of the cluster
+/// was moved meanwhile.
+#[test]
+fn what_another_cluster_takes_after_a_quiet_time_is_not_confirmed() {
+    let rig = Rig::take();
+    let other = Kafka::new();
+    let mut relay = rig.relay("quiet");
+    other.create_topic(&relay.topic, PARTITIONS, &[]);
+    let way = rig.kafka.proxy();
+    let url = relay.database.url();
+    let direct = Walpost::minimal(&url, &rig.kafka.brokers(), &relay.slot);
+    relay.walpost = Walpost::minimal(&url, &way.address(), &relay.slot)
+        .env("WALPOST_KAFKA__PROPERTIES__CONNECTIONS_MAX_IDLE_MS", "1000");
+    let running = relay.run();
+    let mut ledger = relay.writer().bulk(100);
+    relay.consumer().wait_for_events(&ledger, SOON);
+    relay.wait_until_steady();
+    wait_until(SOON, "the idle connections are closed", || {
+        (way.connections() == 0).then_some(())
+    });
+    let port = way.port();
+    drop(way);
+    let _elsewhere = Proxy::at(port, &other.brokers());
+    ledger.committed.extend(relay.writer().bulk(5).committed);
+    let finished = running.finish(SOON);
+    assert_eq!(finished.code, 79, "{}", finished.stderr);
+    let stray = read_all(&other.brokers(), &relay.topic).len();
+    assert!(stray > 0, "nothing went there: {}", finished.stderr);
+    relay.walpost = direct;
+    let running = relay.run();
+    relay.finish(running, &ledger);
+}
+
+/// A broker says which cluster it is of also where it has no topic of that name any more.
+#[test]
+fn a_topic_that_was_deleted_is_in_nobodys_way_when_a_connection_breaks() {
+    let rig = Rig::take();
+    let relay = rig.relay("zebra");
+    let gone = rig.kafka.topic("aardvark", 1);
+    assert!(
+        gone < relay.topic,
+        "it is the first one that is asked about"
+    );
+    let running = relay.run();
+    relay.database.insert_event(&gone, "a", "1");
+    let mut ledger = relay.writer().bulk(50);
+    relay.consumer().wait_for_events(&ledger, SOON);
+    relay.wait_until_steady();
+    rig.kafka.delete_topic(&gone);
+    rig.kafka.kill();
+    rig.kafka.start();
+    ledger.committed.extend(relay.writer().bulk(50).committed);
+    relay.consumer().wait_for_events(&ledger, SOON);
+    relay.wait_until_steady();
+    assert!(!running.log().contains(PARKED), "{}", running.log());
+    relay.finish(running, &ledger);
 }
 
 /// Kafka is away while the relay comes to an event that it can't deliver, with good ones before it.
