@@ -17,8 +17,8 @@ use std::ops::RangeInclusive;
 pub struct Cluster {
     /// The one that has the events from before.
     known: Option<String>,
-    /// Reports of a producer whose connections broke so often, or less often, are its own.
-    proven: u64,
+    /// From and to how many breaks of the producer's connections what is reported is its own.
+    proven: (u64, u64),
     question: Question,
 }
 
@@ -65,7 +65,7 @@ impl Cluster {
     /// Another producer sends from here on: none of its connections has broken, and its first
     /// records wait until [`see`](Self::see) has the cluster's id.
     pub fn producer_is_new(&mut self) {
-        self.proven = 0;
+        self.proven = (0, 0);
         self.question = Question::None;
     }
 
@@ -128,22 +128,36 @@ impl Cluster {
             self.question = Question::None;
             // Otherwise it is not known whether the answer came before the last break.
             if breaks == now {
-                self.proven = now;
+                self.prove(now);
             }
         }
-        let (first, last) = (*at.start(), *at.end());
-        if last <= self.proven {
-            return Belief::Believed;
-        }
-        // What is not proven, and over, never will be.
-        if last < now || (self.proven < first && first < now) {
-            return Belief::Doubt;
+        match self.first_unproven(at) {
+            None => return Belief::Believed,
+            // What is not proven, and over, never will be.
+            Some(breaks) if breaks < now => return Belief::Doubt,
+            Some(_) => {}
         }
         if self.question == Question::Asked(now) {
             return Belief::Wait;
         }
         self.question = Question::Asked(now);
         Belief::Ask
+    }
+
+    /// What was between the last time that is proven and this one stays unknown.
+    fn prove(&mut self, breaks: u64) {
+        let (from, to) = self.proven;
+        let from = if breaks > to + 1 { breaks } else { from };
+        self.proven = (from, breaks);
+    }
+
+    fn first_unproven(&self, at: &RangeInclusive<u64>) -> Option<u64> {
+        let (from, to) = self.proven;
+        let (first, last) = (*at.start(), *at.end());
+        if first < from || first > to {
+            return Some(first);
+        }
+        (last > to).then_some(to + 1)
     }
 }
 
@@ -177,6 +191,22 @@ mod tests {
             Belief::Doubt,
             "nobody asked at 2"
         );
+    }
+
+    #[test]
+    fn a_report_that_may_be_from_between_two_breaks_is_in_doubt_if_nobody_asked_there() {
+        let mut cluster = cluster();
+        assert_eq!(cluster.judge(&(0..=2), 2), Belief::Doubt);
+        // It is asked for the sake of another one: that proves nothing of the time before.
+        assert_eq!(judge(&mut cluster, 2, 2), Belief::Ask);
+        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(judge(&mut cluster, 2, 2), Belief::Believed);
+        assert_eq!(cluster.judge(&(1..=2), 2), Belief::Doubt);
+        assert_eq!(cluster.judge(&(0..=2), 2), Belief::Doubt);
+        assert_eq!(judge(&mut cluster, 1, 2), Belief::Doubt);
+        assert_eq!(cluster.judge(&(2..=3), 3), Belief::Ask);
+        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(cluster.judge(&(2..=3), 3), Belief::Believed);
     }
 
     fn other() -> OtherCluster {

@@ -1,5 +1,5 @@
-//! How a session ends that nothing went wrong with: it is asked to, an event is in its way, or it
-//! has delivered what it was to deliver.
+//! How a session ends in order: it is asked to, an event is in its way, or it has delivered what it
+//! was to deliver.
 //!
 //! Each of the first two is a drain: no more records leave, and those that have left are waited
 //! for, so that they do not come again. A drain that somebody asked for begins only where it cuts
@@ -17,7 +17,10 @@ use crate::rulings::Halt;
 #[derive(Debug)]
 pub enum Over {
     /// Everything that had left when it was asked to stop has arrived.
-    Drained,
+    Drained {
+        /// In the middle of a transaction, at the deadline: what has arrived of it comes again.
+        cut: bool,
+    },
     /// That was not waited for any longer: so many records come again.
     DrainDeadline {
         /// Records without a report.
@@ -56,6 +59,7 @@ enum Phase {
     /// Nothing more leaves. After the deadline, what is in flight comes again.
     Draining {
         deadline: Instant,
+        cut: bool,
     },
 }
 
@@ -79,7 +83,7 @@ impl Ending {
             self.is_for_room = false;
             self.phase = match self.phase {
                 Phase::Open | Phase::Asked { .. } => Phase::Asked { deadline },
-                Phase::Draining { .. } => Phase::Draining { deadline },
+                Phase::Draining { cut, .. } => Phase::Draining { deadline, cut },
             };
         }
         is_news
@@ -112,7 +116,7 @@ impl Ending {
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open => None,
-            Phase::Asked { deadline } | Phase::Draining { deadline } => Some(deadline),
+            Phase::Asked { deadline } | Phase::Draining { deadline, .. } => Some(deadline),
         }
     }
 
@@ -123,11 +127,11 @@ impl Ending {
         let Phase::Asked { deadline } = self.phase else {
             return false;
         };
-        let cuts = holds_record || relay.splits_transaction();
-        let begins = !cuts || now >= deadline;
+        let cut = holds_record || relay.splits_transaction();
+        let begins = !cut || now >= deadline;
         if begins {
             relay.drain();
-            self.phase = Phase::Draining { deadline };
+            self.phase = Phase::Draining { deadline, cut };
         }
         begins
     }
@@ -137,7 +141,10 @@ impl Ending {
     pub fn look(&mut self, relay: &mut Relay, in_flight: usize, now: Instant) -> Option<Over> {
         if relay.halted().is_some() {
             let deadline = self.deadline().unwrap_or(now + self.patience);
-            self.phase = Phase::Draining { deadline };
+            self.phase = Phase::Draining {
+                deadline,
+                cut: false,
+            };
             self.is_for_room = false;
             let is_over = in_flight == 0 || now >= deadline;
             return relay
@@ -148,10 +155,10 @@ impl Ending {
         match self.phase {
             Phase::Open => self.caught_up(relay),
             Phase::Asked { .. } => None,
-            Phase::Draining { deadline } if in_flight > 0 && now < deadline => None,
-            Phase::Draining { .. } => Some(match in_flight {
+            Phase::Draining { deadline, .. } if in_flight > 0 && now < deadline => None,
+            Phase::Draining { cut, .. } => Some(match in_flight {
                 _ if self.is_for_room => Over::MadeRoom,
-                0 => Over::Drained,
+                0 => Over::Drained { cut },
                 in_flight => Over::DrainDeadline { in_flight },
             }),
         }

@@ -273,7 +273,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn log_drained(&self) {
+    /// `cut`: in the middle of a transaction.
+    fn log_drained(&self, cut: bool) {
         match self.memory.unrecorded {
             Some(told) => warn!(
                 lsn = %told.lsn,
@@ -283,6 +284,10 @@ impl<'a> Supervisor<'a> {
             None if !self.is_recorded => warn!(
                 "stopped: everything that was in flight has arrived, and comes again at the next \
                  start: the checkpoint could not be written"
+            ),
+            None if cut => warn!(
+                "stopped in the middle of a transaction: everything that was in flight has \
+                 arrived; what is of that transaction comes again at the next start"
             ),
             None => info!("stopped: everything that was in flight has arrived and is confirmed"),
         }
@@ -300,8 +305,8 @@ impl<'a> Supervisor<'a> {
                 info!("stopped while no session was open");
                 Next::Stop(self.stopped())
             }
-            Ok(Some(Over::Drained)) => {
-                self.log_drained();
+            Ok(Some(Over::Drained { cut })) => {
+                self.log_drained(cut);
                 Next::Stop(self.stopped())
             }
             Ok(Some(Over::DrainDeadline { in_flight })) => {

@@ -46,6 +46,8 @@ pub(crate) struct Event {
 #[derive(Clone, Copy, Debug)]
 struct Committed {
     position: Position,
+    /// Its transaction, which says when it was committed.
+    xid: u32,
     /// Number among all events, in commit order.
     order: usize,
 }
@@ -171,7 +173,7 @@ impl History {
     }
 
     /// A transaction is committed and on disk: from here on its events are owed.
-    pub(crate) fn commit(&mut self, commit_lsn: u64, events: &[usize]) {
+    pub(crate) fn commit(&mut self, commit_lsn: u64, xid: u32, events: &[usize]) {
         for (ordinal, number) in events.iter().enumerate() {
             let position = Position {
                 commit_lsn: Lsn::new(commit_lsn),
@@ -179,7 +181,11 @@ impl History {
             };
             self.below_told += usize::from(position.commit_lsn < self.told);
             let order = self.committed.len();
-            self.events[*number].committed = Some(Committed { position, order });
+            self.events[*number].committed = Some(Committed {
+                position,
+                xid,
+                order,
+            });
             self.committed.push(*number);
         }
     }
@@ -394,7 +400,8 @@ impl History {
         let Some(committed) = event.committed else {
             panic!("phantom: {} was never committed", event.id);
         };
-        content::check(event, committed.position, record, sender.may_shorten);
+        let at = (committed.position, committed.xid);
+        content::check(event, at, record, sender.may_shorten);
         let is_letter = content::cause(record).is_some();
         let is_own = event.topic == key.topic;
         assert_eq!(

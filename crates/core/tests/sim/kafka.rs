@@ -71,6 +71,15 @@ pub(crate) struct TopicState {
     pub(crate) partitions: u32,
 }
 
+impl TopicState {
+    /// It is deleted, and made again at once or some time later.
+    pub(crate) fn remake(&mut self, rng: &mut Rng, now: u64) {
+        self.incarnation += 1;
+        self.partitions = rng.u32(1..=5);
+        self.exists_at = now + pick(rng, &[0, 2_000, 10_000]);
+    }
+}
+
 impl Cluster {
     pub(crate) fn new(rng: &mut Rng, plan: &Plan, late: bool) -> Self {
         let count = plan.topics + usize::from(plan.letters);

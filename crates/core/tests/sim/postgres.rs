@@ -266,9 +266,9 @@ impl Postgres {
     pub(crate) fn flush(&mut self, history: &mut History) {
         for record in &self.wal[self.flushed..] {
             if let Some(commit) = record.commit {
-                let rows = &self.commits[commit].rows;
-                let events: Vec<usize> = rows.iter().map(|row| row.event).collect();
-                history.commit(record.start, &events);
+                let transaction = &self.commits[commit];
+                let events: Vec<usize> = transaction.rows.iter().map(|row| row.event).collect();
+                history.commit(record.start, transaction.xid, &events);
             }
         }
         self.flushed = self.wal.len();

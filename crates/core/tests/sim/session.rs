@@ -73,6 +73,8 @@ pub(crate) struct Session {
     ending: Ending,
     /// Until when a drain that was asked for may take.
     drains_until: Option<u64>,
+    /// Its drain began in the middle of a transaction.
+    is_cut: bool,
     /// It has failed, or what is around it: what is in flight is waited for until then.
     settles_until: Option<u64>,
     pub(crate) watch: Watch,
@@ -175,6 +177,7 @@ impl Session {
             is_pressed: false,
             ending: Ending::new(target, drain),
             drains_until: None,
+            is_cut: false,
             settles_until: None,
             watch: Watch::new(floor, env.plan.status_interval_ms()),
             started_at: now,
@@ -351,6 +354,7 @@ impl Session {
             self.write_until = env.ms() + ANSWER_MS;
         }
         self.tell(env);
+        self.watch.check_answered();
         self.timer = self.relay.poll_timeout().map(|at| env.clock.ms_of(at));
         self.check(env);
         self.look_at_halt(env, believed);

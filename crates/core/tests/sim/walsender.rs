@@ -499,6 +499,15 @@ fn clutter(row: &Row, world: &View<'_>, rng: &mut Rng) -> Message {
     }
 }
 
+/// When a transaction is committed, as a record says it: so many seconds after Postgres' epoch.
+pub(crate) fn commit_time(xid: u32) -> String {
+    let (minutes, seconds) = (xid / 60, xid % 60);
+    let (hours, minutes) = (minutes / 60, minutes % 60);
+    let (day, hours) = (hours / 24 + 1, hours % 24);
+    assert!(day <= 31, "no run has so many transactions");
+    format!("2000-01-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.000000Z")
+}
+
 /// Name of the topic with that number.
 pub(crate) fn topic_name(topic: usize) -> String {
     format!("topic-{topic}")

@@ -31,6 +31,8 @@ pub(crate) struct Watch {
     resumed_at: u64,
     /// Where the server's last question stood.
     question: Option<Lsn>,
+    /// The same, until it is answered.
+    unanswered: Option<Lsn>,
     /// Status updates that may go out without waiting.
     answers: u32,
     pub(crate) statuses: u64,
@@ -53,6 +55,7 @@ impl Watch {
             moved_at: None,
             resumed_at: 0,
             question: None,
+            unanswered: None,
             answers: 1,
             statuses: 0,
             courtesies: 0,
@@ -70,6 +73,7 @@ impl Watch {
                 }
                 if keepalive.reply_requested {
                     self.question = Some(keepalive.wal_end);
+                    self.unanswered = Some(keepalive.wal_end);
                     self.answers += 2;
                 }
             }
@@ -136,6 +140,8 @@ impl Watch {
             "status: write above what was received"
         );
         self.check_rate(now);
+        let answers = status.flush == Lsn::ZERO || self.unanswered <= Some(status.flush);
+        self.unanswered = self.unanswered.filter(|_| !answers);
         self.statuses += 1;
         let is_first = self.told_at.replace(now).is_none();
         if status.flush == Lsn::ZERO {
@@ -167,6 +173,12 @@ impl Watch {
         if status.flush >= owed {
             self.moved_at = None;
         }
+    }
+
+    /// A promise: whatever can be said to a question is said at once.
+    pub(crate) fn check_answered(&self) {
+        let is_answered = self.unanswered.is_none();
+        assert!(is_answered, "status: a question was not answered at once");
     }
 
     /// Without a question, statuses are at least 100 ms apart: plain keepalives are not answered.

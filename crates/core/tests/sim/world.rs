@@ -5,7 +5,7 @@ mod faults;
 use walpost_pgoutput::Lsn;
 
 use crate::env::Env;
-use crate::plan::chance;
+use crate::plan::{Fault, chance};
 use crate::postgres::State;
 use crate::process::Process;
 use crate::schedule::Case;
@@ -13,6 +13,8 @@ use crate::schedule::Case;
 /// After everything is healed the relay has so long to catch up, in virtual milliseconds.
 const HEALED_MS_MAX: u64 = 300_000;
 const HEALED_STEPS_MAX: u32 = 200_000;
+/// What is at rest is so again after as many steps at most, when it has given a sign of life.
+const STIRS_MAX: u32 = 20;
 /// A shutdown may stand still so long, and take so many status updates meanwhile.
 const SHUTDOWN_MS_MAX: u64 = 2_500;
 const SHUTDOWN_STATUSES_MAX: u64 = 20;
@@ -60,6 +62,8 @@ struct Shutdown {
     sent: u64,
     data: u64,
     since: u64,
+    /// What the server was told, and updates that told it no more.
+    flushed: Lsn,
     statuses: u64,
 }
 
@@ -176,6 +180,14 @@ impl World {
             appended, self.env.history.appended,
             "idle: events came again"
         );
+        // A sign of life may be under way at this moment.
+        for _ in 0..STIRS_MAX {
+            if self.is_at_rest() {
+                break;
+            }
+            self.begin_step();
+            self.go_on();
+        }
         assert!(self.is_at_rest(), "idle: no longer at rest");
     }
 
@@ -318,7 +330,10 @@ impl World {
                 if let Some(status) = env.pg.take_status(now) {
                     env.say(|| format!("server: took flush {}", status.flush));
                     if let Some(shutdown) = &mut self.shutdown {
-                        shutdown.statuses += 1;
+                        // What was under way already brings it nearer to the end.
+                        let is_progress = status.flush > shutdown.flushed;
+                        shutdown.statuses += u64::from(!is_progress);
+                        shutdown.flushed = shutdown.flushed.max(status.flush);
                     }
                 }
                 return;
@@ -360,7 +375,14 @@ impl World {
                 let reports = session.producer.report(&mut env.rng, &env.kafka);
                 session.deliveries.extend(reports);
             }
-            Action::Prove => session.prove(env),
+            Action::Prove => {
+                session.prove(env);
+                // Before what waits for the answer is looked at.
+                let may_be = env.plan.has(Fault::OtherCluster) && !env.healing;
+                if may_be && chance(&mut env.rng, 10) {
+                    Self::lead_elsewhere(env);
+                }
+            }
             Action::Answer => {
                 let index = env.rng.usize(0..session.questions.len());
                 let topic = session.questions.swap_remove(index);
@@ -430,6 +452,7 @@ impl World {
             sent,
             data,
             since: now,
+            flushed: Lsn::ZERO,
             statuses: 0,
         });
         if (shutdown.sent, shutdown.data) != (sent, data) {
@@ -437,6 +460,7 @@ impl World {
                 sent,
                 data,
                 since: now,
+                flushed: shutdown.flushed,
                 statuses: 0,
             };
         }

@@ -47,7 +47,8 @@ impl Session {
         let now = self.moment(ms);
         let over = self.ending.look(&mut self.bench.relay, in_flight, now)?;
         Some(match over {
-            Over::Drained => "drained".to_owned(),
+            Over::Drained { cut: false } => "drained".to_owned(),
+            Over::Drained { cut: true } => "drained in a transaction".to_owned(),
             Over::DrainDeadline { in_flight } => format!("{in_flight} in flight"),
             Over::MadeRoom => "made room".to_owned(),
             Over::CaughtUp { confirmed } => format!("caught up at {}", confirmed.as_u64()),
@@ -115,7 +116,7 @@ fn a_stop_waits_no_longer_than_its_deadline() {
     assert!(!session.try_drain(999));
     assert!(session.try_drain(1_000), "the transaction is cut in two");
     assert_eq!(session.look(1_000, 1), is("1 in flight"));
-    assert_eq!(session.look(1_000, 0), is("drained"));
+    assert_eq!(session.look(1_000, 0), is("drained in a transaction"));
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn only_the_first_stop_is_news_and_has_the_say() {
     assert_eq!(session.ending.deadline(), Some(session.moment(1_000)));
     assert!(session.try_drain(1_000));
     assert!(!session.stop(1_000, 2_000));
-    assert_eq!(session.look(1_000, 0), is("drained"));
+    assert_eq!(session.look(1_000, 0), is("drained in a transaction"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use walpost_core::{Position, Record};
 
 use super::Event;
 use crate::kafka::{INVALID, TOO_LARGE};
-use crate::walsender::topic_name;
+use crate::walsender::{self, topic_name};
 
 /// Why a record is a dead letter, if it is one.
 pub(crate) fn cause(record: &Record) -> Option<&[u8]> {
@@ -19,7 +19,12 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
 /// A promise: a record is what was written; so is a dead letter, but for a value that was too
 /// large, and says why it is one. Only an event that is at fault has one. `may_shorten`: its topic
 /// may have refused the value.
-pub(super) fn check(event: &Event, position: Position, record: &Record, may_shorten: bool) {
+pub(super) fn check(
+    event: &Event,
+    (position, xid): (Position, u32),
+    record: &Record,
+    may_shorten: bool,
+) {
     let id = event.id.to_string();
     assert_eq!(
         record.position(),
@@ -35,12 +40,17 @@ pub(super) fn check(event: &Event, position: Position, record: &Record, may_shor
     );
     assert_eq!(header("id"), Some(id.as_bytes()), "content: {id}");
     assert_eq!(header("type"), Some(&b"Happened"[..]), "content: {id}");
-    let has_time = header("walpost-commit-time").is_some();
-    assert!(has_time, "content: {id} has no time");
+    let time = walsender::commit_time(xid);
+    assert_eq!(
+        header("walpost-commit-time"),
+        Some(time.as_bytes()),
+        "content: {id} has another time"
+    );
     let error = cause(record);
     let left_out = header("walpost-payload-bytes");
     if error.is_none() {
         assert_eq!(left_out, None, "content: {id} is no dead letter");
+        assert_eq!(record.headers().len(), 4, "content: {id} has more headers");
         assert_eq!(
             record.value(),
             event.payload.as_ref(),

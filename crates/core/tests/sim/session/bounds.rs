@@ -12,6 +12,11 @@ impl Session {
         if self.unacked == 0 && snapshot.queued == 0 {
             self.watch.check_idle(snapshot.confirmed);
         }
+        let is_drained = self.relay.is_drained();
+        assert!(
+            !is_drained || self.unacked == 0,
+            "drain: it says that nothing is in flight"
+        );
         assert!(snapshot.window <= limits.events, "bounds: the window");
         // 1, then twice as many each time that all of it is acknowledged.
         assert!(

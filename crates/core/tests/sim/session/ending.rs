@@ -101,7 +101,7 @@ impl Session {
         self.last_status(env);
         Some(match over {
             Over::MadeRoom => End::MadeRoom,
-            Over::Drained | Over::DrainDeadline { .. } => End::Exit("drained"),
+            Over::Drained { .. } | Over::DrainDeadline { .. } => End::Exit("drained"),
             Over::CaughtUp { .. } => End::Exit("caught up"),
             Over::Halted(_) => self.halted(),
         })
@@ -110,7 +110,11 @@ impl Session {
     /// What has to be true of a session that is over in order.
     fn check_over(&self, env: &mut Env, over: &Over) {
         match over {
-            Over::Drained => {
+            Over::Drained { cut } => {
+                assert_eq!(
+                    *cut, self.is_cut,
+                    "drain: it says the wrong thing of a transaction"
+                );
                 let is_whole = self.relay.is_drained() || self.unsent.is_some();
                 assert!(is_whole, "drain: something is in flight");
                 self.check_whole();

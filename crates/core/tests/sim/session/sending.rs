@@ -8,7 +8,7 @@ use super::Session;
 use crate::env::Env;
 use crate::history::content;
 use crate::kafka::{TOO_LARGE, number, record_bytes, rejection};
-use crate::plan::Fault;
+use crate::plan::{Fault, chance};
 
 impl Session {
     /// Sends what may leave; stops where the producer has no room.
@@ -29,6 +29,11 @@ impl Session {
                 self.refuse(env, record);
             } else if bytes > self.producer.sizes.record {
                 env.cover("the producer refused an event that its topic takes");
+                let may_be = env.plan.has(Fault::TopicAgain) && !env.healing;
+                if may_be && chance(&mut env.rng, 10) {
+                    let topic = &mut env.kafka.topics[number(record.topic())];
+                    topic.remake(&mut env.rng, env.clock.ms());
+                }
                 self.refuse(env, record);
             } else {
                 self.producer.send(record, count, bytes, &env.kafka);
@@ -71,6 +76,7 @@ impl Session {
             if cuts || stands {
                 self.left = None;
             }
+            self.is_cut = cuts;
             if cuts {
                 env.cover("a stop cut a transaction in two");
             }

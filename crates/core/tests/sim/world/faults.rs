@@ -33,7 +33,8 @@ impl World {
         }
         if self.promotes_at.is_some_and(|at| at <= self.env.ms()) {
             self.promotes_at = None;
-            self.strike(Fault::Failover);
+            // A standby's row lacks what was told past the grace; mostly it has no slot either.
+            Self::fail_over(&mut self.env, 10);
             self.tick();
         }
         if std::mem::take(&mut self.env.puts_disk_back) {
@@ -70,7 +71,7 @@ impl World {
                 if is_suspended => {}
             Fault::Crash => Self::crash(env),
             Fault::FastShutdown => Self::shut_down(env),
-            Fault::Failover => Self::fail_over(env),
+            Fault::Failover => Self::fail_over(env, 60),
             Fault::Restore => Self::restore(env),
             Fault::LinkCut => Self::cut_link(env),
             Fault::BlackHole => self.lose_link(),
@@ -178,9 +179,10 @@ impl World {
         }
     }
 
-    fn fail_over(env: &mut Env) {
+    /// `slots`: in so many percent of the cases the standby has the slot.
+    fn fail_over(env: &mut Env, slots: u32) {
         env.cover("a standby was promoted");
-        let has_slot = chance(&mut env.rng, 60);
+        let has_slot = chance(&mut env.rng, slots);
         Self::replace(env, Replacement::Standby { has_slot });
     }
 
@@ -210,7 +212,8 @@ impl World {
             return;
         }
         Self::write_much(env, &[1, 5, 20]);
-        let is_made = env.plan.has(Fault::SlotRemade) && !env.healing && env.rng.bool();
+        let may_be = env.plan.has(Fault::SlotRemade) && !env.healing;
+        let is_made = may_be && chance(&mut env.rng, 80);
         if is_made && env.pg.can_be_remade() {
             env.cover("somebody made the slot anew");
             env.pg.make_slot();
@@ -285,10 +288,10 @@ impl World {
 
     /// Kafka's address leads to another cluster for a while. Which one has the events is on record:
     /// otherwise a process that begins now could not know.
-    fn lead_elsewhere(env: &mut Env) {
+    pub(super) fn lead_elsewhere(env: &mut Env) {
         if env.kafka.up && !env.kafka.is_elsewhere() && env.pg.knows_cluster() {
             env.cover("Kafka's address leads to another cluster");
-            let until = env.ms() + pick(&mut env.rng, &[20, 1_000, 60_000]);
+            let until = env.ms() + pick(&mut env.rng, &[3, 20, 1_000, 60_000]);
             let has_topics = chance(&mut env.rng, 70);
             env.kafka.lead_elsewhere(until, has_topics);
         }
@@ -313,9 +316,7 @@ impl World {
             topic.partitions += env.rng.u32(1..=2);
             env.cover("a topic got more partitions");
         } else {
-            topic.incarnation += 1;
-            topic.partitions = env.rng.u32(1..=5);
-            topic.exists_at = now + pick(&mut env.rng, &[0, 2_000]);
+            topic.remake(&mut env.rng, now);
             env.cover("a topic was made anew");
         }
         // The owner may hear of it by itself, and fetch the count unasked.
