@@ -16,9 +16,10 @@ if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
 fi
 for manifest in "${manifests[@]}"; do
     if [ "$built" = built ]; then
-        cargo +nightly fuzz build --fuzz-dir "$(dirname "$manifest")"
+        cargo +nightly fuzz build --features relay --fuzz-dir "$(dirname "$manifest")"
     else
-        cargo check -q --locked --target-dir target/fuzz --manifest-path "$manifest"
+        cargo check -q --locked --features relay --target-dir target/fuzz \
+            --manifest-path "$manifest"
     fi
     echo "fuzz-build: $(dirname "$manifest"): $built"
 done

@@ -134,17 +134,13 @@ impl Process {
         Duration::from_millis(ticks * 10)
     }
 
-    /// The largest resident set it had until now, in bytes.
-    ///
-    /// # Panics
-    ///
-    /// When it has ended.
-    pub fn rss_peak_bytes(&self) -> u64 {
-        let status = self.proc_file("status");
+    /// The largest resident set it had until now, in bytes. None when it has ended.
+    pub fn rss_peak_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        // A zombie has no such line.
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let number = kibibytes.and_then(|number| number.trim().parse::<u64>().ok());
-        number.expect("the process runs: a zombie has no VmHWM") * 1024
+        let kibibytes = line?.trim().strip_suffix(" kB")?;
+        Some(kibibytes.trim().parse::<u64>().ok()? * 1024)
     }
 
     fn proc_file(&self, name: &str) -> String {

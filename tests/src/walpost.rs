@@ -354,7 +354,16 @@ impl Running {
     }
 
     /// The largest resident set it had until now, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
     pub fn rss_peak_bytes(&self) -> u64 {
+        self.rss_peak_if_running().expect("the relay runs")
+    }
+
+    /// The same; none when it has ended.
+    pub fn rss_peak_if_running(&self) -> Option<u64> {
         self.process.rss_peak_bytes()
     }
 

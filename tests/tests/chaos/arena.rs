@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, SystemTime},
@@ -41,6 +41,8 @@ pub(crate) struct Arena<'a> {
     /// What the lives that are over logged.
     logs: Mutex<Vec<String>>,
     is_expected_to_run: AtomicBool,
+    /// The largest resident set of any life, in bytes.
+    peak: AtomicU64,
     blows: Mutex<Vec<Dealt>>,
     to_postgres: Proxy,
     to_brokers: Vec<Proxy>,
@@ -122,6 +124,7 @@ impl<'a> Arena<'a> {
             relay: Mutex::default(),
             logs: Mutex::default(),
             is_expected_to_run: AtomicBool::new(false),
+            peak: AtomicU64::new(0),
             blows: Mutex::default(),
             to_postgres,
             to_brokers,
@@ -220,6 +223,25 @@ impl<'a> Arena<'a> {
         }
     }
 
+    /// Looks how much memory the relay has taken, unless its life ends at this moment.
+    pub(crate) fn note_peak(&self) {
+        if let Ok(relay) = self.relay.try_lock()
+            && let Some(running) = relay.as_ref()
+        {
+            self.note_peak_of(running);
+        }
+    }
+
+    fn note_peak_of(&self, running: &Running) {
+        let peak = running.rss_peak_if_running().unwrap_or(0);
+        self.peak.fetch_max(peak, Ordering::Relaxed);
+    }
+
+    /// The largest resident set of any life, in bytes, as it was last looked at.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
     /// Ends a life of the relay: what it logged is kept.
     pub(crate) fn end_relay(&self, end: impl FnOnce(Running) -> walpost_tests::Finished) -> i32 {
         let mut relay = self.relay();
@@ -227,6 +249,7 @@ impl<'a> Arena<'a> {
             return 0;
         };
         self.is_expected_to_run.store(false, Ordering::Relaxed);
+        self.note_peak_of(&running);
         let finished = end(running);
         self.logs
             .lock()
@@ -321,6 +344,7 @@ impl<'a> Arena<'a> {
 
     /// Ends a second relay in order, wherever it is.
     pub(crate) fn end_standby(&self, standby: Running) {
+        self.note_peak_of(&standby);
         let finished = standby.stop(SOON);
         assert_eq!(finished.code, 0, "the second relay: {}", finished.stderr);
         self.logs

@@ -27,7 +27,7 @@ use std::{
 
 use walpost_tests::scaled;
 
-/// Two runs, or as many as `RUNS` says; from a seed of their own on, or from `SEED`.
+/// Two runs, or as many as `RUNS` says: seed 1 and new ones, or all from `SEED` on.
 #[test]
 fn whatever_fails_nothing_is_lost_made_up_or_out_of_order() {
     let runs = setting("WALPOST_CHAOS_RUNS").unwrap_or(scaled(2, 10));

@@ -91,12 +91,6 @@ fn play(arena: &Arena<'_>) -> Outcome {
         (ledgers, caught_up)
     });
     let mut wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let peak = Mutex::new(0);
-    arena.with_relay(|running| {
-        if running.is_running() {
-            *peak.lock().unwrap_or_else(PoisonError::into_inner) = running.rss_peak_bytes();
-        }
-    });
     let code = arena.end_relay(|running: Running| running.stop(SOON));
     if code != 0 {
         wrong.push(format!(
@@ -124,7 +118,7 @@ fn play(arena: &Arena<'_>) -> Outcome {
         let seen = verdict.duplicates;
         wrong.push(format!("{seen} repeats, and the relay counted {own}"));
     }
-    let peak = peak.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let peak = arena.peak();
     if peak > RSS_PEAK_MAX {
         wrong.push(format!("{} MiB resident", peak >> 20));
     }
@@ -148,6 +142,7 @@ fn sample(arena: &Arena<'_>, is_over: &AtomicBool, samples: &Mutex<Vec<Sample>>)
     let mut fault = String::new();
     while !is_over.load(Ordering::Relaxed) {
         let seen = sampler.sample();
+        arena.note_peak();
         let now = seen.as_ref().err().cloned().unwrap_or_default();
         if now != fault {
             let what = if now.is_empty() { "again" } else { &now };
