@@ -164,7 +164,8 @@ fn no_schedule_loses_invents_or_reorders_an_event() {
         "{seeds} seeds, {} events, {} records, {:#?}",
         report.owed, report.appended, report.coverage
     );
-    if seeds >= SEEDS {
+    // Some are rare, and a part of a longer run may lack them.
+    if from == 0 && seeds >= SEEDS {
         for what in COVERED {
             let happened = report.coverage.contains_key(what);
             assert!(happened, "it never happened: {what}");
