@@ -1,8 +1,10 @@
 //! How often a connection broke, and which reports came before it.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// Counts how often a connection broke that records may have left by.
+/// Counts how often a connection broke that records may have left by. Where several break and none
+/// has been made in between, that counts once: nothing can have come by a new one meanwhile.
 ///
 /// librdkafka's log lines overtake the reports that wait in the same queue. So a report that is
 /// served behind one, before the queue is empty, may be from before the break or from after it.
@@ -11,6 +13,10 @@ pub(crate) struct Breaks {
     count: u64,
     /// What the count was when the queue was empty, if a connection broke since.
     before: Option<u64>,
+    /// A connection was made since the last break that counted.
+    has_risen: bool,
+    /// Brokers whose connection goes on while its login is renewed.
+    renewing: BTreeSet<String>,
 }
 
 impl Breaks {
@@ -18,9 +24,36 @@ impl Breaks {
     /// connection, also for one that is closed in silence, because it was idle or a request was not
     /// answered; an attempt to connect that fails has another one.
     pub(crate) fn hear(&mut self, facility: &str, line: &str) {
-        if facility == "STATE" && ends_a_connection(line) {
+        if facility == "STATE" && self.is_end(line) {
             self.before.get_or_insert(self.count);
-            self.count += 1;
+            self.count += u64::from(std::mem::take(&mut self.has_risen));
+        }
+    }
+
+    /// Whether a broker is not connected any more that was. What is not understood may be that.
+    fn is_end(&mut self, line: &str) -> bool {
+        let Some((broker, (from, to))) = line
+            .split_once(": Broker changed state ")
+            .and_then(|(broker, states)| Some((broker, states.split_once(" -> ")?)))
+        else {
+            self.has_risen = true;
+            return true;
+        };
+        self.has_risen |= to == "UP" && !self.renewing.contains(broker);
+        let was_renewing = !self.renewing.is_empty();
+        if to == "REAUTH" {
+            self.renewing.insert(broker.to_owned());
+        } else if !is_login(to) {
+            self.renewing.remove(broker);
+        }
+        let goes_on = matches!(to, "UP" | "REAUTH") || is_login(to);
+        match from {
+            _ if goes_on => false,
+            "INIT" | "DOWN" | "TRY_CONNECT" | "CONNECT" | "SSL_HANDSHAKE" | "APIVERSION_QUERY" => {
+                false
+            }
+            from if is_login(from) => was_renewing,
+            _ => true,
         }
     }
 
@@ -40,57 +73,97 @@ impl Breaks {
     }
 }
 
-/// Whether a broker is not connected any more that was. What is not understood may be that.
-fn ends_a_connection(line: &str) -> bool {
-    // A login that is renewed goes on with the same connection.
-    let is_up = |state: &str| matches!(state, "UP" | "REAUTH");
-    let change = line.rsplit_once("changed state ");
-    let states = change.and_then(|(_, states)| states.split_once(" -> "));
-    states.is_none_or(|(from, to)| is_up(from) && !is_up(to))
+/// A state of a login: of a new connection, or of one that is up and renews it.
+fn is_login(state: &str) -> bool {
+    matches!(state, "AUTH_HANDSHAKE" | "AUTH_REQ" | "AUTH_LEGACY")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BREAK: &str = "127.0.0.1:9092/1: Broker changed state UP -> DOWN";
+    /// A broker goes through these states. Returns how often a connection broke.
+    fn pass(breaks: &mut Breaks, broker: &str, states: &[&str]) -> u64 {
+        let before = breaks.count();
+        for change in states.windows(2) {
+            let line = format!(
+                "{broker}: Broker changed state {} -> {}",
+                change[0], change[1]
+            );
+            breaks.hear("STATE", &line);
+        }
+        breaks.count() - before
+    }
 
     #[test]
-    fn each_end_of_a_connection_counts_and_nothing_else_does() {
+    fn each_end_of_a_connection_counts_and_no_attempt_to_make_one() {
         let mut breaks = Breaks::default();
-        let quiet = [
-            ("STATE", "a:9092/1: Broker changed state CONNECT -> DOWN"),
-            (
-                "STATE",
-                "a:9092/1: Broker changed state APIVERSION_QUERY -> UP",
+        let attempt = [
+            "INIT",
+            "TRY_CONNECT",
+            "CONNECT",
+            "DOWN",
+            "TRY_CONNECT",
+            "CONNECT",
+        ];
+        assert_eq!(pass(&mut breaks, "a:9092/1", &attempt), 0);
+        let up = ["CONNECT", "SSL_HANDSHAKE", "APIVERSION_QUERY", "UP"];
+        assert_eq!(pass(&mut breaks, "a:9092/1", &up), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["CONNECT", "UP", "INIT"]), 1);
+        breaks.hear("STATE", "something that nobody has seen yet");
+        assert_eq!(breaks.count(), 3);
+        breaks.hear("FAIL", "a:9092/1: Disconnected (after 3ms in state UP)");
+        assert_eq!(breaks.count(), 3);
+    }
+
+    #[test]
+    fn connections_that_break_before_a_new_one_is_made_count_once() {
+        let mut breaks = Breaks::default();
+        for broker in ["a:9092/1", "b:9092/2", "c:9092/3"] {
+            assert_eq!(pass(&mut breaks, broker, &["CONNECT", "UP"]), 0);
+        }
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 1);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &["UP", "DOWN"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["DOWN", "CONNECT", "UP"]), 0);
+        assert_eq!(pass(&mut breaks, "c:9092/3", &["UP", "DOWN"]), 1);
+        let renewal = ["UP", "REAUTH", "AUTH_REQ", "UP", "DOWN"];
+        assert_eq!(pass(&mut breaks, "a:9092/1", &renewal), 0);
+    }
+
+    #[test]
+    fn a_login_that_is_refused_counts_only_where_it_renews_one() {
+        let mut breaks = Breaks::default();
+        let login = ["APIVERSION_QUERY", "AUTH_HANDSHAKE", "AUTH_REQ"];
+        let renewal = ["UP", "REAUTH", "AUTH_HANDSHAKE", "AUTH_REQ"];
+        assert_eq!(pass(&mut breaks, "a:9092/1", &login), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "DOWN"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &login), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &renewal), 0);
+        assert_eq!(
+            pass(
+                &mut breaks,
+                "b:9092/2",
+                &["AUTH_HANDSHAKE", "AUTH_REQ", "UP"]
             ),
-            ("STATE", "a:9092/1: Broker changed state UP -> REAUTH"),
-            ("STATE", "a:9092/1: Broker changed state REAUTH -> UP"),
-            ("FAIL", "a:9092/1: Disconnected (after 3ms in state UP)"),
-        ];
-        for (facility, line) in quiet {
-            breaks.hear(facility, line);
-            assert_eq!(breaks.count(), 0, "{line}");
-        }
-        let loud = [
-            BREAK,
-            "a:9092/1: Broker changed state REAUTH -> DOWN",
-            "a:9092/1: Broker changed state UP -> INIT",
-            "a:9092/1: something that nobody has seen yet",
-        ];
-        for (count, line) in (1..).zip(loud) {
-            breaks.hear("STATE", line);
-            assert_eq!(breaks.count(), count, "{line}");
-        }
+            0
+        );
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "DOWN"]), 1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &renewal), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "REAUTH", "DOWN"]), 1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "DOWN"]), 0);
     }
 
     #[test]
     fn a_report_that_was_overtaken_by_breaks_may_be_from_before_them() {
         let mut breaks = Breaks::default();
         assert_eq!(breaks.delivered(), 0..=0);
-        breaks.hear("STATE", BREAK);
+        pass(&mut breaks, "a:9092/1", &["CONNECT", "UP", "DOWN"]);
         assert_eq!(breaks.delivered(), 0..=1);
-        breaks.hear("STATE", BREAK);
+        pass(&mut breaks, "a:9092/1", &["CONNECT", "UP", "DOWN"]);
         assert_eq!(breaks.delivered(), 0..=2);
         breaks.queue_is_empty();
         assert_eq!(breaks.delivered(), 2..=2);

@@ -179,7 +179,8 @@ fn events_flow_while_tokens_come_and_go() {
     assert_eq!(
         values,
         (0..written).collect::<Vec<_>>(),
-        "each once, in order"
+        "each once, in order: {}",
+        finished.stderr
     );
 }
 
