@@ -12,7 +12,8 @@ use std::ops::RangeInclusive;
 /// What is known of the cluster, over all sessions of a process.
 ///
 /// The owner counts how often a connection of its producer broke, and keeps that number with each
-/// report. What comes without a report in between may count once.
+/// report. Breaks between which none was made may count once. All connections that are open at a
+/// time are taken to lead to the same cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     /// The one that has the events from before.

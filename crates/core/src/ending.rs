@@ -174,3 +174,5 @@ impl Ending {
             .then_some(Over::CaughtUp { confirmed })
     }
 }
+
+// Tested in `relay/tests/ending.rs`, where there is a relay on a bench.

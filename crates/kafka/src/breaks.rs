@@ -24,14 +24,15 @@ impl Breaks {
     /// connection, also for one that is closed in silence, because it was idle or a request was not
     /// answered; an attempt to connect that fails has another one.
     pub(crate) fn hear(&mut self, facility: &str, line: &str) {
-        if facility == "STATE" && self.is_end(line) {
+        if facility == "STATE" && self.note_change(line) {
             self.before.get_or_insert(self.count);
             self.count += u64::from(std::mem::take(&mut self.has_risen));
         }
     }
 
-    /// Whether a broker is not connected any more that was. What is not understood may be that.
-    fn is_end(&mut self, line: &str) -> bool {
+    /// Returns whether a broker is not connected any more that was. What is not understood may be
+    /// that.
+    fn note_change(&mut self, line: &str) -> bool {
         let Some((broker, (from, to))) = line
             .split_once(": Broker changed state ")
             .and_then(|(broker, states)| Some((broker, states.split_once(" -> ")?)))
