@@ -7,9 +7,14 @@
 //! machine; the kernel lets go of it when the process ends.
 
 use std::{
-    fs,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    fs, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    time::Duration,
 };
+
+use socket2::{Domain, Socket, Type};
+
+use crate::try_wait_until;
 
 /// A TCP port of 127.0.0.1, reserved for the life of this value.
 #[derive(Debug)]
@@ -39,12 +44,41 @@ pub fn free_port() -> Port {
 
 fn reserve(number: u16) -> Option<Port> {
     let reservation = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-    drop(listener);
-    Some(Port {
+    nobody_listens(number).then_some(Port {
         number,
         _reservation: reservation,
     })
+}
+
+/// Asked with a socket that is bound and never listens: it is in nobody's way, also where it lives
+/// on for a moment in a child process that was started meanwhile.
+fn nobody_listens(number: u16) -> bool {
+    let bind = || -> io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, number)).into())
+    };
+    bind().is_ok()
+}
+
+/// Listens on a port of 127.0.0.1 that is the caller's.
+///
+/// A listener that was there and is closed can live on for a moment: a child process that another
+/// thread starts has all sockets of this process until it becomes another program. So a port that
+/// is in use is asked for again.
+///
+/// # Panics
+///
+/// When the port can't be had within ten seconds.
+#[track_caller]
+pub(crate) fn listen(number: u16) -> TcpListener {
+    let mut refused = None;
+    let listener = try_wait_until(Duration::from_secs(10), || {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, number))
+            .map_err(|error| refused = Some(error))
+            .ok()
+    });
+    listener.unwrap_or_else(|| panic!("listen on port {number}: {refused:?}"))
 }
 
 /// The first port that the kernel gives to outgoing connections.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use self::link::Link;
-use crate::{Port, free_port};
+use crate::{Port, free_port, port};
 
 /// A proxy in front of one server. Dropping it closes everything.
 #[derive(Debug)]
@@ -207,8 +207,7 @@ impl Proxy {
 
     #[track_caller]
     fn listen(&self) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))
-            .unwrap_or_else(|error| panic!("listen on port {}: {error}", self.port));
+        let listener = port::listen(self.port);
         let shared = Arc::clone(&self.shared);
         let acceptor = thread::spawn(move || shared.accept(&listener));
         *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = Some(acceptor);

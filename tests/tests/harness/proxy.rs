@@ -170,6 +170,20 @@ fn a_target_that_is_down_closes_the_connection() {
     assert_eq!(exchange(&mut connect(&proxy), b"x"), None);
 }
 
+#[test]
+fn a_port_that_a_closed_listener_still_holds_for_a_moment_is_waited_for() {
+    let port = free_port();
+    let held = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
+    thread::scope(|scope| {
+        let proxy = scope.spawn(|| Proxy::at(port.number(), "127.0.0.1:1"));
+        thread::sleep(Duration::from_millis(100));
+        assert!(!proxy.is_finished());
+        drop(held);
+        let proxy = proxy.join().unwrap();
+        TcpStream::connect(("127.0.0.1", proxy.port())).unwrap();
+    });
+}
+
 /// A server that sends back what it gets.
 struct Echo {
     address: String,
