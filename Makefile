@@ -64,7 +64,7 @@ unit: ## Tests of the crates, simulation included
 .PHONY: sim
 sim: ## Only the simulation of the core: SEEDS=1000000 for a night, SEED=17 for a trace of one
 	@$(STEP) sim env $(addprefix WALPOST_SIM_SEEDS=,$(SEEDS)) $(addprefix WALPOST_SIM_SEED=,$(SEED)) \
-		cargo test $(CARGO_FLAGS) -p walpost-core --test sim $(TEST_FLAGS) -- $(T)
+		cargo test $(CARGO_FLAGS) -p walpost-core --test sim $(TEST_FLAGS) -- --nocapture $(T)
 
 .PHONY: mutants
 mutants: ## Plants one bug after the other and looks whether the tests find it: T=, SEEDS=

@@ -169,7 +169,7 @@ impl Kafka {
     ///
     /// # Panics
     ///
-    /// When all of the broker's proxied listeners (6) have been given out.
+    /// When all of the broker's proxied listeners have been given out.
     #[track_caller]
     pub fn proxy(&self) -> Proxy {
         let index = self.proxies_given.fetch_add(1, Ordering::Relaxed);

@@ -44,7 +44,7 @@ pub use port::{Port, free_port};
 pub use postgres::{
     Binaries, Database, Lsn, Postgres, PostgresBuilder, SlotRow, StandbyBuilder, Stop,
 };
-pub use process::Process;
+pub use process::{Held, Process};
 pub use proxy::{Direction, Proxy};
 pub use scale::scaled;
 pub use settled::Settled;

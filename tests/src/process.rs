@@ -23,6 +23,15 @@ pub struct Process {
     child: Mutex<Child>,
 }
 
+/// What a process has of what only ends with it, where nobody gives it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its threads.
+    pub threads: usize,
+    /// Its open file descriptors.
+    pub descriptors: usize,
+}
+
 impl Process {
     /// Starts the command as the leader of a new process group.
     ///
@@ -141,6 +150,18 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kibibytes = line?.trim().strip_suffix(" kB")?;
         Some(kibibytes.trim().parse::<u64>().ok()? * 1024)
+    }
+
+    /// How many threads and open file descriptors it has now. None when it has ended.
+    pub fn held(&self) -> Option<Held> {
+        let count = |what: &str| {
+            let entries = fs::read_dir(format!("/proc/{}/{what}", self.pid)).ok()?;
+            Some(entries.count()).filter(|count| *count > 0)
+        };
+        Some(Held {
+            threads: count("task")?,
+            descriptors: count("fd")?,
+        })
     }
 
     fn proc_file(&self, name: &str) -> String {

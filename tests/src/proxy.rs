@@ -309,6 +309,10 @@ impl Shared {
             torn: false,
         };
         let mut state = self.state();
+        if state.refusing {
+            // Taken before, and not closed with the others, since it was none of them yet.
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let id = state.accepted;
         state.accepted += 1;
         state.links.insert(id, link);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Consumer, GuardedDir, Process, postgres::tail, process::exit_code, wait_until};
+use crate::{Consumer, GuardedDir, Held, Process, postgres::tail, process::exit_code, wait_until};
 
 /// A word that every secret of a test has in it: passwords, keys' passphrases, tokens. What a
 /// [`Running`] printed and logged is searched for it when the run ends, in every test.
@@ -365,6 +365,11 @@ impl Running {
     /// The same; none when it has ended.
     pub fn rss_peak_if_running(&self) -> Option<u64> {
         self.process.rss_peak_bytes()
+    }
+
+    /// How many threads and open file descriptors it has now; none when it has ended.
+    pub fn held(&self) -> Option<Held> {
+        self.process.held()
     }
 
     /// The first line of its streams that holds a secret.

@@ -25,7 +25,7 @@ use rdkafka::{
     error::KafkaError,
 };
 use walpost_tests::{
-    Consumer, Database, Kafka, Lsn, Postgres, Running, Walpost, Writer, scaled, wait_until,
+    Consumer, Database, Kafka, Lsn, Postgres, Proxy, Running, Walpost, Writer, scaled, wait_until,
 };
 
 /// Enough for every server on a busy machine; a test that passes does not wait for it.
@@ -228,6 +228,39 @@ fn a_long_decode_of_other_tables_is_not_taken_for_a_dead_server() {
     );
     assert!(!log.contains("the session ended"), "{log}");
     assert_eq!(log.matches("\"streaming\"").count(), 1, "{log}");
+    assert_eq!(running.stop(SOON).code, 0);
+}
+
+#[test]
+fn connections_that_break_again_and_again_leave_no_thread_and_no_descriptor_behind() {
+    // The relay waits longer from one to the next.
+    let rounds = scaled(6, 20);
+    let rig = Rig::new("breaks", 1);
+    let to_postgres = Proxy::new(&format!("127.0.0.1:{}", rig.database.postgres().port()));
+    let to_kafka = rig.kafka.proxy();
+    let url = rig.database.url_through(to_postgres.port());
+    let walpost = Walpost::minimal(&url, &to_kafka.address(), &rig.slot);
+    let running = walpost.start(&["run"]);
+    rig.one_event();
+    let break_both = || {
+        to_kafka.cut();
+        to_postgres.cut();
+        rig.one_event();
+    };
+    // What is only made when something breaks is there from now on.
+    break_both();
+    let before = running.held().expect("the relay runs");
+    let accepted = (to_postgres.accepted(), to_kafka.accepted());
+    (0..rounds).for_each(|_| break_both());
+    let after = running.held().expect("the relay runs");
+    println!("connections broken {rounds} times: {before:?} before, {after:?} after");
+    // A connection more or less may be open at the moment.
+    assert!(after.threads < before.threads + rounds);
+    assert!(after.descriptors < before.descriptors + rounds);
+    for (proxy, before) in [(&to_postgres, accepted.0), (&to_kafka, accepted.1)] {
+        let further = usize::try_from(proxy.accepted() - before).expect("not so many");
+        assert!(further >= rounds, "{further} new connections");
+    }
     assert_eq!(running.stop(SOON).code, 0);
 }
 

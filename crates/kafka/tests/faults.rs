@@ -29,13 +29,15 @@ async fn fifty_after(
     let mut codes = vec![code];
     codes.resize(1 + followers, OUT_OF_ORDER_SEQUENCE_NUMBER);
     broker.fail_requests(MockRequest::Produce, &codes).unwrap();
-    // Held back, so that several batches are on their way when the first one fails.
-    broker.delay_answers(Duration::from_millis(50)).unwrap();
+    // Held back, so that several batches are on their way when the first one fails, and all fifty
+    // are handed over.
+    broker.delay_answers(Duration::from_secs(1)).unwrap();
     for number in 10..60 {
         producer
             .send(&record("orders", 0, b"value", number))
             .unwrap();
     }
+    broker.delay_answers(Duration::ZERO).unwrap();
     let mut deliveries = Vec::new();
     settle(&mut producer, &mut deliveries).await;
     let opaques: BTreeSet<u64> = deliveries.iter().map(|delivery| delivery.opaque).collect();

@@ -107,17 +107,18 @@ impl Judge {
         let topics = Topics::new(&self.brokers, &self.topics, &self.properties);
         let url = &self.slot.postgres;
         let mut sampler = Sampler::new(url, &self.relay, topics.clone());
-        let mut samples = watch(&mut sampler, Duration::from_secs(self.watch));
+        let mut watched = Watched::default();
+        watched.watch(&mut sampler, Duration::from_secs(self.watch));
         let until = Instant::now() + Duration::from_secs(self.within);
         loop {
             let ledger = self.ledger.as_ref().map(|table| Ledger::new(url, table));
             let ledger = ledger.map(|ledger| ledger.events()).transpose();
-            samples.extend(sampler.sample());
+            watched.look(&mut sampler);
             let history = History {
                 lines: vec![self.slot.witness().events(&self.table)?],
                 ledger: ledger.map_err(told)?,
                 records: topics.read(READ_DEADLINE)?,
-                samples: samples.clone(),
+                samples: watched.samples()?,
                 caught_up: Some(true),
                 rules: Rules {
                     duplicates_max: self.duplicates,
@@ -139,14 +140,36 @@ impl Judge {
     }
 }
 
-fn watch(sampler: &mut Sampler, duration: Duration) -> Vec<Sample> {
-    let until = Instant::now() + duration;
-    let mut samples = Vec::new();
-    while Instant::now() < until {
-        samples.extend(sampler.sample());
-        thread::sleep(SAMPLE_INTERVAL);
+/// What was seen of the relay. Servers may go away in between.
+#[derive(Default)]
+struct Watched {
+    samples: Vec<Sample>,
+    fault: String,
+}
+
+impl Watched {
+    fn look(&mut self, sampler: &mut Sampler) {
+        match sampler.sample() {
+            Ok(sample) => self.samples.push(sample),
+            Err(fault) => self.fault = fault,
+        }
     }
-    samples
+
+    fn watch(&mut self, sampler: &mut Sampler, duration: Duration) {
+        let until = Instant::now() + duration;
+        while Instant::now() < until {
+            self.look(sampler);
+            thread::sleep(SAMPLE_INTERVAL);
+        }
+    }
+
+    /// At least one, or nothing would be known of what the relay confirms.
+    fn samples(&self) -> Result<Vec<Sample>, String> {
+        if self.samples.is_empty() {
+            return Err(format!("the relay can't be watched: {}", self.fault));
+        }
+        Ok(self.samples.clone())
+    }
 }
 
 fn property(text: &str) -> Result<(String, String), String> {

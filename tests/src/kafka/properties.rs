@@ -6,7 +6,7 @@ use std::{fmt::Write, path::Path};
 use crate::{Port, free_port};
 
 /// Listeners with a proxy in front that a broker has. Each costs it one idle thread.
-pub(super) const PROXIES: usize = 6;
+pub(super) const PROXIES: usize = 8;
 
 /// The ports of a broker, fixed for its life.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, SystemTime},
@@ -14,8 +14,8 @@ use std::{
 
 use postgres::{Client, NoTls};
 use walpost_tests::{
-    Binaries, Database, Kafka, Postgres, Proxy, Running, RunningWriter, Stop, Walpost, Writer,
-    wait_until,
+    Binaries, Database, Held, Kafka, Postgres, Proxy, Running, RunningWriter, Stop, Walpost,
+    Writer, wait_until,
 };
 use walpost_witness::{Ledger, Sampler, Topics, Witness};
 
@@ -43,6 +43,10 @@ pub(crate) struct Arena<'a> {
     is_expected_to_run: AtomicBool,
     /// The largest resident set of any life, in bytes.
     peak: AtomicU64,
+    threads: AtomicUsize,
+    descriptors: AtomicUsize,
+    /// Faults that did not come about.
+    missed: AtomicUsize,
     blows: Mutex<Vec<Dealt>>,
     to_postgres: Proxy,
     to_brokers: Vec<Proxy>,
@@ -125,6 +129,9 @@ impl<'a> Arena<'a> {
             logs: Mutex::default(),
             is_expected_to_run: AtomicBool::new(false),
             peak: AtomicU64::new(0),
+            threads: AtomicUsize::new(0),
+            descriptors: AtomicUsize::new(0),
+            missed: AtomicUsize::new(0),
             blows: Mutex::default(),
             to_postgres,
             to_brokers,
@@ -235,6 +242,18 @@ impl<'a> Arena<'a> {
     fn note_peak_of(&self, running: &Running) {
         let peak = running.rss_peak_if_running().unwrap_or(0);
         self.peak.fetch_max(peak, Ordering::Relaxed);
+        let held = running.held().unwrap_or_default();
+        self.threads.fetch_max(held.threads, Ordering::Relaxed);
+        self.descriptors
+            .fetch_max(held.descriptors, Ordering::Relaxed);
+    }
+
+    /// The most threads and descriptors that any life had, as it was last looked at.
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            threads: self.threads.load(Ordering::Relaxed),
+            descriptors: self.descriptors.load(Ordering::Relaxed),
+        }
     }
 
     /// The largest resident set of any life, in bytes, as it was last looked at.
@@ -301,6 +320,17 @@ impl<'a> Arena<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// A fault of the plan did not come about.
+    pub(crate) fn missed(&self, what: &str) {
+        self.timeline.note("chaos", what);
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many faults there were.
+    pub(crate) fn struck(&self) -> usize {
+        self.plan.blows.len() - self.missed.load(Ordering::Relaxed)
     }
 
     /// Ends every fault and starts everything that is down.

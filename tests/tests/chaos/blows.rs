@@ -111,9 +111,7 @@ fn strike(arena: &Arena<'_>, blow: &Blow) -> Option<Ledger> {
         | Fault::LongTransaction
         | Fault::CheckpointLocked => disturb_database(arena, blow),
         Fault::PreparedTransaction => prepare(arena, blow),
-        Fault::LargeTransaction(rows) => {
-            return Some(arena.large_transaction(rows).run(SOON));
-        }
+        Fault::LargeTransaction(rows) => return Some(write_many(arena, rows)),
     }
     None
 }
@@ -151,7 +149,7 @@ fn grow(arena: &Arena<'_>) {
     // Also what was not answered may have been done.
     arena.partitions.store(count, Ordering::Relaxed);
     if !grown {
-        arena.timeline.note("chaos", "the topic could not be grown");
+        arena.missed("the topic could not be grown");
     }
 }
 
@@ -182,7 +180,7 @@ fn prepare(arena: &Arena<'_>, blow: &Blow) {
         Some(())
     });
     if prepared.is_none() {
-        return arena.timeline.note("chaos", "nothing was prepared");
+        return arena.missed("nothing was prepared");
     }
     thread::sleep(blow.lasts);
     wait_until(SOON, "the end of a prepared transaction", || {
@@ -195,6 +193,14 @@ fn prepare(arena: &Arena<'_>, blow: &Blow) {
     });
 }
 
+fn write_many(arena: &Arena<'_>, rows: usize) -> Ledger {
+    let ledger = arena.large_transaction(rows).run(SOON);
+    if ledger.committed.is_empty() {
+        arena.missed("the large transaction was not committed");
+    }
+    ledger
+}
+
 fn disturb_database(arena: &Arena<'_>, blow: &Blow) {
     let attempt = || {
         let mut session = arena.session()?;
@@ -204,7 +210,7 @@ fn disturb_database(arena: &Arena<'_>, blow: &Blow) {
             .ok()
     };
     if try_wait_until(SOON, attempt).is_none() {
-        arena.timeline.note("chaos", "the database did not take it");
+        arena.missed("the database did not take it");
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde_json::Value;
-use walpost_tests::{Finished, Ledger, Running, RunningWriter};
+use walpost_tests::{Finished, Ledger, Running, RunningWriter, scaled, wait_until};
 use walpost_witness::{Event, History, Lsn, Rules, Sample, Verdict, judge};
 
 use crate::{
@@ -47,13 +47,24 @@ pub(crate) fn run(seed: u64, lasts: Duration) -> Result<(), String> {
         Err(panic) => format!("the run ended with a panic: {}", words(&*panic)),
     };
     let kept = keep(&arena, &failure);
-    let again = format!("make chaos RUNS=1 SEED={seed} DURATION={}", lasts.as_secs());
+    let again = again(seed, lasts.as_secs());
     let failure = format!(
         "seed {seed} failed: {failure}\nkept: {}\nagain: {again}",
         kept.display()
     );
     println!("{failure}");
     Err(failure)
+}
+
+/// The command that repeats a run, with the same binary.
+fn again(seed: u64, seconds: u64) -> String {
+    scaled(
+        format!(
+            "WALPOST_CHAOS_RUNS=1 WALPOST_CHAOS_SEED={seed} WALPOST_CHAOS_SECONDS={seconds} \
+             make blackbox T=whatever_fails"
+        ),
+        format!("make chaos RUNS=1 SEED={seed} DURATION={seconds}"),
+    )
 }
 
 struct Outcome {
@@ -87,6 +98,9 @@ fn play(arena: &Arena<'_>) -> Outcome {
         ledgers.extend(writers.into_iter().map(RunningWriter::stop));
         arena.timeline.note("chaos", "the writers have ended");
         let caught_up = wait_until_caught_up(arena, &samples);
+        if caught_up.is_some() {
+            wait_until_let_go(arena);
+        }
         drop(over);
         (ledgers, caught_up)
     });
@@ -121,6 +135,10 @@ fn play(arena: &Arena<'_>) -> Outcome {
     let peak = arena.peak();
     if peak > RSS_PEAK_MAX {
         wrong.push(format!("{} MiB resident", peak >> 20));
+    }
+    let held = arena.held();
+    if held.threads > THREADS_MAX || held.descriptors > DESCRIPTORS_MAX {
+        wrong.push(format!("it held {held:?}"));
     }
     Outcome {
         summary: summary(arena, &verdict, &history, &streams, caught_up, own, peak),
@@ -220,6 +238,24 @@ fn wait_until_caught_up(arena: &Arena<'_>, samples: &Mutex<Vec<Sample>>) -> Opti
     caught_up.map(|()| began.elapsed())
 }
 
+/// Waits until the slot lets go of WAL that it held.
+fn wait_until_let_go(arena: &Arena<'_>) {
+    let held = || {
+        let slot = arena.database.slot(&arena.slot).expect("the slot");
+        slot.restart.expect("a slot that is not lost holds WAL")
+    };
+    let before = held();
+    wait_until(SOON, "restart_lsn moves", || {
+        // As much WAL as a quiet relay confirms for its own sake; where the slot could go on is
+        // noted with each checkpoint.
+        arena.database.execute(FILLER);
+        arena.database.execute("checkpoint");
+        thread::sleep(NOTE_INTERVAL);
+        (held() > before).then_some(())
+    });
+    arena.timeline.note("chaos", "restart_lsn has moved");
+}
+
 fn history(
     arena: &Arena<'_>,
     ledgers: &[Ledger],
@@ -306,24 +342,26 @@ fn own_count(arena: &Arena<'_>) -> Option<usize> {
     if logs.len() > 1 {
         return None;
     }
-    let mut lines = logs.iter().flat_map(|log| log.lines());
-    lines.try_fold(0, |sum, line| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        let is_count = line["message"].as_str()?.starts_with("sent again");
+    let lines = logs.iter().flat_map(|log| log.lines());
+    let counts = lines.map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        let message = line["message"].as_str().unwrap_or_default();
+        let is_count = message.starts_with("sent again");
         let events = line["events"].as_u64().filter(|_| is_count);
-        Some(sum + usize::try_from(events.unwrap_or_default()).ok()?)
-    })
+        usize::try_from(events.unwrap_or_default()).unwrap_or(usize::MAX)
+    });
+    Some(counts.sum())
 }
 
-/// Words that no log of a relay may have.
+/// What no log of a relay may have: certain words, and a line that is no object.
 fn tell_tales(arena: &Arena<'_>) -> Vec<String> {
     let logs = arena.relay_logs();
     let lines = logs.iter().flat_map(|log| log.lines());
     lines
         .filter(|line| {
-            ["panicked", "a bug:", "hunter"]
-                .iter()
-                .any(|word| line.contains(word))
+            let is_read = serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object());
+            let words = ["panicked", "a bug:", "hunter"];
+            !is_read || words.iter().any(|word| line.contains(word))
         })
         .map(|line| format!("the relay said: {line}"))
         .collect()
@@ -339,9 +377,12 @@ fn summary(
     peak: u64,
 ) -> String {
     let confirmed: Vec<&Event> = history.lines.iter().flatten().collect();
+    let held = arena.held();
     format!(
-        "{} faults, {} committed, {} streams, {} duplicates of at most {} (own count {own:?}), \
-         {} late, {} samples, caught up after {caught_up:.1?}, peak {} MiB",
+        "{} of {} faults, {} committed, {} streams, {} duplicates of at most {} (own count {own:?}), \
+         {} late, {} samples, caught up after {caught_up:.1?}, peak {} MiB, \
+         {} threads, {} descriptors",
+        arena.struck(),
         arena.plan.blows.len(),
         confirmed.len(),
         streams.len(),
@@ -349,7 +390,9 @@ fn summary(
         history.rules.duplicates_max.unwrap_or_default(),
         verdict.late,
         verdict.samples,
-        peak >> 20
+        peak >> 20,
+        held.threads,
+        held.descriptors
     )
 }
 
@@ -395,3 +438,9 @@ const ROWS_MAX: usize = 8;
 /// It learns it with the next look at the slot, 2 s later; on a machine that is busy.
 const UNAWARE_MS: i64 = 10_000;
 const RSS_PEAK_MAX: u64 = 256 << 20;
+/// With three brokers it has 11 threads and some 40 descriptors.
+const THREADS_MAX: usize = 32;
+const DESCRIPTORS_MAX: usize = 128;
+const FILLER: &str = "select pg_logical_emit_message(false, 'filler', repeat('x', 17 << 20))";
+/// How often the server is asked to note where its slots could go on.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);

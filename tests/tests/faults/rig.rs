@@ -54,6 +54,12 @@ impl Pair {
     }
 }
 
+/// Its processes die, and the machine lives on: what they wrote is there, flushed or not. How long
+/// it takes to stop then says nothing about the disk.
+fn server() -> Postgres {
+    Postgres::builder().fsync(false).start()
+}
+
 impl Turns {
     fn new() -> Self {
         let pairs = scaled(PAIRS.len(), 1);
@@ -123,7 +129,7 @@ impl Rig {
 
     fn with(turn: Turn) -> Self {
         let pair = &PAIRS[turn.0[0]];
-        let postgres = pair.postgres.get_or_init(Postgres::new);
+        let postgres = pair.postgres.get_or_init(server);
         let kafka = pair.kafka.get_or_init(Kafka::new);
         // A test that failed may have left them in any state.
         if postgres.is_running() {

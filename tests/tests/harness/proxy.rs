@@ -78,7 +78,10 @@ fn refuse_keeps_what_is_open_and_refuses_new_connections_until_resume() {
     let mut client = connect(&proxy);
     assert!(exchange(&mut client, b"x").is_some());
     proxy.refuse();
-    let refused = TcpStream::connect(("127.0.0.1", proxy.port())).unwrap_err();
+    // A child process that is being started may hold the listener for a moment.
+    let refused = wait_until(SOON, "a connection is refused", || {
+        TcpStream::connect(("127.0.0.1", proxy.port())).err()
+    });
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     assert!(exchange(&mut client, b"x").is_some());
     proxy.resume();

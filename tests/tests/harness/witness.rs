@@ -1,6 +1,6 @@
 //! The witness' own program, as its users run it.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Duration};
 
 use walpost_tests::{Consumer, Finished, Kafka, Postgres, Walpost, Writer};
 
@@ -22,7 +22,7 @@ fn the_witness_finds_a_clean_run_clean_and_a_forgotten_event_lost() {
             .into_iter()
             .chain(of_slot.iter().map(String::as_str));
         let args: Vec<&str> = args.chain(more.iter().copied()).collect();
-        witness.start_plain(&args).finish(SOON)
+        witness.start_plain(&args).finish(ARRIVES_WITHIN + SOON)
     };
     let brokers = kafka.brokers();
     let judge = |within: &str| {
@@ -43,7 +43,7 @@ fn the_witness_finds_a_clean_run_clean_and_a_forgotten_event_lost() {
         .ledger("ledger")
         .transactions(50);
     let ledger = writer.run(SOON);
-    let found = judge("60");
+    let found = judge(&ARRIVES_WITHIN.as_secs().to_string());
     assert_eq!(found.code, 0, "{}{}", found.stdout, found.stderr);
     let events = format!("{} events", ledger.committed.len());
     assert!(found.stdout.starts_with(&events), "{}", found.stdout);
@@ -71,12 +71,22 @@ fn the_witness_finds_a_clean_run_clean_and_a_forgotten_event_lost() {
     let arrived = Consumer::new(&brokers, &topic).read_to_end(SOON).len();
     assert_eq!(arrived, ledger.committed.len());
 
+    // Whoever can't watch the relay has not judged it.
+    database.execute("alter table walpost.checkpoint rename column lsn to other");
+    let blind = judge("0");
+    assert_eq!(blind.code, 69, "{}", blind.stdout);
+    assert!(blind.stderr.contains("the relay can't be watched"));
+    database.execute("alter table walpost.checkpoint rename column other to lsn");
+
     assert_eq!(run("end", &[]).code, 0);
     assert_eq!(database.slot(&name), None);
     let gone = judge("0");
     assert_eq!(gone.code, 69, "{}", gone.stderr);
     assert!(gone.stderr.contains("does not exist"), "{}", gone.stderr);
 }
+
+/// How long the witness waits for what was committed.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
 
 /// A test lies in `target/PROFILE/deps`.
 fn program() -> PathBuf {

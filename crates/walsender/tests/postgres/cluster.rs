@@ -9,7 +9,7 @@ use std::{
 use walpost_walsender::{ConnectOptions, Connection, Conninfo, Error, Mode};
 
 use crate::server::{Server, Setup};
-pub(crate) use crate::server::{free_port, programs as server_programs};
+pub(crate) use crate::server::{dead_port, programs as server_programs};
 
 const CONFIG: &str = "
 wal_level = logical

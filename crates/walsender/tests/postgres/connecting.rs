@@ -8,7 +8,7 @@ use std::{
 
 use walpost_walsender::{Connection, Conninfo, Error, Mode, quote_literal};
 
-use crate::cluster::{Cluster, conninfo, free_port, options};
+use crate::cluster::{Cluster, conninfo, dead_port, options};
 
 #[tokio::test]
 async fn trusted_user_connects_over_tcp_and_unix() {
@@ -130,7 +130,7 @@ async fn server_says_why_it_refuses_a_session() {
 
 #[tokio::test]
 async fn refused_connection_names_what_was_tried() {
-    let port = free_port();
+    let port = dead_port();
     let error = connect(&conninfo(&format!(
         "postgresql://u:hush@127.0.0.1:{port}/d"
     )))

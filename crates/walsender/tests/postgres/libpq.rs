@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 use walpost_walsender::{Connection, Conninfo, Mode};
 
-use crate::cluster::{Cluster, conninfo, free_port, options, server_programs};
+use crate::cluster::{Cluster, conninfo, dead_port, options, server_programs};
 
 mod servers;
 mod strings;
@@ -64,7 +64,7 @@ impl Libpq {
             let tried = libpq.connect(
                 &format!(
                     "load_balance_hosts=random host=127.0.0.1 port={}",
-                    free_port()
+                    dead_port()
                 ),
                 &BTreeMap::new(),
             );
@@ -225,18 +225,4 @@ impl Servers {
         let (hosts, ports) = self.ports(letters);
         format!("host={hosts} port={ports} dbname=postgres ")
     }
-}
-
-/// A port that is taken, but where nobody listens.
-fn dead_port() -> u16 {
-    static PORT: OnceLock<(u16, socket2::Socket)> = OnceLock::new();
-    let bound = PORT.get_or_init(|| {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        socket.bind(&any.into()).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        (address.port(), socket)
-    });
-    bound.0
 }

@@ -7,14 +7,17 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
+
+use socket2::{Domain, Socket, Type};
 
 /// How often a port is tried: another process can take it between the look and the start.
 const STARTS_MAX: u32 = 5;
@@ -158,9 +161,23 @@ impl Server {
     }
 }
 
-pub(crate) fn free_port() -> u16 {
+/// A port on which nobody listens now; somebody else can take it.
+fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// A port that is taken for as long as this process lives, but where nobody listens.
+pub(crate) fn dead_port() -> u16 {
+    static BOUND: OnceLock<(u16, Socket)> = OnceLock::new();
+    let bound = BOUND.get_or_init(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (address.port(), socket)
+    });
+    bound.0
 }
 
 /// Programs of the newest installed server, or those of the directory that the environment names.

@@ -3,8 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    mem,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     thread,
     time::Duration,
 };
@@ -12,8 +11,6 @@ use std::{
 use openssl::ssl::{
     AlpnError, NameType, Ssl, SslAcceptor, SslMethod, SslStream, SslVerifyMode, select_next_proto,
 };
-
-use socket2::{Domain, Socket, Type};
 
 use crate::certificates::Certificates;
 
@@ -131,16 +128,6 @@ pub(crate) fn start(manner: Manner, certificates: &Certificates) -> u16 {
             });
         }
     });
-    port
-}
-
-/// A port that nobody listens on and nobody else can take, for as long as the process lives.
-pub(crate) fn deaf() -> u16 {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    socket.bind(&any.into()).unwrap();
-    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-    mem::forget(socket);
     port
 }
 

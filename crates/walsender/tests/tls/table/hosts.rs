@@ -3,7 +3,8 @@
 use super::{Place, Row, Section, World, modes::MODES, words};
 use crate::{
     cell::Cell,
-    fake::{self, Admission, Answer, Manner},
+    fake::{Admission, Answer, Manner},
+    server,
 };
 
 /// Both hosts are this machine, by two ports.
@@ -58,7 +59,7 @@ pub(super) fn section(world: &World) -> Section {
     let mut rows: Vec<Row> = firsts
         .into_iter()
         .map(|(label, manner)| {
-            let first = manner.map_or_else(fake::deaf, |manner| world.fake_port(manner));
+            let first = manner.map_or_else(server::dead_port, |manner| world.fake_port(manner));
             let cell = |mode: &str| {
                 both(world.installed(), first, second)
                     .with("sslrootcert", world.path("root.crt"))
