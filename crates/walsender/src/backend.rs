@@ -155,6 +155,7 @@ pub(crate) fn server_error(frame: Frame) -> Result<ServerError, Cause> {
         message: fields.message,
         detail: fields.detail,
         hint: fields.hint,
+        routine: fields.routine,
     })
 }
 

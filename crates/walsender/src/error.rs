@@ -73,6 +73,11 @@ impl Error {
         self.server().map(|error| error.code.as_str())
     }
 
+    /// The function of the server that reported the error: it tells errors of one code apart.
+    pub fn routine(&self) -> Option<&str> {
+        self.server()?.routine.as_deref()
+    }
+
     /// Whether the server, or something on the way to it, closed an established connection.
     pub fn is_closed(&self) -> bool {
         matches!(self.deciding(), Cause::Closed)
@@ -348,6 +353,8 @@ pub struct ServerError {
     pub detail: Option<String>,
     /// What could be done about it.
     pub hint: Option<String>,
+    /// The function of the server that reports it: never translated, unlike the message.
+    pub routine: Option<String>,
 }
 
 impl ServerError {
@@ -433,6 +440,7 @@ mod tests {
             message: "a\nb".to_owned(),
             detail: Some("c\r\nd".to_owned()),
             hint: Some("e".to_owned()),
+            routine: None,
         };
         assert_eq!(error.to_string(), "ERROR 42704: a b; detail: c  d; hint: e");
     }

@@ -470,6 +470,7 @@ fn no_message(wire: &Wire, tag: u8, offset: u64) -> Cause {
         message: text.to_owned(),
         detail: None,
         hint: None,
+        routine: None,
     })
 }
 

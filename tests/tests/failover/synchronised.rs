@@ -76,3 +76,27 @@ fn a_standby_that_is_away_holds_the_stream_and_not_the_relay() {
     assert_eq!(told, 1, "{log}");
     assert_eq!(running.stop(SOON).code, 0);
 }
+
+/// It does not wait for the standby any more then, and gives the stream up with an error.
+#[test]
+fn a_primary_that_stops_while_its_standby_is_away_is_waited_for() {
+    let Some(pair) = Pair::synchronised("stopping") else {
+        return;
+    };
+    pair.primary.set("synchronized_standby_slots", &pair.name);
+    let running = pair.run();
+    let mut consumer = pair.consumer();
+    pair.old().insert_event(&pair.topic, "a", "1");
+    consumer.wait_for(1, SOON);
+    pair.standby.stop(Stop::Fast);
+    pair.old().insert_event(&pair.topic, "a", "2");
+    running.wait_for_log("does not have active_pid", SOON);
+    pair.primary.stop(Stop::Fast);
+    running.wait_for_log("the session ended", SOON);
+    pair.primary.start();
+    pair.standby.start();
+    consumer.wait_for(2, SOON);
+    let log = running.log();
+    assert!(log.contains("55000"), "{log}");
+    assert_eq!(running.stop(SOON).code, 0);
+}

@@ -140,12 +140,21 @@ pub(crate) enum SessionError {
     },
 }
 
+/// Whether the server does not send what a standby of `synchronized_standby_slots` has not got:
+/// it warns, and when it stops it gives the stream up with an error. Both have the SQLSTATE of
+/// worse things.
+pub(super) fn waits_for_standby(routine: Option<&str>) -> bool {
+    routine == Some("StandbySlotsHaveCaughtup")
+}
+
 impl SessionError {
     /// What to do about it.
     pub(crate) fn class(&self) -> Class {
         const QUIET: Class = Class::Transient { alarm: false };
         const ALARM: Class = Class::Transient { alarm: true };
         match self {
+            // A server that stops waits for no standby: it gives the stream up.
+            Self::Postgres(error) if waits_for_standby(error.routine()) => ALARM,
             Self::Postgres(error) => match error.sqlstate() {
                 Some(code) => class::sqlstate(code),
                 None if error.is_target() => ALARM,

@@ -80,6 +80,7 @@ fn of_two_causes_the_one_that_says_more_decides() {
             message: "no".to_owned(),
             detail: None,
             hint: None,
+            routine: None,
         })
     };
     let tls = |fault| Cause::Tls(TlsError::new(fault, "tls"));
