@@ -21,6 +21,8 @@ pub struct Cluster {
     /// From and to how many breaks of the producer's connections what is reported is its own.
     proven: (u64, u64),
     question: Question,
+    /// How many questions there were: an answer to an earlier one than the last says nothing.
+    asked: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,12 +40,24 @@ enum Question {
 pub enum Belief {
     /// It counts.
     Believed,
-    /// It is kept, unread. A broker is to be asked for the cluster's id now.
+    /// It is kept, unread. A broker is to be asked for the cluster's id now. The answer says
+    /// nothing of the time behind it: the next connection to break has to count.
     Ask,
     /// It is kept, unread, until the answer comes.
     Wait,
     /// Nobody will ever know: the session has to end, and send the record again.
     Doubt,
+}
+
+/// What came of the question for the cluster's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A broker told it.
+    Id(String),
+    /// A broker answered, and has none to tell: there are services like that.
+    NoId,
+    /// Nobody answered.
+    Nothing,
 }
 
 /// Another cluster than the one that has the events from before.
@@ -102,19 +116,33 @@ impl Cluster {
         }
     }
 
-    /// Takes the answer to the question that [`Belief::Ask`] wanted; `None` where nobody answered.
+    /// The number of the question that [`Belief::Ask`] wanted.
+    pub fn question(&self) -> u64 {
+        self.asked
+    }
+
+    /// Takes the answer to the question of that number. Clusters without an id can't be told apart:
+    /// an answer is enough where none was ever known.
     ///
     /// # Errors
     ///
     /// As [`see`](Self::see).
     pub fn answered(
         &mut self,
-        seen: Option<&str>,
+        question: u64,
+        said: &Said,
         accepted: Option<&str>,
     ) -> Result<Option<String>, OtherCluster> {
+        // Its asker may have been slow, and connections have broken since.
+        if question != self.asked {
+            return Ok(None);
+        }
         let question = std::mem::take(&mut self.question);
-        let Some(seen) = seen else { return Ok(None) };
-        let before = self.see(seen, accepted)?;
+        let before = match said {
+            Said::Id(seen) => self.see(seen, accepted)?,
+            Said::NoId if self.known.is_none() => None,
+            Said::NoId | Said::Nothing => return Ok(None),
+        };
         if let Question::Asked(breaks) = question {
             self.question = Question::Answered(breaks);
         }
@@ -142,6 +170,7 @@ impl Cluster {
             return Belief::Wait;
         }
         self.question = Question::Asked(now);
+        self.asked += 1;
         Belief::Ask
     }
 
@@ -180,11 +209,52 @@ mod tests {
         cluster.judge(&(at..=at), now)
     }
 
+    /// A broker says to which cluster it belongs.
+    fn answered(cluster: &mut Cluster, id: &str) -> Result<Option<String>, OtherCluster> {
+        cluster.answered(cluster.question(), &Said::Id(id.to_owned()), None)
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_question_proves_nothing() {
+        let mut cluster = cluster();
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
+        let earlier = cluster.question();
+        assert_eq!(judge(&mut cluster, 2, 2), Belief::Ask);
+        let late = Said::Id("a".to_owned());
+        assert_eq!(cluster.answered(earlier, &late, None), Ok(None));
+        assert_eq!(judge(&mut cluster, 2, 2), Belief::Wait);
+        assert_eq!(answered(&mut cluster, "a"), Ok(None));
+        assert_eq!(judge(&mut cluster, 2, 2), Belief::Believed);
+        // That of a producer that was given up.
+        assert_eq!(judge(&mut cluster, 3, 3), Belief::Ask);
+        let earlier = cluster.question();
+        cluster.producer_is_new();
+        assert_eq!(judge(&mut cluster, 3, 3), Belief::Ask);
+        assert_eq!(cluster.answered(earlier, &late, None), Ok(None));
+        assert_eq!(judge(&mut cluster, 3, 3), Belief::Wait);
+    }
+
+    #[test]
+    fn an_answer_is_enough_where_no_cluster_has_an_id() {
+        let mut nameless = Cluster::default();
+        nameless.producer_is_new();
+        assert_eq!(judge(&mut nameless, 1, 1), Belief::Ask);
+        let question = nameless.question();
+        assert_eq!(nameless.answered(question, &Said::NoId, None), Ok(None));
+        assert_eq!(judge(&mut nameless, 1, 1), Belief::Believed);
+        // Where there was one, it is not known whose the answer is.
+        let mut cluster = cluster();
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
+        let question = cluster.question();
+        assert_eq!(cluster.answered(question, &Said::NoId, None), Ok(None));
+        assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
+    }
+
     #[test]
     fn a_report_that_may_be_from_before_a_break_or_after_it_has_to_be_proven_for_both() {
         let mut cluster = cluster();
         assert_eq!(cluster.judge(&(0..=1), 1), Belief::Ask);
-        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(answered(&mut cluster, "a"), Ok(None));
         assert_eq!(cluster.judge(&(0..=1), 1), Belief::Believed);
         assert_eq!(cluster.judge(&(1..=2), 2), Belief::Ask);
         assert_eq!(
@@ -200,13 +270,13 @@ mod tests {
         assert_eq!(cluster.judge(&(0..=2), 2), Belief::Doubt);
         // It is asked for the sake of another one: that proves nothing of the time before.
         assert_eq!(judge(&mut cluster, 2, 2), Belief::Ask);
-        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(answered(&mut cluster, "a"), Ok(None));
         assert_eq!(judge(&mut cluster, 2, 2), Belief::Believed);
         assert_eq!(cluster.judge(&(1..=2), 2), Belief::Doubt);
         assert_eq!(cluster.judge(&(0..=2), 2), Belief::Doubt);
         assert_eq!(judge(&mut cluster, 1, 2), Belief::Doubt);
         assert_eq!(cluster.judge(&(2..=3), 3), Belief::Ask);
-        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(answered(&mut cluster, "a"), Ok(None));
         assert_eq!(cluster.judge(&(2..=3), 3), Belief::Believed);
     }
 
@@ -233,13 +303,16 @@ mod tests {
         let mut cluster = cluster();
         assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
         assert_eq!(judge(&mut cluster, 1, 1), Belief::Wait);
-        assert_eq!(cluster.answered(None, None), Ok(None));
+        assert_eq!(
+            cluster.answered(cluster.question(), &Said::Nothing, None),
+            Ok(None)
+        );
         assert_eq!(
             judge(&mut cluster, 1, 1),
             Belief::Ask,
             "nobody has answered"
         );
-        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(answered(&mut cluster, "a"), Ok(None));
         assert_eq!(judge(&mut cluster, 1, 1), Belief::Believed);
         assert_eq!(judge(&mut cluster, 1, 1), Belief::Believed);
         assert_eq!(judge(&mut cluster, 2, 2), Belief::Ask);
@@ -255,7 +328,7 @@ mod tests {
             "it broke meanwhile"
         );
         // Also where the answer was there before the second break was seen.
-        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(answered(&mut cluster, "a"), Ok(None));
         assert_eq!(judge(&mut cluster, 1, 2), Belief::Doubt);
         assert_eq!(judge(&mut cluster, 2, 2), Belief::Ask);
     }
@@ -266,7 +339,7 @@ mod tests {
         assert_eq!(cluster.see("b", None), Err(other()));
         assert_eq!(cluster.see("b", Some("c")), Err(other()));
         assert_eq!(judge(&mut cluster, 1, 1), Belief::Ask);
-        assert_eq!(cluster.answered(Some("b"), None), Err(other()));
+        assert_eq!(answered(&mut cluster, "b"), Err(other()));
         assert_eq!(cluster.id(), Some("a"));
         let before = Ok(Some("a".to_owned()));
         assert_eq!(cluster.see("b", Some("b")), before);
@@ -286,7 +359,7 @@ mod tests {
     fn a_producer_that_is_kept_has_to_be_proven_where_its_predecessor_was() {
         let mut cluster = cluster();
         assert_eq!(judge(&mut cluster, 3, 3), Belief::Ask);
-        assert_eq!(cluster.answered(Some("a"), None), Ok(None));
+        assert_eq!(answered(&mut cluster, "a"), Ok(None));
         assert_eq!(judge(&mut cluster, 3, 3), Belief::Believed);
         cluster.session_begins(None);
         assert_eq!(

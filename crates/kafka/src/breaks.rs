@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// Counts how often a connection broke that records may have left by. Where several break and none
-/// has been made in between, that counts once: nothing can have come by a new one meanwhile.
+/// Counts how often a connection broke that records may have left by. Where several break, none has
+/// been made in between and nobody was asked where they lead, that counts once: nothing can have
+/// come by a new one meanwhile.
 ///
 /// librdkafka's log lines overtake the reports that wait in the same queue. So a report that is
 /// served behind one, before the queue is empty, may be from before the break or from after it.
@@ -13,7 +14,7 @@ pub(crate) struct Breaks {
     count: u64,
     /// What the count was when the queue was empty, if a connection broke since.
     before: Option<u64>,
-    /// A connection was made since the last break that counted.
+    /// A connection was made since the last break that counted, or a broker was asked.
     has_risen: bool,
     /// Brokers whose connection goes on while its login is renewed.
     renewing: BTreeSet<String>,
@@ -28,6 +29,13 @@ impl Breaks {
             self.before.get_or_insert(self.count);
             self.count += u64::from(std::mem::take(&mut self.has_risen));
         }
+    }
+
+    /// A broker is asked which cluster it belongs to, maybe over a connection that is there since
+    /// before the last break. What it answers is not to hold for what comes after that one: its end
+    /// counts.
+    pub(crate) fn question_begins(&mut self) {
+        self.has_risen = true;
     }
 
     /// Returns whether a broker is not connected any more that was. What is not understood may be
@@ -156,6 +164,19 @@ mod tests {
         assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 0);
         assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "REAUTH", "DOWN"]), 1);
         assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "DOWN"]), 0);
+    }
+
+    /// Otherwise the answer, which an old connection may have brought, would still hold when that
+    /// one has broken and the next leads to another cluster.
+    #[test]
+    fn the_first_break_after_a_question_counts_whatever_was_made_since_the_last_one() {
+        let mut breaks = Breaks::default();
+        pass(&mut breaks, "a:9092/1", &["CONNECT", "UP"]);
+        pass(&mut breaks, "b:9092/2", &["CONNECT", "UP"]);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &["UP", "DOWN"]), 1);
+        breaks.question_begins();
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 1);
+        assert_eq!(pass(&mut breaks, "c:9092/3", &["UP", "DOWN"]), 0);
     }
 
     #[test]

@@ -155,6 +155,10 @@ impl Context {
         locked(&self.records).breaks.count()
     }
 
+    pub(crate) fn question_begins(&self) {
+        locked(&self.records).breaks.question_begins();
+    }
+
     /// The owner gives up its records. A gapless producer fails over that, which is then expected.
     pub(crate) fn purged(&self) {
         self.is_purged.store(true, Ordering::Relaxed);

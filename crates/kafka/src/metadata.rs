@@ -210,6 +210,12 @@ impl Metadata {
         self.client()?.client().fetch_cluster_id(timeout)
     }
 
+    /// Whether a broker answers in time; in twice the time where it has no cluster's id to tell.
+    #[must_use]
+    pub fn is_there(&self, timeout: Duration) -> bool {
+        self.cluster_id(timeout).is_some() || self.brokers(timeout).is_ok()
+    }
+
     /// The brokers that the cluster names, as `host:port`, as they are to be reached. Asks for the
     /// metadata of all topics, so it is meant for a check at the start, not for a loop.
     ///

@@ -303,6 +303,14 @@ impl Producer {
         self.client.context().breaks()
     }
 
+    /// What asks a broker which cluster it belongs to, after a connection broke. The end of the
+    /// connection that answers counts in [`breaks`](Self::breaks), whatever broke before.
+    #[must_use]
+    pub fn question(&self) -> Metadata {
+        self.client.context().question_begins();
+        self.metadata()
+    }
+
     /// The worst trouble of the connections, as far as [`poll`](Self::poll) has seen it, until the
     /// cluster takes a record or answers a question about a topic.
     #[must_use]

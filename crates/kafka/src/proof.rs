@@ -19,7 +19,7 @@ pub fn prove(settings: &Settings, timeout: Duration) -> Result<(), Trouble> {
         let fix = "it is looked at again and again: put it right";
         Trouble::new(TroubleKind::Configuration, error.to_string(), fix)
     })?;
-    if producer.metadata().cluster_id(timeout).is_some() {
+    if producer.metadata().is_there(timeout) {
         return Ok(());
     }
     producer.poll(&mut Vec::new());

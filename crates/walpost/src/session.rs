@@ -29,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 use walpost_core as core;
+use walpost_core::cluster::Said;
 use walpost_core::ending::{Ending, Over};
 use walpost_core::park::Circuit;
 use walpost_core::silence::{Silence, Verdict};
@@ -175,8 +176,8 @@ enum Answer {
     },
     /// What the control connection found out.
     Control(News),
-    /// `cluster.id`, where a broker said it.
-    Cluster(Option<String>),
+    /// What a broker said of the cluster's id.
+    Cluster { question: u64, said: Said },
 }
 
 /// What the last reads of the socket were like.
@@ -497,6 +498,5 @@ impl Session<'_> {
 /// Whether the server skips a publication that it can't load, and the rows with it. It says by the
 /// same SQLSTATE that it holds the stream back until a standby has what it would send.
 fn skips_publication(notice: &Notice) -> bool {
-    let waits_for_standby = notice.routine.as_deref() == Some("StandbySlotsHaveCaughtup");
-    notice.sqlstate == "55000" && !waits_for_standby
+    notice.sqlstate == "55000" && !error::waits_for_standby(notice.routine.as_deref())
 }

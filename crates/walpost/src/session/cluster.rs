@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::warn;
-use walpost_core::cluster::{Belief, Cluster, OtherCluster};
+use walpost_core::cluster::{Belief, Cluster, OtherCluster, Said};
 use walpost_kafka::Delivery;
 
 use super::{Answer, Session, SessionError};
@@ -47,24 +47,30 @@ impl Session<'_> {
 
     fn ask_for_cluster(&self) {
         let topic = self.relay.a_topic().cloned();
-        let metadata = self.producer.metadata();
+        let metadata = self.producer.question();
+        let question = self.context.kafka.cluster.question();
         let asker = self.asker.clone();
         self.context.side.spawn_blocking(move || {
             let answer = topic.map(|topic| metadata.cluster_id_now(topic.as_str(), TIMEOUT));
-            let seen = answer.and_then(Result::ok).flatten();
-            if seen.is_none() {
+            let said = match answer {
+                Some(Ok(Some(id))) => Said::Id(id),
+                Some(Ok(None)) => Said::NoId,
+                Some(Err(_)) | None => Said::Nothing,
+            };
+            if said == Said::Nothing {
                 thread::sleep(PAUSE);
             }
             // The session may be over: then nobody wants the answer.
-            let _ = asker.send(Answer::Cluster(seen));
+            let _ = asker.send(Answer::Cluster { question, said });
         });
     }
 
     /// The answer of a broker that was asked after a break.
-    pub(super) fn take_proof(&mut self, seen: Option<&str>) -> Result<(), SessionError> {
+    pub(super) fn take_proof(&mut self, question: u64, said: &Said) -> Result<(), SessionError> {
         let accepted = self.context.accepted.kafka_cluster.as_deref();
-        let before = self.context.kafka.cluster.answered(seen, accepted);
-        log_other(before, seen)
+        let cluster = &mut self.context.kafka.cluster;
+        let before = cluster.answered(question, said, accepted);
+        log_other(before, cluster.id())
     }
 
     /// The cluster has to be the one that has the events before.

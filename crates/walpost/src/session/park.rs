@@ -129,7 +129,7 @@ impl Parked {
                     Some(Answer::Control(news)) if self.is_of_loss(&news) => return,
                     Some(Answer::Control(news)) => self.hear(news),
                     // Asked by the session; the next one asks anew.
-                    Some(Answer::Topic { .. } | Answer::Cluster(_)) => {}
+                    Some(Answer::Topic { .. } | Answer::Cluster { .. }) => {}
                     // It reached another server, and ended. The next session looks where it is.
                     None => std::future::pending().await,
                 },

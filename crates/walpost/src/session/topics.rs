@@ -30,8 +30,8 @@ impl Session<'_> {
                     self.take_news(news)?;
                     continue;
                 }
-                Answer::Cluster(seen) => {
-                    self.take_proof(seen.as_deref())?;
+                Answer::Cluster { question, said } => {
+                    self.take_proof(question, &said)?;
                     continue;
                 }
             };

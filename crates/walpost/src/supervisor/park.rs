@@ -132,7 +132,7 @@ impl Supervisor<'_> {
         let metadata = self.producer.as_ref().map(Producer::metadata);
         self.side.spawn_blocking(move || {
             std::thread::sleep(pause);
-            metadata.is_some_and(|metadata| metadata.cluster_id(PROBE).is_some())
+            metadata.is_some_and(|metadata| metadata.is_there(PROBE))
         })
     }
 

@@ -1,7 +1,7 @@
 //! Which cluster takes the records: an address can lead to another one for a while.
 
 use walpost_core::Delivery;
-use walpost_core::cluster::{Belief, Cluster};
+use walpost_core::cluster::{Belief, Cluster, Said};
 
 use super::Session;
 use crate::env::Env;
@@ -77,9 +77,13 @@ impl Session {
         self.proof.is_asked = false;
         self.proof.waits_since = None;
         let fails = env.plan.has(Fault::Metadata) && !env.healing && chance(&mut env.rng, 40);
-        let seen = (!fails).then(|| env.kafka.id());
-        env.say(|| format!("kafka: cluster {seen:?}"));
-        if self.proof.cluster.answered(seen, None).is_err() {
+        let said = match fails {
+            true => Said::Nothing,
+            false => Said::Id(env.kafka.id().to_owned()),
+        };
+        env.say(|| format!("kafka: cluster {said:?}"));
+        let cluster = &mut self.proof.cluster;
+        if cluster.answered(cluster.question(), &said, None).is_err() {
             self.refuse_cluster(env);
         }
     }
