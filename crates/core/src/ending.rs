@@ -1,10 +1,10 @@
 //! How a session ends in order: it is asked to, an event is in its way, or it has delivered what it
 //! was to deliver.
 //!
-//! Each of the first two is a drain: no more records leave, and those that have left are waited
-//! for, so that they do not come again. A drain that somebody asked for begins only where it cuts
-//! no transaction in two: the position behind a transaction is the first that can be confirmed, so
-//! all of a half would come again.
+//! Each is a drain: no more records leave, and those that have left are waited for, so that they do
+//! not come again. But for one before an event that is in the way, it begins only where it cuts no
+//! transaction in two: the position behind a transaction is the first that can be confirmed, so all
+//! of a half would come again.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,9 @@ pub enum Over {
     CaughtUp {
         /// Up to where everything is delivered.
         confirmed: Lsn,
+        /// Records behind that without a report, which were not waited for any longer: they come
+        /// again.
+        in_flight: usize,
     },
     /// An event is in the way, and what is before it has arrived or was waited for long enough.
     Halted(Box<Halt>),
@@ -45,8 +48,18 @@ pub struct Ending {
     /// How long a drain may take, that nobody asked for.
     patience: Duration,
     phase: Phase,
-    /// Only another producer is wished for.
-    is_for_room: bool,
+    wish: Wish,
+}
+
+/// What a drain is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// The process is to end, or an event is in the way.
+    Stop,
+    /// Another producer.
+    Room,
+    /// The session has done what it was to do.
+    CaughtUp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,22 +78,22 @@ enum Phase {
 
 impl Ending {
     /// Of a session that begins. `target`: with everything before it confirmed, the session has
-    /// done what it was to do. `patience`: how long it waits for what left before an event that is
-    /// in its way.
+    /// done what it was to do. `patience`: how long it then waits for what has left behind that, or
+    /// for what left before an event that is in its way.
     pub fn new(target: Option<Lsn>, patience: Duration) -> Self {
         Self {
             target,
             patience,
             phase: Phase::Open,
-            is_for_room: false,
+            wish: Wish::Stop,
         }
     }
 
     /// The process is to end. Returns whether that is news.
     pub fn stop(&mut self, deadline: Instant) -> bool {
-        let is_news = self.is_open() || self.is_for_room;
+        let is_news = self.is_open() || self.wish == Wish::Room;
         if is_news {
-            self.is_for_room = false;
+            self.wish = Wish::Stop;
             self.phase = match self.phase {
                 Phase::Open | Phase::Asked { .. } => Phase::Asked { deadline },
                 Phase::Draining { cut, .. } => Phase::Draining { deadline, cut },
@@ -92,7 +105,7 @@ impl Ending {
     /// The next session is to go on at once, with another producer.
     pub fn make_room(&mut self, deadline: Instant) {
         if self.is_open() {
-            self.is_for_room = true;
+            self.wish = Wish::Room;
             self.phase = Phase::Asked { deadline };
         }
     }
@@ -139,39 +152,55 @@ impl Ending {
     /// Whether the session is over. `in_flight`: records that have left, and whose reports the
     /// relay has not taken.
     pub fn look(&mut self, relay: &mut Relay, in_flight: usize, now: Instant) -> Option<Over> {
-        if relay.halted().is_some() {
+        let is_halted = relay.halted().is_some();
+        if is_halted {
             let deadline = self.deadline().unwrap_or(now + self.patience);
             self.phase = Phase::Draining {
                 deadline,
                 cut: false,
             };
-            self.is_for_room = false;
-            let is_over = in_flight == 0 || now >= deadline;
-            return relay
-                .halt()
-                .filter(|_| is_over)
-                .map(|halt| Over::Halted(Box::new(halt)));
         }
         match self.phase {
-            Phase::Open => self.caught_up(relay),
+            Phase::Open => {
+                self.look_at_target(relay, now);
+                let is_over = !self.is_open() && in_flight == 0 && !relay.splits_transaction();
+                is_over.then(|| self.over(relay, in_flight, false))
+            }
             Phase::Asked { .. } => None,
             Phase::Draining { deadline, .. } if in_flight > 0 && now < deadline => None,
-            Phase::Draining { cut, .. } => Some(match in_flight {
-                _ if self.is_for_room => Over::MadeRoom,
-                0 => Over::Drained { cut },
-                in_flight => Over::DrainDeadline { in_flight },
-            }),
+            // It is behind what the session was to deliver.
+            Phase::Draining { .. } if is_halted && self.wish != Wish::CaughtUp => {
+                relay.halt().map(|halt| Over::Halted(Box::new(halt)))
+            }
+            Phase::Draining { cut, .. } => Some(self.over(relay, in_flight, cut)),
         }
     }
 
-    /// What is delivered has the checkpoint written at once.
-    fn caught_up(&self, relay: &mut Relay) -> Option<Over> {
+    fn over(&self, relay: &Relay, in_flight: usize, cut: bool) -> Over {
+        match self.wish {
+            Wish::Room => Over::MadeRoom,
+            Wish::CaughtUp => Over::CaughtUp {
+                confirmed: relay.confirmed(),
+                in_flight,
+            },
+            Wish::Stop if in_flight == 0 => Over::Drained { cut },
+            Wish::Stop => Over::DrainDeadline { in_flight },
+        }
+    }
+
+    /// Where everything that was to be delivered is, and on record, the end is in sight. What is
+    /// delivered has the checkpoint written at once.
+    fn look_at_target(&mut self, relay: &mut Relay, now: Instant) {
         let confirmed = relay.confirmed();
-        let target = self.target.filter(|target| confirmed >= *target)?;
+        let Some(target) = self.target.filter(|target| confirmed >= *target) else {
+            return;
+        };
         relay.record_all();
-        relay
-            .is_recorded_to(target)
-            .then_some(Over::CaughtUp { confirmed })
+        if relay.is_recorded_to(target) {
+            self.wish = Wish::CaughtUp;
+            let deadline = now + self.patience;
+            self.phase = Phase::Asked { deadline };
+        }
     }
 }
 

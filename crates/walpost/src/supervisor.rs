@@ -316,8 +316,18 @@ impl<'a> Supervisor<'a> {
                 );
                 Next::Stop(self.stopped())
             }
-            Ok(Some(Over::CaughtUp { confirmed })) => {
+            Ok(Some(Over::CaughtUp {
+                confirmed,
+                in_flight,
+            })) => {
                 info!(%confirmed, "everything that was committed before the start is delivered");
+                if in_flight > 0 {
+                    warn!(
+                        in_flight,
+                        "not everything behind that arrived: these records come again at the next \
+                         start"
+                    );
+                }
                 Next::Stop(Ok(()))
             }
             Ok(Some(Over::Halted(halt))) => {

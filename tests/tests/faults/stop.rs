@@ -148,6 +148,30 @@ fn a_relay_that_is_asked_to_stop_under_load_leaves_nothing_to_be_sent_again() {
 }
 
 #[test]
+fn runs_until_caught_up_beside_writers_leave_nothing_to_be_sent_again() {
+    let rig = Rig::take();
+    let relay = rig.relay("caught_up");
+    let writer = relay.writer().rate(5_000.0).rows_between(1, 200).start();
+    let rounds = scaled(5, 30);
+    for _ in 0..rounds {
+        writer.wait_for(writer.committed() + 500, SOON);
+        let once = relay.walpost.finish(&["run", "--once"], SOON);
+        assert_eq!(once.code, 0, "{}", once.stderr);
+    }
+    let ledger = writer.stop();
+    let once = relay.walpost.finish(&["run", "--once"], SOON);
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    let mut consumer = relay.consumer();
+    let records = consumer.read_to_end(SOON);
+    let duplicates = check(&[&ledger], records).assert_clean();
+    println!(
+        "run --once {rounds} times beside writers: {} events, {duplicates} duplicates",
+        ledger.committed.len()
+    );
+    assert_eq!(duplicates, 0, "duplicates although every end was in order");
+}
+
+#[test]
 fn a_relay_that_is_asked_to_stop_amid_a_transaction_sends_it_to_its_end() {
     let rig = Rig::take();
     let relay = rig.relay("amid");

@@ -73,6 +73,8 @@ pub(crate) struct Session {
     ending: Ending,
     /// Until when a drain that was asked for may take.
     drains_until: Option<u64>,
+    /// How long it waits for what is in flight when it has caught up, or an event is in its way.
+    patience_ms: u64,
     /// Its drain began in the middle of a transaction.
     is_cut: bool,
     /// It has failed, or what is around it: what is in flight is waited for until then.
@@ -143,7 +145,7 @@ impl Session {
         env.sessions += 1;
         let once = env.plan.once && !env.healing && chance(&mut env.rng, 30);
         let target = once.then(|| Lsn::new(env.pg.flush_end()));
-        let drain = Duration::from_millis(pick(&mut env.rng, &[0, 50, DRAIN_MS]));
+        let patience_ms = pick(&mut env.rng, &[0, 50, DRAIN_MS]);
         let now = env.ms();
         let timeout = Duration::from_millis(env.plan.wal_sender_timeout_ms);
         let start = Start {
@@ -175,7 +177,8 @@ impl Session {
             recorded_at: now,
             has_failed: false,
             is_pressed: false,
-            ending: Ending::new(target, drain),
+            ending: Ending::new(target, Duration::from_millis(patience_ms)),
+            patience_ms,
             drains_until: None,
             is_cut: false,
             settles_until: None,

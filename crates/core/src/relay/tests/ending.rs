@@ -51,7 +51,10 @@ impl Session {
             Over::Drained { cut: true } => "drained in a transaction".to_owned(),
             Over::DrainDeadline { in_flight } => format!("{in_flight} in flight"),
             Over::MadeRoom => "made room".to_owned(),
-            Over::CaughtUp { confirmed } => format!("caught up at {}", confirmed.as_u64()),
+            Over::CaughtUp {
+                confirmed,
+                in_flight,
+            } => format!("caught up at {}, {in_flight} in flight", confirmed.as_u64()),
             Over::Halted(halt) => format!("halted at {}", halt.event.position.commit_lsn.as_u64()),
         })
     }
@@ -238,6 +241,54 @@ fn a_session_with_a_target_ends_when_that_is_delivered_and_on_record() {
     assert_eq!(session.look(2, 0), None, "the row is not written");
     session.bench.input(3, Nothing);
     session.bench.input(4, Written(true));
-    assert_eq!(session.look(4, 0), is("caught up at 209"));
-    assert!(session.ending.is_open());
+    assert_eq!(session.look(4, 0), is("caught up at 209, 0 in flight"));
+}
+
+/// One that has delivered what it was to deliver, and sent the first row of a transaction behind
+/// that.
+fn caught_up() -> Session {
+    let mut session = Session::new();
+    session.ending = Ending::new(Some(Lsn::new(150)), PATIENCE);
+    session.bench.input(1, keepalive(150));
+    session.bench.input(1, begin(200));
+    session.bench.input(1, row("a", "one"));
+    assert_eq!(session.look(1, 1), None);
+    assert!(!session.ending.is_open() && session.ending.may_send());
+    assert_eq!(session.ending.deadline(), Some(session.moment(501)));
+    session
+}
+
+#[test]
+fn a_session_that_has_reached_its_target_cuts_nothing_behind_it_in_two() {
+    let mut session = caught_up();
+    assert!(!session.try_drain(2));
+    assert!(!session.stop(2, 20_000), "the end is near already");
+    session.bench.input(3, commit(200, 208));
+    assert!(session.try_drain(3));
+    assert_eq!(session.look(3, 1), None);
+    session.bench.input(4, Acked(3));
+    assert_eq!(session.look(4, 0), is("caught up at 208, 0 in flight"));
+}
+
+#[test]
+fn a_session_that_has_reached_its_target_waits_no_longer_than_its_deadline() {
+    let mut session = caught_up();
+    assert!(!session.try_drain(500));
+    assert!(session.try_drain(501));
+    assert_eq!(session.look(501, 1), is("caught up at 150, 1 in flight"));
+}
+
+#[test]
+fn an_event_in_the_way_behind_the_target_is_not_this_sessions() {
+    let mut session = caught_up();
+    let null_payload = insert(OUTBOX, &[Some("id"), Some("a"), None, None, None]);
+    session.bench.input(2, null_payload);
+    session.bench.input(3, Acked(3));
+    assert_eq!(
+        session.look(3, 1),
+        None,
+        "what left before it is waited for"
+    );
+    assert!(!session.ending.may_send());
+    assert_eq!(session.look(4, 0), is("caught up at 150, 0 in flight"));
 }

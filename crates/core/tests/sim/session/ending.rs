@@ -89,9 +89,13 @@ impl Session {
             return (self.is_settled() || now >= until).then(|| self.settled(env));
         }
         let in_flight = self.producer.unreported + self.deliveries.len();
+        let was_open = self.ending.is_open();
         let over = self
             .ending
             .look(&mut self.relay, in_flight, env.clock.now());
+        if was_open && !self.ending.is_open() {
+            self.drains_until = Some(env.ms() + self.patience_ms);
+        }
         let Some(over) = over else {
             let is_open = self.ending.is_open();
             return (is_open && self.is_out_of_patience(env)).then_some(End::Exit("no progress"));
@@ -125,7 +129,17 @@ impl Session {
                 self.check_deadline(env);
                 env.cover("a drain that ran out of time");
             }
-            Over::CaughtUp { confirmed } => self.check_caught_up(env, *confirmed),
+            Over::CaughtUp {
+                confirmed,
+                in_flight,
+            } => {
+                self.check_caught_up(env, *confirmed);
+                if *in_flight > 0 {
+                    self.check_deadline(env);
+                } else if !self.is_cut && self.relay.halted().is_none() {
+                    self.check_whole();
+                }
+            }
             Over::MadeRoom => {
                 assert!(!self.is_last, "drain: it is to stop, and goes on");
                 if !self.is_settled() {
