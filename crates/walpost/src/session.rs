@@ -19,6 +19,7 @@ mod error;
 mod inputs;
 mod kafka;
 mod park;
+mod progress;
 mod record;
 mod sending;
 mod topics;
@@ -45,6 +46,7 @@ pub(crate) use self::error::SessionError;
 pub(crate) use self::kafka::KafkaSeen;
 use self::park::Breaker;
 pub(crate) use self::park::Parked;
+pub(crate) use self::progress::Progress;
 use self::record::Record as CheckpointRecord;
 use crate::config::Config;
 use crate::control::{Control, News};
@@ -105,34 +107,6 @@ pub(crate) struct SessionContext<'a> {
     pub size_is_final_until: Option<Instant>,
     /// What another producer is made with.
     pub settings: Settings,
-}
-
-/// When the relay last got ahead, over all sessions.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    at: Instant,
-    seen: (Lsn, u64),
-}
-
-impl Progress {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            at: now,
-            seen: (Lsn::ZERO, 0),
-        }
-    }
-
-    /// How long nothing has moved.
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.at)
-    }
-
-    fn see(&mut self, now: Instant, confirmed: Lsn, delivered: u64) {
-        if self.seen != (confirmed, delivered) {
-            self.seen = (confirmed, delivered);
-            self.at = now;
-        }
-    }
 }
 
 /// A running session.
@@ -238,6 +212,7 @@ pub(crate) async fn run(
     let mut relay = Relay::new(mapping, session, rulings, topics);
     relay.count_from(context.sent_before);
     context.kafka.cluster.session_begins(opening.kafka_cluster);
+    context.progress.session_begins();
     let (asker, answers) = unbounded_channel();
     let target = context.once.then_some(opening.current);
     let ending = Ending::new(target, context.config.drain);
