@@ -23,7 +23,7 @@ use walpost_crashpoint as crash_point;
 use walpost_pgoutput::Lsn;
 use walpost_walsender::{ConnectOptions, Connection, Endpoint, Error, Mode};
 
-use crate::catalog::{self, Limits, Slot, Table};
+use crate::catalog::{self, Slot, Table};
 use crate::checkpoint;
 use crate::config::{Config, Postgres};
 use crate::connect::{ConnectError, connect_again};
@@ -52,6 +52,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 const SETTINGS: &str = "set synchronous_commit = local; set default_transaction_read_only = off; \
                         set lock_timeout = '2s'; set statement_timeout = '5s'; \
                         set idle_session_timeout = 0; set search_path = pg_catalog";
+
+/// How long what the server sets for slots is taken for what it still sets.
+const LIMITS_HOLD: Duration = Duration::from_secs(5);
 
 /// A share of `max_slot_wal_keep_size`: with less left, the slot is about to be lost.
 const PRESSED_SHARE: u64 = 5;
@@ -188,8 +191,8 @@ struct Task {
     commands: UnboundedReceiver<Command>,
     /// False: nobody listens any more.
     listener: Box<dyn Fn(News) -> bool + Send + Sync>,
-    /// What the server sets for slots, once it was asked for.
-    limits: Option<Limits>,
+    /// What the server sets for slots, and when it was asked for.
+    limits: Option<(Instant, (u64, Duration))>,
     /// The server said that it is stopping.
     has_stopped: bool,
 }
@@ -336,13 +339,21 @@ impl Task {
         }
     }
 
-    async fn see(&mut self, connection: &mut Connection) -> Result<SlotSeen, Error> {
-        if self.limits.is_none() {
-            self.limits = Some(catalog::limits(connection).await?);
+    /// How much WAL the server keeps for slots, in bytes, where that has an end, and how long it
+    /// keeps one that nobody streams from. Both can be changed under a server that runs.
+    async fn limits(&mut self, connection: &mut Connection) -> Result<(u64, Duration), Error> {
+        let known = self.limits.filter(|(at, _)| at.elapsed() < LIMITS_HOLD);
+        if let Some((_, limits)) = known {
+            return Ok(limits);
         }
-        let limits = self.limits.as_ref();
-        let keep = limits.and_then(|limits| limits.keep_bytes).unwrap_or(0);
-        let idle_timeout = limits.map(|limits| limits.idle_slot_timeout);
+        let found = catalog::limits(connection).await?;
+        let limits = (found.keep_bytes.unwrap_or(0), found.idle_slot_timeout);
+        self.limits = Some((Instant::now(), limits));
+        Ok(limits)
+    }
+
+    async fn see(&mut self, connection: &mut Connection) -> Result<SlotSeen, Error> {
+        let (keep, idle_timeout) = self.limits(connection).await?;
         let slot = catalog::slot(connection, &self.config.postgres.slot).await?;
         let safe = slot.as_ref().and_then(|slot| slot.safe_wal_size);
         let safe = safe.map(|size| u64::try_from(size).unwrap_or(0));
@@ -355,7 +366,7 @@ impl Task {
         Ok(SlotSeen {
             row,
             is_lost,
-            idle_timeout: idle_timeout.unwrap_or_default(),
+            idle_timeout,
             is_working: match row.active_pid {
                 Some(pid) => catalog::is_working(connection, pid).await?,
                 None => false,

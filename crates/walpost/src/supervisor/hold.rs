@@ -37,8 +37,9 @@ impl Supervisor<'_> {
         let mended = until_mended(&event.reason, metadata, &side);
         let skipped = until_skipped(config, event);
         tokio::pin!(mended, skipped);
-        let mut visits = Visits::new(parked.idle_slot_timeout());
+        let mut visits = Visits::new();
         loop {
+            let timeout = parked.idle_slot_timeout();
             tokio::select! {
                 () = self.shutdown.stopped() => break,
                 () = self.rotation.due() => break,
@@ -59,14 +60,13 @@ impl Supervisor<'_> {
                     break;
                 }
                 () = producer::serve(&mut self.producer) => {}
-                () = visits.due() => {}
+                () = visits.due(timeout) => {}
             }
-            if visits.is_due() {
-                let timeout = parked.idle_slot_timeout();
-                if let Err(error) = self.visit(&mut visits, timeout).await {
-                    debug!(cause = chain(&error), "the next session says it too");
-                    break;
-                }
+            if visits.is_due(timeout)
+                && let Err(error) = self.visit(&mut visits, timeout).await
+            {
+                debug!(cause = chain(&error), "the next session says it too");
+                break;
             }
         }
         self.state.set_activity(Activity::Connecting);

@@ -88,7 +88,7 @@ impl Supervisor<'_> {
     }
 
     async fn wait_for_kafka(&mut self, parked: &mut Parked, is_news: bool) -> Result<Next, Error> {
-        let mut visits = Visits::new(parked.idle_slot_timeout());
+        let mut visits = Visits::new();
         let mut pause = if is_news {
             Duration::ZERO
         } else {
@@ -150,12 +150,17 @@ impl Supervisor<'_> {
             let Some(producer) = self.producer.as_mut() else {
                 return Heard::Stop;
             };
+            let timeout = parked.idle_slot_timeout();
             tokio::select! {
                 () = self.shutdown.stopped() => {}
                 answer = &mut *probe => return Heard::Answer(answer.unwrap_or(false)),
                 () = self.rotation.due() => return Heard::Rotation,
                 () = parked.watch() => return Heard::Loss,
-                () = visits.due() => return Heard::VisitDue,
+                () = visits.due(timeout) => {
+                    if visits.is_due(timeout) {
+                        return Heard::VisitDue;
+                    }
+                }
                 () = producer.ready() => {
                     producer.poll(&mut Vec::new());
                     if let Some(refusal) = self.kafka.judge(Instant::now(), producer, true) {

@@ -21,33 +21,42 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long the server may take to end a visit's stream.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// No visit is due within any time that matters.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
+/// How often it is looked whether the server's patience is another one by now.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// When a slot without a stream is visited next.
+/// When a slot without a stream is visited next. The server's patience, by which that is known, can
+/// change meanwhile; one of zero has no end.
 #[derive(Debug)]
 pub(super) struct Visits {
-    at: Instant,
-    /// The last one failed, which was told.
-    has_failed: bool,
+    /// When its last stream ended.
+    since: Instant,
+    /// The last visit failed, which was told: not before then is the next one.
+    again_at: Option<Instant>,
 }
 
 impl Visits {
-    /// Of a slot whose stream has just ended. `timeout` is the server's patience; zero has no end.
-    pub(super) fn new(timeout: Duration) -> Self {
+    /// Of a slot whose stream has just ended.
+    pub(super) fn new() -> Self {
         Self {
-            at: Instant::now() + interval(timeout),
-            has_failed: false,
+            since: Instant::now(),
+            again_at: None,
         }
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        self.at <= Instant::now()
+    fn at(&self, timeout: Duration) -> Option<Instant> {
+        let interval = Some(timeout / PARTS).filter(|_| !timeout.is_zero())?;
+        Some(self.again_at.unwrap_or(self.since + interval))
     }
 
-    /// Waits until one is due. Can be dropped and called again.
-    pub(super) async fn due(&self) {
-        tokio::time::sleep_until(self.at.into()).await;
+    pub(super) fn is_due(&self, timeout: Duration) -> bool {
+        self.at(timeout).is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Waits until one is due, or its time is to be looked at anew. Can be dropped and called again.
+    pub(super) async fn due(&self, timeout: Duration) {
+        let look_at = Instant::now() + LOOK_AGAIN;
+        let at = self.at(timeout).map_or(look_at, |at| at.min(look_at));
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 
@@ -61,14 +70,13 @@ impl Supervisor<'_> {
         visits: &mut Visits,
         timeout: Duration,
     ) -> Result<(), SessionError> {
-        let pause = interval(timeout);
         match self.stream_for_a_moment().await {
-            Ok(()) => *visits = Visits::new(timeout),
+            Ok(()) => *visits = Visits::new(),
             Err(error) if matches!(error.class(), Class::Definite(_)) => return Err(error),
             Err(error) => {
-                visits.at = Instant::now() + pause.min(RETRY);
+                let again_at = Instant::now() + (timeout / PARTS).min(RETRY);
                 let cause = chain(&error);
-                if std::mem::replace(&mut visits.has_failed, true) {
+                if visits.again_at.replace(again_at).is_some() {
                     debug!(cause, "the slot still can't be visited");
                 } else {
                     warn!(
@@ -95,13 +103,5 @@ impl Supervisor<'_> {
         opening.post.connection.close().await;
         debug!("the slot was visited");
         Ok(())
-    }
-}
-
-fn interval(timeout: Duration) -> Duration {
-    if timeout.is_zero() {
-        NEVER
-    } else {
-        timeout / PARTS
     }
 }
