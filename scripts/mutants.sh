@@ -94,7 +94,7 @@ by_sim() {
 
 # Whether it was that test that failed, by its name.
 has_failed() {
-    sed -n '/^failures:$/,$p' "$log" | grep -qF "    $1"
+    [ -n "$(sed -n '/^failures:$/,$s/^    //p' "$log" | grep -F "$1")" ]
 }
 
 by_unit() {
