@@ -379,8 +379,8 @@ fn summary(
     let confirmed: Vec<&Event> = history.lines.iter().flatten().collect();
     let held = arena.held();
     format!(
-        "{} of {} faults, {} committed, {} streams, {} duplicates of at most {} (own count {own:?}), \
-         {} late, {} samples, caught up after {caught_up:.1?}, peak {} MiB, \
+        "{} of {} faults, {} committed, {} streams, {} duplicates of at most {} \
+         (own count {own:?}), {} late, {} samples, caught up after {caught_up:.1?}, peak {} MiB, \
          {} threads, {} descriptors",
         arena.struck(),
         arena.plan.blows.len(),

@@ -52,7 +52,8 @@ impl Visits {
         self.at(timeout).is_some_and(|at| at <= Instant::now())
     }
 
-    /// Waits until one is due, or its time is to be looked at anew. Can be dropped and called again.
+    /// Waits until one is due, or its time is to be looked at anew. Can be dropped and called
+    /// again.
     pub(super) async fn due(&self, timeout: Duration) {
         let look_at = Instant::now() + LOOK_AGAIN;
         let at = self.at(timeout).map_or(look_at, |at| at.min(look_at));
