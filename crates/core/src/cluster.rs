@@ -11,9 +11,9 @@ use std::ops::RangeInclusive;
 
 /// What is known of the cluster, over all sessions of a process.
 ///
-/// The owner counts how often a connection of its producer broke, and keeps that number with each
-/// report. Breaks between which none was made may count once. All connections that are open at a
-/// time are taken to lead to the same cluster.
+/// The owner counts how often a connection of its producer was made after one had broken, and keeps
+/// that number with each report: these are the breaks of which is spoken here. All connections that
+/// are open at a time are taken to lead to the same cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     /// The one that has the events from before.
@@ -40,8 +40,7 @@ enum Question {
 pub enum Belief {
     /// It counts.
     Believed,
-    /// It is kept, unread. A broker is to be asked for the cluster's id now. The answer says
-    /// nothing of the time behind it: the next connection to break has to count.
+    /// It is kept, unread. A broker is to be asked for the cluster's id now.
     Ask,
     /// It is kept, unread, until the answer comes.
     Wait,

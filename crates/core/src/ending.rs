@@ -159,6 +159,9 @@ impl Ending {
                 deadline,
                 cut: false,
             };
+            if self.wish == Wish::Room {
+                self.wish = Wish::Stop;
+            }
         }
         match self.phase {
             Phase::Open => {

