@@ -15,8 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the next question where the last one failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Whether a report counts, that came from a producer whose connections have been made anew `breaks`
-/// times by now. One of a record that was not taken always does.
+/// Whether a report counts, that came from a producer whose connections have been made anew
+/// `breaks` times by now. One of a record that was not taken always does.
 pub(super) fn judge(cluster: &mut Cluster, delivery: &Delivery, breaks: u64) -> Belief {
     match delivery.result {
         Ok(_) => cluster.judge(&delivery.breaks, breaks),
