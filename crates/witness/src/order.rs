@@ -229,12 +229,23 @@ fn judge_order(history: &History, facts: &Facts<'_>, verdict: &mut Verdict) {
     // What arrived in a second partition, because the topic had others in between, is not repeated
     // in the first one.
     let is_elsewhere = |id: &Uuid| places.get(id).is_some_and(|places| places.len() > 1);
+    let counts = &history.rules.partition_counts;
     for ((topic, partition), arrivals) in facts.by_partition() {
+        // Its place by another count: what the first try with the one count brought here is
+        // followed by the whole of the second try with the other.
+        let may_move = |id: &Uuid| {
+            let fact = facts.events.get(id);
+            let aggregate = fact.and_then(|fact| fact.event.aggregate.as_ref());
+            aggregate.is_some_and(|aggregate| {
+                let home = |count: &u32| placement::partition(aggregate.as_bytes(), *count);
+                counts.iter().any(|count| home(count) != partition)
+            })
+        };
         for line in 0..history.lines.len() {
             let arrivals = arrivals.iter().filter(|arrival| arrival.fact.line == line);
             let steps: Vec<Step<'_>> = arrivals.map(|arrival| arrival.step()).collect();
             let events = steps.iter().map(|step| (step.rank, step.id)).collect();
-            let walked = walk(events, &steps, &history.rules, is_elsewhere);
+            let walked = walk(events, &steps, &history.rules, is_elsewhere, may_move);
             verdict.late += walked.late;
             for (kind, what) in walked.found {
                 verdict.add(kind, format!("partition {topic}-{partition}: {what}"));

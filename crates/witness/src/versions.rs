@@ -54,7 +54,7 @@ pub(crate) fn judge(history: &History, verdict: &mut Verdict) {
             places.into_iter().any(|other| *other != place)
         };
         let (topic, partition) = place;
-        let walked = walk(events, &steps, &history.rules, is_elsewhere);
+        let walked = walk(events, &steps, &history.rules, is_elsewhere, |_| false);
         for (_, what) in walked.found {
             let what = format!("{aggregate} in partition {topic}-{partition}: {what}");
             verdict.add(Kind::Miscounted, what);

@@ -25,14 +25,16 @@ pub(crate) struct Walked {
 ///
 /// An event is followed by the next one, or by any one from before, from which it goes on one by
 /// one again: a repeat is a suffix. What is left out on the way forward was either never there yet,
-/// and then it was overtaken, or it was, and then the repeat is torn. What is elsewhere too need
-/// not be here.
+/// and then it was overtaken, or it was, and then the repeat is torn. What `is_elsewhere` too need
+/// not be here, nor what `may_move`.
 pub(crate) fn walk(
     events: BTreeMap<u64, Uuid>,
     steps: &[Step<'_>],
     rules: &Rules,
     is_elsewhere: impl Fn(&Uuid) -> bool,
+    may_move: impl Fn(&Uuid) -> bool,
 ) -> Walked {
+    let need_not_be_here = |id: &Uuid| is_elsewhere(id) || may_move(id);
     let mut walk = Walk {
         dense: events.keys().copied().zip(0..).collect(),
         seen: vec![false; events.len()],
@@ -47,9 +49,9 @@ pub(crate) fn walk(
         },
     };
     for step in steps {
-        walk.step(step, &is_elsewhere);
+        walk.step(step, &is_elsewhere, &need_not_be_here);
     }
-    walk.end(&is_elsewhere);
+    walk.end(&need_not_be_here);
     walk.walked
 }
 
@@ -67,7 +69,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn step(&mut self, step: &Step<'a>, is_elsewhere: &impl Fn(&Uuid) -> bool) {
+    fn step(
+        &mut self,
+        step: &Step<'a>,
+        is_elsewhere: &impl Fn(&Uuid) -> bool,
+        need_not_be_here: &impl Fn(&Uuid) -> bool,
+    ) {
         let record = step.record;
         let index = self.dense[&step.rank];
         let is_repeat = self.seen[index] || is_elsewhere(&self.ids[index]);
@@ -78,16 +85,21 @@ impl<'a> Walk<'a> {
         }
         self.newest = self.newest.max(record.timestamp);
         if index > self.next {
-            self.judge_jump(index, record, is_elsewhere);
+            self.judge_jump(index, record, need_not_be_here);
         }
         self.seen[index] = true;
         self.next = index + 1;
         self.last = Some(record);
     }
 
-    fn judge_jump(&mut self, index: usize, record: &Record, is_elsewhere: &impl Fn(&Uuid) -> bool) {
+    fn judge_jump(
+        &mut self,
+        index: usize,
+        record: &Record,
+        need_not_be_here: &impl Fn(&Uuid) -> bool,
+    ) {
         let left_out = self.next..index;
-        let mut missing = left_out.filter(|one| !is_elsewhere(&self.ids[*one]));
+        let mut missing = left_out.filter(|one| !need_not_be_here(&self.ids[*one]));
         let Some(first) = missing.next() else {
             return;
         };
@@ -106,9 +118,9 @@ impl<'a> Walk<'a> {
         self.walked.found.push((kind, what));
     }
 
-    fn end(&mut self, is_elsewhere: &impl Fn(&Uuid) -> bool) {
+    fn end(&mut self, need_not_be_here: &impl Fn(&Uuid) -> bool) {
         let mut left = self.ids[self.next..].iter();
-        if let Some(id) = left.find(|id| !is_elsewhere(id)) {
+        if let Some(id) = left.find(|id| !need_not_be_here(id)) {
             let offset = self.last.map_or(0, |record| record.offset);
             let what = format!("ends with a repeat at offset {offset}, before {id} comes again");
             self.walked.found.push((Kind::Torn, what));

@@ -228,6 +228,31 @@ fn what_moved_when_the_topic_grew_is_not_missed_in_its_first_partition() {
     assert_eq!(world.kinds(), [Kind::Torn]);
 }
 
+/// The records of a first try, by two partitions, arrived in one of them only; the second try is by
+/// three.
+#[test]
+fn what_comes_for_the_first_time_by_another_count_has_not_been_overtaken() {
+    let named = |homes: [i32; 2]| {
+        let mut names = (0..).map(|number| format!("aggregate {number}"));
+        let is_there = |name: &String| {
+            [2, 3].map(|count| placement::partition(name.as_bytes(), count)) == homes
+        };
+        names.find(is_there).expect("there are enough")
+    };
+    let (mover, stayer) = (named([1, 0]), named([0, 0]));
+    for (first, found) in [(&mover, None), (&stayer, Some(Kind::Overtaken))] {
+        let mut world = World::new(3);
+        world.history.rules.partition_counts = vec![2, 3];
+        let aggregates = [first, &stayer, &stayer];
+        for (event, aggregate) in world.history.lines[0].iter_mut().zip(aggregates) {
+            event.aggregate = Some(aggregate.clone());
+            event.version = None;
+        }
+        let found: Vec<Kind> = found.into_iter().collect();
+        world.assert_finds(&[2, 1, 2, 3], &found);
+    }
+}
+
 #[test]
 fn repeats_beyond_the_bound_are_found() {
     let mut world = World::new(3);
