@@ -48,8 +48,14 @@ pub(crate) fn walk(
             late: 0,
         },
     };
-    for step in steps {
-        walk.step(step, &is_elsewhere, &need_not_be_here);
+    let last: BTreeMap<Uuid, usize> = (0..)
+        .zip(steps)
+        .map(|(place, step)| (step.id, place))
+        .collect();
+    for (place, step) in (0..).zip(steps) {
+        // Of a late one it does not matter whether the first try had been here, or is this one.
+        let is_twice = |id: &Uuid| is_elsewhere(id) || last.get(id).is_some_and(|at| *at > place);
+        walk.step(step, &is_twice, &need_not_be_here);
     }
     walk.end(&need_not_be_here);
     walk.walked
@@ -72,12 +78,12 @@ impl<'a> Walk<'a> {
     fn step(
         &mut self,
         step: &Step<'a>,
-        is_elsewhere: &impl Fn(&Uuid) -> bool,
+        is_twice: &impl Fn(&Uuid) -> bool,
         need_not_be_here: &impl Fn(&Uuid) -> bool,
     ) {
         let record = step.record;
         let index = self.dense[&step.rank];
-        let is_repeat = self.seen[index] || is_elsewhere(&self.ids[index]);
+        let is_repeat = self.seen[index] || is_twice(&self.ids[index]);
         let is_old = record.timestamp < self.newest || self.rules.is_unaware(record.timestamp);
         if self.rules.late_repeats && is_repeat && is_old {
             self.walked.late += 1;

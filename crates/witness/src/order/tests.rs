@@ -137,6 +137,22 @@ fn a_late_repeat_is_told_by_its_time_where_it_may_be() {
     // One that the next producer made itself is not late.
     world.history.records = timed(&[(1, 10), (2, 50), (3, 50), (2, 51), (4, 51)]);
     assert_eq!(world.kinds(), [Kind::Torn]);
+    // The dead one's first try arrives amid the second one: what counts is the second.
+    let amid = [
+        (1, 10),
+        (2, 10),
+        (1, 50),
+        (3, 11),
+        (2, 51),
+        (3, 51),
+        (4, 51),
+    ];
+    world.history.records = timed(&amid);
+    assert_eq!(world.kinds(), []);
+    assert_eq!(judge(&world.history).late, 1);
+    let once = amid.iter().filter(|record| **record != (3, 51));
+    world.history.records = timed(&once.copied().collect::<Vec<_>>());
+    assert_eq!(world.kinds(), [Kind::Torn, Kind::Torn]);
     // What was there never before can't be a late repeat.
     world.history.records = timed(&[(1, 10), (3, 50), (2, 11), (3, 51), (4, 51)]);
     assert_eq!(world.kinds(), [Kind::Overtaken]);
