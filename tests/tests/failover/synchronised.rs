@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use walpost_tests::{Stop, wait_until};
+use walpost_tests::{Consumer, Running, Stop, wait_until};
 
 use crate::{
     SOON,
@@ -52,21 +52,14 @@ fn a_standby_that_is_away_holds_the_stream_and_not_the_relay() {
     let Some(pair) = Pair::synchronised("held") else {
         return;
     };
-    pair.primary.set("synchronized_standby_slots", &pair.name);
-    let running = pair.run();
-    let mut consumer = pair.consumer();
-    pair.old().insert_event(&pair.topic, "a", "1");
-    consumer.wait_for(1, SOON);
-    pair.standby.stop(Stop::Fast);
+    let (running, mut consumer) = run_until_standby_is_missed(&pair);
     let waiting = pair.old();
-    waiting.insert_event(&pair.topic, "a", "2");
     wait_until(SOON, "the walsender to wait for the standby", || {
         let sql = "select from pg_stat_activity where backend_type = 'walsender'
                    and wait_event = 'WaitForStandbyConfirmation'";
         let row = waiting.client().query_opt(sql, &[]);
         row.expect("read pg_stat_activity").map(drop)
     });
-    running.wait_for_log("does not have active_pid", SOON);
     assert_eq!(consumer.read_to_end(SOON).len(), 1);
     pair.standby.start();
     consumer.wait_for(2, SOON);
@@ -83,14 +76,7 @@ fn a_primary_that_stops_while_its_standby_is_away_is_waited_for() {
     let Some(pair) = Pair::synchronised("stopping") else {
         return;
     };
-    pair.primary.set("synchronized_standby_slots", &pair.name);
-    let running = pair.run();
-    let mut consumer = pair.consumer();
-    pair.old().insert_event(&pair.topic, "a", "1");
-    consumer.wait_for(1, SOON);
-    pair.standby.stop(Stop::Fast);
-    pair.old().insert_event(&pair.topic, "a", "2");
-    running.wait_for_log("does not have active_pid", SOON);
+    let (running, mut consumer) = run_until_standby_is_missed(&pair);
     pair.primary.stop(Stop::Fast);
     running.wait_for_log("the session ended", SOON);
     pair.primary.start();
@@ -99,4 +85,17 @@ fn a_primary_that_stops_while_its_standby_is_away_is_waited_for() {
     let log = running.log();
     assert!(log.contains("55000"), "{log}");
     assert_eq!(running.stop(SOON).code, 0);
+}
+
+/// A relay to which one event was sent, and another one is not: the standby has stopped.
+fn run_until_standby_is_missed(pair: &Pair) -> (Running, Consumer) {
+    pair.primary.set("synchronized_standby_slots", &pair.name);
+    let running = pair.run();
+    let mut consumer = pair.consumer();
+    pair.old().insert_event(&pair.topic, "a", "1");
+    consumer.wait_for(1, SOON);
+    pair.standby.stop(Stop::Fast);
+    pair.old().insert_event(&pair.topic, "a", "2");
+    running.wait_for_log("does not have active_pid", SOON);
+    (running, consumer)
 }
